@@ -1,0 +1,35 @@
+# Two commands: `make demo` trains on the embedded data and prints the result, `make test` runs all tests.
+PYTHON ?= python3
+BIN := .venv/bin
+
+.PHONY: demo test test-slow lint format benchmark clean
+
+demo: .venv/ready
+	$(BIN)/msafusion train --out runs/demo --overwrite
+
+test: .venv/ready
+	$(BIN)/pytest -m "not slow" -n 2 --dist worksteal
+
+test-slow: .venv/ready
+	$(BIN)/pytest -m slow
+
+lint: .venv/ready
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/pyright
+	$(BIN)/lint-imports
+
+format: .venv/ready
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+benchmark: .venv/ready
+	$(BIN)/python benchmarks/module.py
+
+.venv/ready: pyproject.toml constraints.txt
+	$(PYTHON) -m venv .venv
+	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[dev]"
+	touch .venv/ready
+
+clean:
+	rm -rf .venv runs .pytest_cache .ruff_cache

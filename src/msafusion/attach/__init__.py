@@ -1,0 +1,6 @@
+"""Attach fusion to networks: run unmodified modules in lockstep and fuse what comes out of named submodules."""
+
+from msafusion.attach.network import FusedNetwork, fuse
+from msafusion.attach.points import FusionPoint
+
+__all__ = ["FusedNetwork", "FusionPoint", "fuse"]

@@ -1,0 +1,212 @@
+"""Fusion points: which submodules of which networks meet, and how their outputs become streams and go back."""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from jaxtyping import Bool
+from torch import Tensor, nn
+
+from msafusion.attach.layout import Layout, Path, Trail, get, put, select, tensors_in
+from msafusion.fusion import FUSIONS
+from msafusion.streams import FusionError, nearest
+
+StreamMask = Bool[Tensor, "batch _time"]
+
+
+class FusionPoint:
+    """Submodules of several networks whose outputs are fused.
+
+    Args:
+        streams: network name -> the submodule's name (as in `named_modules`), whose output is one stream or, if it
+            holds several tensors, several (`network.0`, `network.key`). Or network name -> {stream name:
+            "submodule"}, to name several streams of one submodule's output; "submodule[key]" picks an entry of a tuple
+            or dict, otherwise the entry is the one called like the stream, or in the same place.
+        fusion: a name in `msafusion.fusion.FUSIONS`, made with the channels found and `options`, or a module that is
+            called as `fusion(features, masks, present)` and returns features of the same shapes.
+        channel_axis: the axis that holds the channels, where it is not found by itself: for all streams, or by stream.
+        name: for error messages; made of the submodule names if absent.
+        options: of the fusion method, such as `block_channels=16`.
+
+    Raises:
+        ValueError: no network, an empty name, an unknown fusion method, or options beside a module.
+        TypeError: the streams are not names.
+    """
+
+    def __init__(
+        self,
+        streams: Mapping[str, str | Mapping[str, str]],
+        fusion: str | nn.Module = "msaf",
+        *,
+        channel_axis: int | Mapping[str, int] | None = None,
+        name: str | None = None,
+        **options: Any,
+    ) -> None:
+        if not streams:
+            raise ValueError('a FusionPoint got no network, expected {network: "submodule", ...}; name at least one.')
+        if isinstance(fusion, str) and fusion not in FUSIONS:
+            raise ValueError(f"unknown fusion {fusion!r}; {nearest(fusion, FUSIONS)}")
+        if isinstance(fusion, nn.Module) and options:
+            raise ValueError(
+                f"a FusionPoint got the module {type(fusion).__name__} and the options {', '.join(options)}, expected "
+                "options only beside a method's name; set them on the module."
+            )
+        self.members = {network: _Member.parse(network, spec) for network, spec in streams.items()}
+        self.fusion, self.options, self.channel_axis = fusion, options, channel_axis
+        self.name = name or " + ".join(f"{network}.{member.submodule}" for network, member in self.members.items())
+
+    def __repr__(self) -> str:
+        return f"FusionPoint({self.name!r}, fusion={self.fusion!r})"
+
+
+@dataclass(frozen=True)
+class _Member:
+    """One network's part in a point: the submodule, and the streams named by the user (none: all, named by rule)."""
+
+    submodule: str
+    selectors: dict[str, str | None]
+
+    @classmethod
+    def parse(cls, network: str, spec: str | Mapping[str, str]) -> "_Member":
+        named = {network: spec} if isinstance(spec, str) else dict(spec)
+        parts: dict[str, tuple[str, str | None]] = {}
+        for stream, text in named.items():
+            match = re.fullmatch(r"([^\[\]]+)(?:\[([^\[\]]+)\])?", text) if isinstance(text, str) else None
+            if match is None:
+                raise TypeError(
+                    f"network '{network}' of a FusionPoint got {text!r}, expected a submodule's name such as 'layer3' or "
+                    "'layer3[0]'; see named_modules() of the network."
+                )
+            parts[stream] = match[1], match[2]
+        submodules = sorted({submodule for submodule, _ in parts.values()})
+        if len(submodules) > 1:
+            raise FusionError(
+                f"network '{network}' offers streams of the submodules {' and '.join(map(repr, submodules))} at one fusion "
+                "point, expected one submodule, where the network waits; fuse at a module that returns both streams."
+            )
+        if not submodules:
+            raise ValueError(f"network '{network}' of a FusionPoint names no stream; give {{stream: 'submodule'}}.")
+        by_rule = isinstance(spec, str) and next(iter(parts.values()))[1] is None
+        return cls(submodules[0], {} if by_rule else {stream: selector for stream, (_, selector) in parts.items()})
+
+
+@dataclass(frozen=True)
+class Tap:
+    """One stream at a point: whose it is, where in the submodule's output, and how its axes lie."""
+
+    stream: str
+    network: str
+    path: Path
+    layout: Layout
+
+
+class Joint(nn.Module):
+    """A fusion point in place: takes the submodules' outputs, fuses their streams, puts them back."""
+
+    def __init__(self, taps: list[Tap], fusion: nn.Module, name: str) -> None:
+        super().__init__()
+        self.taps, self.fusion, self.name = taps, fusion, name
+
+    def extra_repr(self) -> str:
+        return ", ".join(tap.stream for tap in self.taps)
+
+    def forward(
+        self,
+        outputs: Mapping[str, Any],
+        masks: Mapping[str, "TimeMask"],
+        present: Mapping[str, Tensor],
+    ) -> dict[str, Any]:
+        """Fuse what the networks bring; padded steps of a stream leave as they came.
+
+        Raises:
+            ValueError: what the fusion method raises, with this point's name.
+        """
+        taps = [tap for tap in self.taps if tap.network in outputs]
+        features = {tap.stream: tap.layout.to_stream(get(outputs[tap.network], tap.path)) for tap in taps}
+        stream_masks = {
+            tap.stream: masks[tap.network].at(features[tap.stream].shape[2])
+            for tap in taps
+            if tap.network in masks and features[tap.stream].dim() > 2
+        }
+        here = {tap.stream: present[tap.network] for tap in taps if tap.network in present}
+        try:
+            fused = self.fusion(features, stream_masks or None, here or None)
+        except ValueError as error:
+            raise type(error)(f"fusion point {self.name}: {error}") from error
+        results = dict(outputs)
+        for tap in taps:
+            feature = fused[tap.stream]
+            if tap.stream in stream_masks:
+                mask = stream_masks[tap.stream]
+                mask = mask.reshape(mask.shape[0], 1, mask.shape[1], *[1] * (feature.dim() - 3))
+                kept = features[tap.stream]
+                if tap.stream in here:  # but a missing stream stays zero
+                    kept = kept.masked_fill(~here[tap.stream].reshape(-1, *[1] * (feature.dim() - 1)), 0)
+                feature = torch.where(mask, feature, kept)
+            results[tap.network] = put(results[tap.network], tap.path, tap.layout.from_stream(feature))
+        return results
+
+
+@dataclass(frozen=True)
+class TimeMask:
+    """Real time steps of a network's input, as they show at any depth of it."""
+
+    mask: StreamMask
+
+    @classmethod
+    def from_lengths(cls, lengths: Tensor, num_steps: int) -> "TimeMask":
+        """True for the first `lengths` of `num_steps` steps."""
+        return cls(torch.arange(num_steps, device=lengths.device) < lengths.unsqueeze(1))
+
+    def at(self, num_steps: int) -> StreamMask:
+        """After temporal strides: ceil(length * num_steps / input steps) steps are real (padding on the right)."""
+        before = self.mask.shape[1]
+        if num_steps == before:
+            return self.mask
+        lengths = (self.mask.sum(dim=1) * num_steps + before - 1) // before
+        return TimeMask.from_lengths(lengths, num_steps).mask
+
+
+def join(
+    point: FusionPoint, networks: Mapping[str, nn.Module], outputs: Mapping[str, Any], trails: Mapping[str, Trail]
+) -> Joint:
+    """Find the streams at a point in what its submodules gave in a dry run, and make the fusion for their channels.
+
+    Raises:
+        FusionError: an output holds no features, or its layout cannot be told; two streams have one name.
+        ValueError, TypeError: the fusion method refuses its options.
+    """
+    taps: list[Tap] = []
+    for network, member in point.members.items():
+        output, module = outputs[network], networks[network].get_submodule(member.submodule)
+        where = f"submodule '{member.submodule}' of network '{network}' (fusion point {point.name})"
+        if member.selectors and not (isinstance(output, Tensor) and len(member.selectors) == 1):
+            paths = {
+                stream: select(output, stream, order, selector, where)
+                for order, (stream, selector) in enumerate(member.selectors.items())
+            }
+        elif member.selectors:
+            paths = dict.fromkeys(member.selectors, ())
+        else:
+            paths = tensors_in(output, network, module, where)
+        for stream, path in paths.items():
+            axis = point.channel_axis
+            axis = axis.get(stream) if isinstance(axis, Mapping) else axis
+            layout = trails[network].layout(get(output, path), where, axis)
+            taps.append(Tap(stream, network, path, layout))
+    names = [tap.stream for tap in taps]
+    for name in names:
+        if names.count(name) > 1:
+            raise FusionError(f"fusion point {point.name} has two streams called '{name}'; give them different names.")
+    for stream in point.channel_axis if isinstance(point.channel_axis, Mapping) else ():
+        if stream not in names:
+            raise FusionError(f"channel_axis names the unknown stream '{stream}' at {point.name}; {nearest(stream, names)}")
+    if isinstance(point.fusion, nn.Module):
+        return Joint(taps, point.fusion, point.name)
+    channels = {tap.stream: get(outputs[tap.network], tap.path).shape[tap.layout.channel_axis] for tap in taps}
+    try:
+        return Joint(taps, FUSIONS[point.fusion](channels, **point.options), point.name)
+    except (ValueError, TypeError) as error:
+        raise type(error)(f"fusion point {point.name}: {error}") from error

@@ -1,0 +1,112 @@
+"""Streams: named feature tensors, their masks and presence, and the checks that every fusion method shares.
+
+A *stream* is one named tensor of shape (batch, channels, *positions). Positions are whatever follows the channels:
+nothing (a vector), time (a sequence), time x joints (a skeleton), height x width, time x height x width. Where a
+stream varies in length, time is its first position axis (dim 2).
+"""
+
+import difflib
+from collections.abc import Iterable, Mapping
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+from torch._subclasses.fake_tensor import FakeTensor
+
+Features = dict[str, Float[Tensor, "batch _channels *_positions"]]
+"""Stream name -> tensor (batch, channels, *positions)."""
+Masks = dict[str, Bool[Tensor, "batch _time"]]
+"""Stream name -> True where a time step is real, shape (batch, time)."""
+Presence = dict[str, Bool[Tensor, " batch"]]
+"""Stream name -> True where the sample has the stream, shape (batch,)."""
+
+
+class FusionError(ValueError):
+    """Networks cannot be fused as asked; the message names the network, the fusion point and the remedy."""
+
+
+def nearest(name: str, known: Iterable[str], most: int = 3) -> str:
+    """The known names most like `name`, worded for an error message."""
+    known = list(known)
+    close = difflib.get_close_matches(name, known, n=most, cutoff=0.5)
+    if close:
+        return "did you mean " + " or ".join(map(repr, close)) + "?"
+    return "choose from: " + ", ".join(known[:20]) + (", ..." if len(known) > 20 else "")
+
+
+def values_are_known(tensor: Tensor) -> bool:
+    """False under torch.compile, torch.export and make_fx, where no Python branch may depend on a tensor's values."""
+    return not torch.compiler.is_compiling() and not isinstance(tensor, FakeTensor)
+
+
+def check_features(
+    features: Mapping[str, Tensor],
+    channels: Mapping[str, int],
+    masks: Mapping[str, Tensor] | None = None,
+    present: Mapping[str, Tensor] | None = None,
+) -> int:
+    """Check streams, masks and presence against the declared channels; return the batch size.
+
+    Raises:
+        ValueError: the features are empty; a stream is unknown, has no channel axis, the wrong channels, another
+            batch size or an integer type; a mask or presence has the wrong shape or type, or names an unknown stream.
+    """
+    if not features:
+        raise ValueError(f"got no stream, expected at least one of {', '.join(channels)}; pass {{name: tensor}}.")
+    first, batch = next(iter(features)), next(iter(features.values())).shape[0]
+    for name, feature in features.items():
+        if name not in channels:
+            raise ValueError(f"unknown stream '{name}', expected one of the declared streams; {nearest(name, channels)}")
+        if feature.dim() < 2:
+            raise ValueError(
+                f"stream '{name}' has shape {tuple(feature.shape)}, expected (batch, channels, *positions); "
+                "add the missing axes."
+            )
+        if feature.shape[1] != channels[name]:
+            raise ValueError(
+                f"stream '{name}' has {feature.shape[1]} channels (shape {tuple(feature.shape)}), expected "
+                f"{channels[name]} on axis 1; pass channels={{'{name}': {feature.shape[1]}}} or move its channel axis."
+            )
+        if feature.shape[0] != batch:
+            raise ValueError(
+                f"stream '{name}' has a batch of {feature.shape[0]}, expected {batch} as in stream '{first}'; "
+                "give every stream the same samples (mark missing ones with present)."
+            )
+        if not feature.is_floating_point():
+            raise ValueError(f"stream '{name}' has type {feature.dtype}, expected floating point; call .float() on it.")
+    for name, mask in (masks or {}).items():
+        if name not in features:
+            raise ValueError(f"mask for stream '{name}', which is not among the features; {nearest(name, features)}")
+        if features[name].dim() < 3:
+            raise ValueError(
+                f"mask for stream '{name}' of shape {tuple(features[name].shape)}, expected a stream with a time axis "
+                "(dim 2); a vector needs no mask, use present for missing samples."
+            )
+        _check_bool(f"mask for stream '{name}'", mask, (batch, features[name].shape[2]), "(batch, time)")
+    for name, here in (present or {}).items():
+        if name not in channels:
+            raise ValueError(f"present names the unknown stream '{name}', expected a declared one; {nearest(name, channels)}")
+        _check_bool(f"present for stream '{name}'", here, (batch,), "(batch,)")
+    return batch
+
+
+def _check_bool(what: str, got: Tensor, shape: tuple[int, ...], axes: str) -> None:
+    if tuple(got.shape) != shape or got.dtype != torch.bool:
+        raise ValueError(
+            f"{what} has shape {tuple(got.shape)} and type {got.dtype}, expected {axes} = {shape} and torch.bool; "
+            "give True where the data are real."
+        )
+
+
+def check_option(name: str, got: float, low: float, high: float, *, open_above: bool = False) -> None:
+    """Refuse a numeric option outside [low, high] (or [low, high) if `open_above`), NaN included."""
+    inside = low <= got < high if open_above else low <= got <= high
+    if not inside:  # NaN compares false, so it lands here
+        bracket = ")" if open_above else "]"
+        raise ValueError(f"{name} is {got}, expected a number in [{low}, {high}{bracket}; set {name} within it.")
+
+
+def check_count(name: str, got: int) -> None:
+    """Refuse a count that is not a positive integer."""
+    if not isinstance(got, int) or isinstance(got, bool) or got < 1:
+        raise ValueError(f"{name} is {got!r}, expected a positive integer; set {name} to 1 or more.")
