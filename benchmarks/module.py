@@ -145,7 +145,8 @@ def steps_of(case: str) -> dict[str, Callable[[], object]]:
 
 def keep_freed_memory() -> None:
     """Tell glibc to reuse freed memory instead of returning it, as training allocators do: page faults of fresh memory
-    (12 of the 15 ms of one multiplication of the largest maps) would otherwise be most of what is measured."""
+    (12 of the 15 ms of one multiplication of the largest maps) would otherwise be most of what is measured.
+    """
     libc, trim_threshold, mmap_max = ctypes.CDLL(None), -1, -4
     if hasattr(libc, "mallopt"):
         libc.mallopt(trim_threshold, 2**31 - 1)
@@ -194,7 +195,9 @@ def main() -> None:
         memory = [f"{row[f'train {who} MB']:.1f}" for who in ("msaf", "loop")]
         table.add_row(case, *(f"{row[name]:.2f}" for name in ratios), *memory)
     Console().print(table)
-    options.out.write_text(json.dumps({"torch": torch.__version__, "threads": options.threads, "cases": figures}, indent=2))
+    options.out.write_text(
+        json.dumps({"torch": torch.__version__, "threads": options.threads, "cases": figures}, indent=2)
+    )
     print(f"written to {options.out}")
 
 

@@ -1,12 +1,57 @@
-"""Weights in and out: importers for weights published elsewhere."""
+"""Weights in and out: saved models, and importers for weights published elsewhere."""
 
+import json
 import re
 from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
 
 import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from msafusion.fusion import MSAF
+
+WEIGHTS, CONFIG = "model.safetensors", "config.json"
+
+
+class ModelError(ValueError):
+    """A saved model is missing, broken or of another version; the message says which file and what to do."""
+
+
+def save_model(folder: Path, network: nn.Module, config: Mapping[str, Any]) -> None:
+    """Write `model.safetensors` and `config.json` (what is needed to build the network again) into `folder`.
+
+    Both are written beside their place and moved there, so that an interruption leaves no half a file.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    state = {name: tensor.detach().cpu().contiguous() for name, tensor in network.state_dict().items()}
+    save_file(state, folder / f".{WEIGHTS}")
+    (folder / f".{CONFIG}").write_text(json.dumps(dict(config), indent=2) + "\n")
+    for name in (WEIGHTS, CONFIG):
+        (folder / f".{name}").replace(folder / name)
+
+
+def read_model(folder: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
+    """The configuration and the weights that `save_model` wrote.
+
+    Raises:
+        ModelError: a file is missing or broken.
+    """
+    for name in (CONFIG, WEIGHTS):
+        if not (folder / name).is_file():
+            raise ModelError(
+                f"no {name} in '{folder}', expected a saved model; give the folder of a finished training run."
+            )
+    try:
+        return json.loads((folder / CONFIG).read_text()), load_file(folder / WEIGHTS)
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise ModelError(
+            f"'{folder / CONFIG}' is broken ({error}), expected JSON; train again or restore the file."
+        ) from None
+    except SafetensorError as error:
+        raise ModelError(f"'{folder / WEIGHTS}' is broken ({error}); train again or restore the file.") from None
 
 
 def load_reference(module: MSAF, state_dict: Mapping[str, Tensor]) -> MSAF:
@@ -46,7 +91,9 @@ def load_reference(module: MSAF, state_dict: Mapping[str, Tensor]) -> MSAF:
     for segment in range(module.segments):
         prefix = f"blocks.{segment}."
         shapes = {"joint_weight": ("0.weight", (joint, channels)), "joint_bias": ("0.bias", (joint,))}
-        shapes |= {f"norm.{name}": (f"1.{name}", (joint,)) for name in ("weight", "bias", "running_mean", "running_var")}
+        shapes |= {
+            f"norm.{name}": (f"1.{name}", (joint,)) for name in ("weight", "bias", "running_mean", "running_var")
+        }
         for ours, (theirs, shape) in shapes.items():
             filled.setdefault(ours, []).append(take(f"{prefix}joint_features.{theirs}", shape))
         counter = take(f"{prefix}joint_features.1.num_batches_tracked", ())
@@ -58,7 +105,7 @@ def load_reference(module: MSAF, state_dict: Mapping[str, Tensor]) -> MSAF:
     if problems:
         segments = len({match[1] for key in state_dict if (match := re.match(r"blocks\.(\d+)\.", key))})
         raise ValueError(
-            f"the weights do not fit this MSAF ({module.segments} segments, {total_blocks} blocks of {channels} channels; the "
+            f"the weights do not fit this MSAF ({module.segments} segments, {total_blocks} blocks of {channels}; the "
             f"weights have {segments} segments): " + "; ".join(problems[:10]) + ("; ..." if len(problems) > 10 else "")
         )
     counters = filled.pop("norm.num_batches_tracked")

@@ -1,1 +1,46 @@
-def main(): ...
+"""The command `msafusion`: finds the verb and forwards to it; a verb's libraries are imported only when it is typed."""
+
+import importlib
+import os
+import sys
+
+VERBS = {
+    "train": ("msafusion.training.options:run_train", "train networks alone, then fused, and test once"),
+    "evaluate": ("msafusion.training.options:run_evaluate", "compute the test metrics of a run again"),
+}
+"""Verb -> (function of the remaining arguments, what it does)."""
+
+
+def main() -> None:
+    """Run one verb; a user's mistake ends in one line and a non-zero status (MSAFUSION_DEBUG=1 shows the traceback)."""
+    arguments = sys.argv[1:]
+    if not arguments or arguments[0] in ("-h", "--help"):
+        print(_help())
+        sys.exit(0 if arguments else 2)
+    if arguments[0] == "--version":
+        from msafusion.version import __version__
+
+        print(f"msafusion {__version__}")
+        return
+    if arguments[0] not in VERBS:
+        sys.exit(f"msafusion: error: unknown command '{arguments[0]}', expected one of {', '.join(VERBS)}; see --help")
+    target, _ = VERBS[arguments[0]]
+    module, function = target.split(":")
+    try:
+        getattr(importlib.import_module(module), function)(arguments[1:])
+    except KeyboardInterrupt:
+        print("msafusion: interrupted; `--resume` with the same --out goes on from the last epoch.", file=sys.stderr)
+        sys.exit(130)
+    except ModuleNotFoundError as error:
+        if error.name is None or error.name.startswith("msafusion"):
+            raise
+        sys.exit(f"msafusion: error: {error.name} is not installed; run `pip install 'msafusion[train]'`.")
+    except (ValueError, OSError) as error:
+        if os.environ.get("MSAFUSION_DEBUG"):
+            raise
+        sys.exit(f"msafusion: error: {error}")
+
+
+def _help() -> str:
+    verbs = "\n".join(f"  {name:<10} {what}" for name, (_, what) in VERBS.items())
+    return f"usage: msafusion COMMAND [options]\n\ncommands:\n{verbs}\n\n`msafusion COMMAND --help` lists its options."

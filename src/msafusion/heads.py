@@ -14,7 +14,7 @@ Prediction = Float[Tensor, "batch *outputs"]
 
 
 class Head(nn.Module):
-    """Base of the heads that take part in the handling of missing networks; other modules are called with outputs only."""
+    """Base of the heads that know of missing networks; other modules are called with the outputs only."""
 
     def __init__(self, num_features: Mapping[str, int], num_outputs: int | None = None) -> None:
         super().__init__()
@@ -35,19 +35,28 @@ class MeanHead(Head):
         if not present:
             return total / len(outputs)
         first = next(iter(outputs.values()))
-        count = sum((present[name].to(first.dtype) if name in present else first.new_ones(len(first))) for name in outputs)
+        count = sum(
+            (present[name].to(first.dtype) if name in present else first.new_ones(len(first))) for name in outputs
+        )
         assert isinstance(count, Tensor)
         return total / count.clamp(min=1).reshape(-1, *[1] * (total.dim() - 1))
 
 
 class ProductHead(Head):
-    """Product of the class probabilities of the networks present, renormalised; returns its logarithm (batch, classes)."""
+    """Product of the class probabilities of the networks present, renormalised: its logarithm (batch, classes)."""
 
     def forward(self, outputs: Mapping[str, Tensor], present: Mapping[str, Tensor]) -> Prediction:
+        some = next(iter(outputs.values()))
+        if some.dim() < 2 or some.shape[1] < 2:
+            raise ValueError(
+                f"the product head got logits of shape {tuple(some.shape)}, expected (batch, classes) with two classes "
+                'at least; give a binary network two outputs, or use head="sum".'
+            )
         logs = []
         for name, logits in outputs.items():
             log = torch.log_softmax(logits, dim=1)
-            logs.append(log.masked_fill(~present[name].unsqueeze(1), 0) if name in present else log)
+            here = present.get(name)
+            logs.append(log if here is None else log.masked_fill(~here.reshape(-1, *[1] * (log.dim() - 1)), 0))
         return torch.log_softmax(torch.stack(logs).sum(dim=0), dim=1)
 
 
@@ -63,8 +72,10 @@ class ConcatHead(Head):
 
     def forward(self, outputs: Mapping[str, Tensor], present: Mapping[str, Tensor]) -> Prediction:
         some = next(iter(outputs.values()))
-        parts = [outputs[n] if n in outputs else some.new_zeros(len(some), c) for n, c in self.num_features.items()]
-        return self.linear(torch.cat(parts, dim=1))
+        parts = [
+            outputs[n] if n in outputs else some.new_zeros(*some.shape[:-1], c) for n, c in self.num_features.items()
+        ]
+        return self.linear(torch.cat(parts, dim=-1))
 
 
 HEADS: dict[str, Callable[..., Head]] = {

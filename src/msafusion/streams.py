@@ -44,19 +44,22 @@ def check_features(
     channels: Mapping[str, int],
     masks: Mapping[str, Tensor] | None = None,
     present: Mapping[str, Tensor] | None = None,
-) -> int:
+) -> int | torch.SymInt:
     """Check streams, masks and presence against the declared channels; return the batch size.
 
     Raises:
         ValueError: the features are empty; a stream is unknown, has no channel axis, the wrong channels, another
-            batch size or an integer type; a mask or presence has the wrong shape or type, or names an unknown stream.
+            batch size, no position or an integer type; a mask or presence has the wrong shape or type, or names an
+            unknown stream.
     """
     if not features:
         raise ValueError(f"got no stream, expected at least one of {', '.join(channels)}; pass {{name: tensor}}.")
-    first, batch = next(iter(features)), next(iter(features.values())).shape[0]
+    first, batch = next(iter(features)), 0
     for name, feature in features.items():
         if name not in channels:
-            raise ValueError(f"unknown stream '{name}', expected one of the declared streams; {nearest(name, channels)}")
+            raise ValueError(
+                f"unknown stream '{name}', expected one of the declared streams; {nearest(name, channels)}"
+            )
         if feature.dim() < 2:
             raise ValueError(
                 f"stream '{name}' has shape {tuple(feature.shape)}, expected (batch, channels, *positions); "
@@ -67,10 +70,17 @@ def check_features(
                 f"stream '{name}' has {feature.shape[1]} channels (shape {tuple(feature.shape)}), expected "
                 f"{channels[name]} on axis 1; pass channels={{'{name}': {feature.shape[1]}}} or move its channel axis."
             )
+        if name == first:
+            batch = feature.shape[0]
         if feature.shape[0] != batch:
             raise ValueError(
                 f"stream '{name}' has a batch of {feature.shape[0]}, expected {batch} as in stream '{first}'; "
                 "give every stream the same samples (mark missing ones with present)."
+            )
+        if 0 in feature.shape[2:]:
+            raise ValueError(
+                f"stream '{name}' has shape {tuple(feature.shape)} and so no position, expected at least one on every "
+                "axis; leave the stream out, or pad it and mark it missing with present."
             )
         if not feature.is_floating_point():
             raise ValueError(f"stream '{name}' has type {feature.dtype}, expected floating point; call .float() on it.")
@@ -85,7 +95,9 @@ def check_features(
         _check_bool(f"mask for stream '{name}'", mask, (batch, features[name].shape[2]), "(batch, time)")
     for name, here in (present or {}).items():
         if name not in channels:
-            raise ValueError(f"present names the unknown stream '{name}', expected a declared one; {nearest(name, channels)}")
+            raise ValueError(
+                f"present names the unknown stream '{name}', expected a declared one; {nearest(name, channels)}"
+            )
         _check_bool(f"present for stream '{name}'", here, (batch,), "(batch,)")
     return batch
 

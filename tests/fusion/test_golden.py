@@ -82,7 +82,9 @@ def test_load_reference_names_what_is_missing_and_left_over():
     module, groups = golden("block_two_cnn")
     weights = dict(groups["param"])
     weights["blocks.0.dense_group.9.bias"] = weights.pop("blocks.0.dense_group.5.bias")
-    with pytest.raises(ValueError, match=r"missing blocks\.0\.dense_group\.5\.bias; unexpected blocks\.0\.dense_group\.9\.bias"):
+    with pytest.raises(
+        ValueError, match=r"missing blocks\.0\.dense_group\.5\.bias; unexpected blocks\.0\.dense_group\.9\.bias"
+    ):
         load_reference(module, weights)
 
 
@@ -95,4 +97,4 @@ def test_load_reference_names_a_wrong_shape():
 
 def test_load_reference_needs_batch_norm():
     with pytest.raises(ValueError, match='expected norm="batch"'):
-        load_reference(MSAF({"a": 8}, 4, norm="layer"), {})
+        load_reference(MSAF({"a": 8}, 8, norm="layer"), {})

@@ -1,6 +1,7 @@
 """Where a module's output keeps its features: which tensors of it, and which of their axes are batch and channels."""
 
-from collections.abc import Mapping
+import copy
+from collections.abc import Mapping, MutableMapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -8,6 +9,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.conv import _ConvNd
 from torch.nn.modules.instancenorm import _InstanceNorm
+from torch.nn.utils.rnn import PackedSequence
 
 from msafusion.streams import FusionError
 
@@ -72,52 +74,75 @@ class Trail:
     """The hints of the modules that one network has run so far in a dry run."""
 
     hints: list[Hint] = field(default_factory=list)
-    sequence_first_batch: int | None = None  # batch size of the last module that has batch on axis 1
+    sequence_first: tuple[int, int] | None = None  # (time, batch) where the last module that tells has batch on axis 1
 
     def record(self, module: nn.Module, output: Any) -> None:
+        """Note a module that has just run."""
         hint = hint_of(module)
         if hint is None:
             return
         self.hints.append(hint)
         first = output[0] if isinstance(output, tuple) else output
-        if hint.batch_first is not None and isinstance(first, Tensor) and first.dim() == 3:
-            self.sequence_first_batch = None if hint.batch_first else first.shape[1]
+        if hint.batch_first or not hint.channels_last:
+            self.sequence_first = None
+        elif hint.batch_first is False and isinstance(first, Tensor) and first.dim() == 3:
+            self.sequence_first = (first.shape[0], first.shape[1])
 
-    def layout(self, tensor: Tensor, where: str, channel_axis: int | None) -> Layout:
-        """Layout of an output at this place of the network, from the nearest module before it that explains the shape.
+    def layout(self, tensor: Tensor, module: nn.Module, where: str, channel_axis: int | None) -> Layout:
+        """Layout of a module's output, from the module's own type or the nearest one before it that explains the shape.
 
         Raises:
             FusionError: no module does, and the shape alone does not tell either.
         """
         if tensor.dim() < 2:
             raise FusionError(
-                f"{where} gives shape {tuple(tensor.shape)}, expected batch and channels at least; choose another submodule."
+                f"{where} gives shape {tuple(tensor.shape)}, expected (batch, channels, ...); choose another submodule."
             )
-        batch_axis = 0
-        if tensor.dim() == 3 and self.sequence_first_batch == tensor.shape[1]:
-            batch_axis = 1
+        own = hint_of(module)
+        batch_axis = self._batch_axis(tensor, own, where)
         if channel_axis is None:
-            channel_axis = self._channel_axis(tensor, batch_axis, where)
+            channel_axis = self._channel_axis(tensor, own, batch_axis, where)
+        if not -tensor.dim() <= channel_axis < tensor.dim():
+            raise FusionError(
+                f"{where} gives shape {tuple(tensor.shape)}, which has no axis {channel_axis}; correct channel_axis."
+            )
         channel_axis %= tensor.dim()
         if channel_axis == batch_axis:
             raise FusionError(f"{where}: channel_axis {channel_axis} is the batch axis; name another channel_axis.")
         return Layout(batch_axis, channel_axis)
 
-    def _channel_axis(self, tensor: Tensor, batch_axis: int, where: str) -> int:
+    def _batch_axis(self, tensor: Tensor, own: Hint | None, where: str) -> int:
+        if tensor.dim() != 3 or self.sequence_first is None or self.sequence_first[1] != tensor.shape[1]:
+            return 0
+        time, batch = self.sequence_first
+        if time == batch and (own is None or own.batch_first is None):
+            raise FusionError(
+                f"{where} gives shape {tuple(tensor.shape)}, where batch and time cannot be told apart; give fuse() an "
+                "example with a batch size that differs from the number of steps."
+            )
+        return 1
+
+    def _channel_axis(self, tensor: Tensor, own: Hint | None, batch_axis: int, where: str) -> int:
         if tensor.dim() == 2:
             return 1
-        for hint in reversed(self.hints):
-            fitting = [axis for axis, size in enumerate(tensor.shape) if axis != batch_axis and size == hint.out_channels]
+        mixed = own is None and len({hint.channels_last for hint in self.hints}) > 1
+        for hint in reversed(self.hints) if own is None else [own]:
+            fitting = [
+                axis for axis, size in enumerate(tensor.shape) if axis != batch_axis and size == hint.out_channels
+            ]
+            if len(fitting) == 1:
+                return fitting[0]
+            if fitting and mixed:  # both layouts occur in this network, and the shape fits both
+                break
             usual = tensor.dim() - 1 if hint.channels_last else 1
             if usual in fitting:
                 return usual
-            if len(fitting) == 1:
-                return fitting[0]
-        if tensor.dim() > 3:
-            return 1  # images and videos: PyTorch's own convention
+        else:
+            if tensor.dim() > 3:
+                return 1  # images and videos: PyTorch's own convention
         raise FusionError(
-            f"{where} gives shape {tuple(tensor.shape)}, and no module before it tells which axis holds the channels; "
-            "pass channel_axis=1 or channel_axis=-1 to the FusionPoint."
+            f"{where} gives shape {tuple(tensor.shape)}, and the modules before it do not tell which axis holds the "
+            "channels; pass channel_axis=1 or channel_axis=-1 to the FusionPoint."
         )
 
     def time_axis(self, network_input: Tensor) -> int:
@@ -142,6 +167,12 @@ def tensors_in(output: Any, network: str, module: nn.Module, where: str) -> dict
     """
     if isinstance(output, Tensor):
         return {network: ()}
+    packed = output[0] if isinstance(module, nn.RNNBase) and isinstance(output, tuple) else output
+    if isinstance(packed, PackedSequence):
+        raise FusionError(
+            f"{where} gives a PackedSequence, which has no batch axis to fuse along; call pad_packed_sequence in a "
+            "submodule of its own and fuse there, or leave the packing to `lengths=` of the fused network."
+        )
     if isinstance(module, nn.RNNBase | nn.MultiheadAttention):
         return {network: (0,)}
     if isinstance(output, Mapping):
@@ -155,7 +186,7 @@ def tensors_in(output: Any, network: str, module: nn.Module, where: str) -> dict
     found = [key for key, item in items.items() if isinstance(item, Tensor) and item.is_floating_point()]
     if not found:
         raise FusionError(
-            f"{where} gives {_describe(output)}, expected a tensor, or a tuple or dict that holds one; "
+            f"{where} gives {describe(output)}, expected a tensor, or a tuple or dict that holds one; "
             "choose a submodule whose output is the features."
         )
     if len(found) == 1:
@@ -169,18 +200,18 @@ def select(output: Any, stream: str, order: int, selector: str | None, where: st
     Raises:
         FusionError: the output has no such entry, or it is not a tensor.
     """
-    key: int | str
+    key: Any
     if selector is not None:
         key = int(selector) if isinstance(output, tuple | list) and selector.isdigit() else selector
     else:
         key = stream if isinstance(output, Mapping) else order
     try:
-        found = output[key] if isinstance(output, Mapping | tuple | list) else None
-    except (KeyError, IndexError):
+        found = None if isinstance(output, Tensor) else output[key]
+    except (KeyError, IndexError, TypeError):
         found = None
     if not isinstance(found, Tensor):
         raise FusionError(
-            f"{where} gives {_describe(output)}, expected a tensor at [{key}] for stream '{stream}'; "
+            f"{where} gives {describe(output)}, expected a tensor at [{key}] for stream '{stream}'; "
             "write 'submodule[key]' with a key that its output has."
         )
     return (key,)
@@ -198,14 +229,18 @@ def put(output: Any, path: Path, tensor: Tensor) -> Any:
     if not path:
         return tensor
     key, inner = path[0], put(output[path[0]], path[1:], tensor)
+    if isinstance(output, MutableMapping):
+        changed = copy.copy(output)  # keeps OrderedDict, ModelOutput and other kinds of dict what they are
+        changed[key] = inner
+        return changed
     if isinstance(output, Mapping):
-        items = {**output, key: inner}
-        return type(output)(**items) if type(output) is not dict else items  # type: ignore[arg-type]
+        return {**output, key: inner}
     items = [inner if i == key else item for i, item in enumerate(output)]
     return type(output)(*items) if hasattr(output, "_fields") else type(output)(items)
 
 
-def _describe(output: Any) -> str:
+def describe(output: Any) -> str:
+    """A module's output, worded for an error message."""
     if isinstance(output, Tensor):
         return f"a tensor of shape {tuple(output.shape)} and type {output.dtype}"
     if isinstance(output, Mapping):

@@ -10,11 +10,15 @@ from typing import Any, NamedTuple
 
 import torch
 from greenlet import GreenletExit, getcurrent, greenlet
+from jaxtyping._storage import _shape_storage
 from torch import nn
 
 from msafusion.streams import FusionError
 
 AUTOCAST_DEVICES = ("cpu", "cuda")
+
+FuseAt = Callable[[int, dict[str, Any]], dict[str, Any]]
+"""(fusion point, {network: submodule output}) -> {network: output to go on with}."""
 
 not_traced = torch.compiler.disable(recursive=False)
 """For every function here: torch.compile leaves its frame alone and goes on compiling the networks that it calls."""
@@ -26,24 +30,29 @@ class ThreadState(NamedTuple):
     grad: bool
     autocast: tuple[tuple[bool, torch.dtype], ...]
     autocast_cache: bool
+    shape_memos: tuple[Any, ...]  # of jaxtyping: the axis sizes bound in the checked functions that are under way
 
     @classmethod
     @not_traced
     def now(cls) -> "ThreadState":
+        """As it is for the calling thread."""
         autocast = tuple((torch.is_autocast_enabled(d), torch.get_autocast_dtype(d)) for d in AUTOCAST_DEVICES)
-        return cls(torch.is_grad_enabled(), autocast, torch.is_autocast_cache_enabled())
+        memos = tuple(getattr(_shape_storage, "memo_stack", ()))
+        return cls(torch.is_grad_enabled(), autocast, torch.is_autocast_cache_enabled(), memos)
 
     @not_traced
     def restore(self) -> None:
+        """Set the calling thread's state to this."""
         torch.set_grad_enabled(self.grad)
         for device, (enabled, dtype) in zip(AUTOCAST_DEVICES, self.autocast, strict=True):
             torch.set_autocast_enabled(device, enabled)
             torch.set_autocast_dtype(device, dtype)
         torch.set_autocast_cache_enabled(self.autocast_cache)
+        _shape_storage.memo_stack = list(self.shape_memos)
 
 
 class Surroundings(NamedTuple):
-    """What tells that a submodule runs inside an activation checkpoint: compared at a point with the network's entry."""
+    """What tells that code runs inside an activation checkpoint: compared at a point with the network's entry."""
 
     grad: bool
     inference: bool
@@ -53,12 +62,11 @@ class Surroundings(NamedTuple):
     @classmethod
     @not_traced
     def now(cls) -> "Surroundings":
-        hooks = torch._C._autograd._top_saved_tensors_default_hooks(True)
+        """Those of the calling code."""
+        hooks = torch._C._autograd._top_saved_tensors_default_hooks(True)  # pyright: ignore[reportAttributeAccessIssue]
         if hooks is not None and getattr(hooks[0], "__module__", "") == "torch.autograd.graph":
             hooks = None  # save_on_cpu moves activations but recomputes nothing
-        return cls(
-            torch.is_grad_enabled(), torch.is_inference_mode_enabled(), hooks, torch._C._current_graph_task_id()
-        )
+        return cls(torch.is_grad_enabled(), torch.is_inference_mode_enabled(), hooks, torch._C._current_graph_task_id())
 
 
 class Identity:
@@ -73,8 +81,8 @@ class PointHook:
 
     @not_traced
     def __call__(self, module: nn.Module, args: tuple[Any, ...], output: Any) -> Any:
-        run = getcurrent()
-        if isinstance(run, NetworkRun) and run.owner is self.owner and run.network == self.network:
+        run = NetworkRun.current()
+        if run is not None and run.owner is self.owner and run.network == self.network:
             return run.arrive(self.point, output)
         return None
 
@@ -96,6 +104,13 @@ class NetworkRun(greenlet):
         self.passed: set[int] = set()
         self.entry, self.scheduler_state = Surroundings.now(), ThreadState.now()
         self.gr_context = contextvars.copy_context()
+
+    @staticmethod
+    @not_traced
+    def current() -> "NetworkRun | None":
+        """The run that the calling code is part of."""
+        run = getcurrent()
+        return run if isinstance(run, NetworkRun) else None
 
     @not_traced
     def arrive(self, point: int, output: Any) -> Any:
@@ -128,7 +143,7 @@ def run_in_lockstep(
     calls: Mapping[str, Callable[[], Any]],
     points: list[frozenset[str]],
     where: list[str],
-    fuse_at: Callable[[int, dict[str, Any]], dict[str, Any]],
+    fuse_at: FuseAt,
 ) -> dict[str, Any]:
     """Run networks until all have finished; return each one's output.
 
@@ -137,7 +152,7 @@ def run_in_lockstep(
         calls: network name -> its forward call, for the networks that run this time.
         points: for each fusion point the networks that meet there; those that do not run are not waited for.
         where: for each fusion point its name in error messages.
-        fuse_at: (point, {network: submodule output}) -> {network: output to go on with}.
+        fuse_at: called where networks meet.
 
     Raises:
         FusionError: a point is not reached, is reached twice or in different orders, or lies in a checkpointed region.
@@ -146,7 +161,7 @@ def run_in_lockstep(
     state = ThreadState.now()
     outputs: dict[str, Any] = {}
     waiting: dict[str, Arrival] = {}
-    resume: dict[str, tuple[Any, ...]] = {name: () for name in runs}
+    resume: dict[str, tuple[Any, ...]] = dict.fromkeys(runs, ())
     fused: set[int] = set()
     try:
         while resume:
@@ -186,15 +201,19 @@ def _switch(run: NetworkRun, values: tuple[Any, ...]) -> Any:
 
 
 def _never_met(
-    index: int, members: frozenset[str], runs: Mapping[str, NetworkRun], waiting: Mapping[str, Arrival], where: list[str]
+    index: int,
+    members: frozenset[str],
+    runs: Mapping[str, NetworkRun],
+    waiting: Mapping[str, Arrival],
+    where: list[str],
 ) -> FusionError:
     for name in sorted(members & runs.keys()):
         if index in runs[name].passed:
             continue
         if name not in waiting:
             return FusionError(
-                f"network '{name}' ended without running its submodule of fusion point {where[index]}; name a submodule "
-                "that its forward calls every time (a layer dropped at random needs layerdrop = 0)."
+                f"network '{name}' ended without running its submodule of fusion point {where[index]}; name a "
+                "submodule that its forward calls every time (a layer dropped at random needs layerdrop = 0)."
             )
         elsewhere = where[waiting[name].point]
         return FusionError(

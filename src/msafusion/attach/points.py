@@ -6,14 +6,12 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from jaxtyping import Bool
 from torch import Tensor, nn
 
-from msafusion.attach.layout import Layout, Path, Trail, get, put, select, tensors_in
+from msafusion.attach.inputs import TimeMask
+from msafusion.attach.layout import Layout, Path, Trail, describe, get, put, select, tensors_in
 from msafusion.fusion import FUSIONS
 from msafusion.streams import FusionError, nearest
-
-StreamMask = Bool[Tensor, "batch _time"]
 
 
 class FusionPoint:
@@ -76,15 +74,15 @@ class _Member:
             match = re.fullmatch(r"([^\[\]]+)(?:\[([^\[\]]+)\])?", text) if isinstance(text, str) else None
             if match is None:
                 raise TypeError(
-                    f"network '{network}' of a FusionPoint got {text!r}, expected a submodule's name such as 'layer3' or "
-                    "'layer3[0]'; see named_modules() of the network."
+                    f"network '{network}' of a FusionPoint got {text!r}, expected a submodule's name such as 'layer3' "
+                    "or 'layer3[0]'; see named_modules() of the network."
                 )
             parts[stream] = match[1], match[2]
         submodules = sorted({submodule for submodule, _ in parts.values()})
         if len(submodules) > 1:
             raise FusionError(
-                f"network '{network}' offers streams of the submodules {' and '.join(map(repr, submodules))} at one fusion "
-                "point, expected one submodule, where the network waits; fuse at a module that returns both streams."
+                f"network '{network}' offers streams of the submodules {' and '.join(map(repr, submodules))} at one "
+                "fusion point, expected one, where the network waits; fuse at a module that returns both streams."
             )
         if not submodules:
             raise ValueError(f"network '{network}' of a FusionPoint names no stream; give {{stream: 'submodule'}}.")
@@ -115,13 +113,14 @@ class Joint(nn.Module):
     def forward(
         self,
         outputs: Mapping[str, Any],
-        masks: Mapping[str, "TimeMask"],
+        masks: Mapping[str, TimeMask],
         present: Mapping[str, Tensor],
     ) -> dict[str, Any]:
         """Fuse what the networks bring; padded steps of a stream leave as they came.
 
         Raises:
-            ValueError: what the fusion method raises, with this point's name.
+            FusionError: what the fusion method raises as a ValueError, with this point's name; or it does not return
+                every stream in its shape.
         """
         taps = [tap for tap in self.taps if tap.network in outputs]
         features = {tap.stream: tap.layout.to_stream(get(outputs[tap.network], tap.path)) for tap in taps}
@@ -134,39 +133,32 @@ class Joint(nn.Module):
         try:
             fused = self.fusion(features, stream_masks or None, here or None)
         except ValueError as error:
-            raise type(error)(f"fusion point {self.name}: {error}") from error
+            raise FusionError(f"fusion point {self.name}: {error}") from error
+        self._check(features, fused)
         results = dict(outputs)
         for tap in taps:
-            feature = fused[tap.stream]
+            came, feature = features[tap.stream], fused[tap.stream]
             if tap.stream in stream_masks:
                 mask = stream_masks[tap.stream]
                 mask = mask.reshape(mask.shape[0], 1, mask.shape[1], *[1] * (feature.dim() - 3))
-                kept = features[tap.stream]
+                kept = came
                 if tap.stream in here:  # but a missing stream stays zero
                     kept = kept.masked_fill(~here[tap.stream].reshape(-1, *[1] * (feature.dim() - 1)), 0)
                 feature = torch.where(mask, feature, kept)
+            if feature.stride() != came.stride():  # another memory layout would round the next layer's sums otherwise
+                feature = torch.empty_like(came, dtype=feature.dtype).copy_(feature)
             results[tap.network] = put(results[tap.network], tap.path, tap.layout.from_stream(feature))
         return results
 
-
-@dataclass(frozen=True)
-class TimeMask:
-    """Real time steps of a network's input, as they show at any depth of it."""
-
-    mask: StreamMask
-
-    @classmethod
-    def from_lengths(cls, lengths: Tensor, num_steps: int) -> "TimeMask":
-        """True for the first `lengths` of `num_steps` steps."""
-        return cls(torch.arange(num_steps, device=lengths.device) < lengths.unsqueeze(1))
-
-    def at(self, num_steps: int) -> StreamMask:
-        """After temporal strides: ceil(length * num_steps / input steps) steps are real (padding on the right)."""
-        before = self.mask.shape[1]
-        if num_steps == before:
-            return self.mask
-        lengths = (self.mask.sum(dim=1) * num_steps + before - 1) // before
-        return TimeMask.from_lengths(lengths, num_steps).mask
+    def _check(self, features: Mapping[str, Tensor], fused: Any) -> None:
+        for stream, feature in features.items():
+            got = fused.get(stream) if isinstance(fused, Mapping) else None
+            if not isinstance(got, Tensor) or got.shape != feature.shape:
+                gave = f"{type(self.fusion).__name__} gave {describe(fused if got is None else got)}"
+                raise FusionError(
+                    f"fusion point {self.name}: {gave} for stream '{stream}', expected shape {tuple(feature.shape)}; "
+                    "a fusion module returns {stream: tensor} with every stream in the shape it came."
+                )
 
 
 def join(
@@ -182,19 +174,19 @@ def join(
     for network, member in point.members.items():
         output, module = outputs[network], networks[network].get_submodule(member.submodule)
         where = f"submodule '{member.submodule}' of network '{network}' (fusion point {point.name})"
-        if member.selectors and not (isinstance(output, Tensor) and len(member.selectors) == 1):
+        if not member.selectors:
+            paths = tensors_in(output, network, module, where)
+        elif isinstance(output, Tensor) and list(member.selectors.values()) == [None]:
+            paths = dict.fromkeys(member.selectors, ())
+        else:
             paths = {
                 stream: select(output, stream, order, selector, where)
                 for order, (stream, selector) in enumerate(member.selectors.items())
             }
-        elif member.selectors:
-            paths = dict.fromkeys(member.selectors, ())
-        else:
-            paths = tensors_in(output, network, module, where)
         for stream, path in paths.items():
             axis = point.channel_axis
             axis = axis.get(stream) if isinstance(axis, Mapping) else axis
-            layout = trails[network].layout(get(output, path), where, axis)
+            layout = trails[network].layout(get(output, path), module, where, axis)
             taps.append(Tap(stream, network, path, layout))
     names = [tap.stream for tap in taps]
     for name in names:
@@ -202,7 +194,9 @@ def join(
             raise FusionError(f"fusion point {point.name} has two streams called '{name}'; give them different names.")
     for stream in point.channel_axis if isinstance(point.channel_axis, Mapping) else ():
         if stream not in names:
-            raise FusionError(f"channel_axis names the unknown stream '{stream}' at {point.name}; {nearest(stream, names)}")
+            raise FusionError(
+                f"channel_axis names the unknown stream '{stream}' at {point.name}; {nearest(stream, names)}"
+            )
     if isinstance(point.fusion, nn.Module):
         return Joint(taps, point.fusion, point.name)
     channels = {tap.stream: get(outputs[tap.network], tap.path).shape[tap.layout.channel_axis] for tap in taps}

@@ -4,7 +4,9 @@ torch.export cannot follow the switching between networks, but a tracer that rec
 that `make_fx` records has no networks any more, and exports as any module does.
 """
 
-from collections.abc import Mapping
+import contextlib
+import itertools
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import torch
@@ -13,12 +15,25 @@ from torch.fx.experimental.proxy_tensor import make_fx
 from torch.utils import _pytree as pytree
 
 
+@contextlib.contextmanager
+def evaluating(module: nn.Module) -> Iterator[None]:
+    """Eval mode and no gradients; afterwards every submodule is in the mode it was in."""
+    modes = {part: part.training for part in module.modules()}
+    try:
+        module.eval()
+        with torch.no_grad():
+            yield
+    finally:
+        for part, mode in modes.items():
+            part.training = mode
+
+
 class _Flat(nn.Module):
     """A recorded graph with the parameters and buffers it was recorded with."""
 
     def __init__(self, graph: nn.Module, state: Mapping[str, Tensor]) -> None:
         super().__init__()
-        self.graph, self.keys = graph, {name: name.replace(".", "__") for name in state}
+        self.recorded, self.keys = graph, {name: f"{i}_{name.replace('.', '_')}" for i, name in enumerate(state)}
         for name, tensor in state.items():
             if isinstance(tensor, nn.Parameter):
                 self.register_parameter(self.keys[name], tensor)
@@ -26,35 +41,71 @@ class _Flat(nn.Module):
                 self.register_buffer(self.keys[name], tensor)
 
     def forward(self, inputs: dict[str, Any]) -> Any:
-        return self.graph({name: getattr(self, key) for name, key in self.keys.items()}, inputs)
+        return self.recorded({name: getattr(self, key) for name, key in self.keys.items()}, inputs)
 
 
-def export(module: nn.Module, example: Mapping[str, Any], dynamic_time: bool) -> torch.export.ExportedProgram:
+def export(
+    module: nn.Module, example: Mapping[str, Any], batch_axes: Mapping[str, int], dynamic_time: bool
+) -> torch.export.ExportedProgram:
     """Export `module(inputs)` in eval mode, with a dynamic batch (and axis 2, if `dynamic_time`) of every input tensor.
 
     Raises:
-        ValueError: the example has a batch of one (torch would take it for a constant).
+        ValueError: the example holds something else than tensors, or the network's code fixes the batch size.
     """
-    for tensor in pytree.tree_leaves(dict(example)):
-        if not isinstance(tensor, Tensor):
-            raise ValueError(f"the example holds a {type(tensor).__name__}, expected tensors only; leave it out.")
-        if tensor.dim() and tensor.shape[0] < 2:
-            raise ValueError(f"the example has a batch of {tensor.shape[0]}, expected at least 2 for a dynamic batch; repeat it.")
+    for name, given in example.items():
+        for tensor in pytree.tree_leaves(given):
+            if not isinstance(tensor, Tensor):
+                raise ValueError(
+                    f"the example of '{name}' holds a {type(tensor).__name__}, expected tensors only, in plain dicts "
+                    "and tuples; leave it out or convert it."
+                )
     state = {**dict(module.named_parameters()), **dict(module.named_buffers())}
+    batch = _unlike_any_size([*state.values(), *pytree.tree_leaves(dict(example))])
+    inputs = {name: _with_batch(given, batch, batch_axes[name]) for name, given in example.items()}
+    free = {
+        name: pytree.tree_map(lambda tensor, name=name: _free_axes(tensor, batch_axes[name], dynamic_time), given)
+        for name, given in inputs.items()
+    }
 
     def call(state: dict[str, Tensor], inputs: dict[str, Any]) -> Any:
         return torch.func.functional_call(module, state, (inputs,))
 
-    modes = {part: part.training for part in module.modules()}
-    try:
-        module.eval()
-        with torch.no_grad():
-            graph = make_fx(call, tracing_mode="symbolic", pre_dispatch=True, _allow_non_fake_inputs=True)(
-                state, dict(example)
+    with evaluating(module):
+        graph = make_fx(call, tracing_mode="symbolic", pre_dispatch=True, _allow_non_fake_inputs=True)(state, inputs)
+        _check_batch_is_free(graph, inputs, batch_axes)
+        program = torch.export.export(_Flat(graph, state), (inputs,), dynamic_shapes=(free,))
+    return program
+
+
+def _unlike_any_size(tensors: list[Tensor]) -> int:
+    """A batch size to trace with: the tracer would take a batch of 3 for the same as 3 colours."""
+    sizes = {size for tensor in tensors for size in tensor.shape}
+    return next(size for size in itertools.count(7, 2) if size not in sizes)
+
+
+def _check_batch_is_free(graph: torch.fx.GraphModule, inputs: Mapping[str, Any], batch_axes: Mapping[str, int]) -> None:
+    names = [name for name, given in inputs.items() for _ in pytree.tree_leaves(given)]
+    placeholders = [node for node in graph.graph.nodes if node.op == "placeholder"][-len(names) :]  # after the state
+    for name, placeholder in zip(names, placeholders, strict=True):
+        shape, axis = placeholder.meta["val"].shape, batch_axes[name]
+        if axis < len(shape) and (isinstance(shape[axis], int) or shape[axis].node.expr.is_number):
+            raise ValueError(
+                f"the batch of network '{name}' came out fixed, expected dynamic: its forward makes a number of the "
+                "batch size, by int() or as in `if len(x) == 8`; use x.shape[0] or flatten(1) instead."
             )
-            free = {0: torch.export.Dim.AUTO, **({2: torch.export.Dim.AUTO} if dynamic_time else {})}
-            shapes = pytree.tree_map(lambda tensor: {a: d for a, d in free.items() if a < tensor.dim()}, dict(example))
-            return torch.export.export(_Flat(graph, state), (dict(example),), dynamic_shapes=(shapes,))
-    finally:
-        for part, mode in modes.items():
-            part.training = mode
+
+
+def _with_batch(given: Any, batch: int, axis: int) -> Any:
+    """The input's samples repeated, or cut, to so many."""
+
+    def change(tensor: Tensor) -> Tensor:
+        if tensor.dim() <= axis:
+            return tensor
+        return tensor.index_select(axis, torch.arange(batch, device=tensor.device) % tensor.shape[axis])
+
+    return pytree.tree_map(change, given)
+
+
+def _free_axes(tensor: Tensor, batch_axis: int, dynamic_time: bool) -> dict[int, Any]:
+    axes = {batch_axis, 2} if dynamic_time else {batch_axis}
+    return {axis: torch.export.Dim.AUTO for axis in axes if axis < tensor.dim()}

@@ -82,6 +82,11 @@ class MSAF(nn.Module):
             raise ValueError(f"gain is {gain!r}, expected 'identity' or 'none'; set gain to one of them.")
         if norm not in ("batch", "layer", "none"):
             raise ValueError(f"norm is {norm!r}, expected 'batch', 'layer' or 'none'; set norm to one of them.")
+        if norm == "layer" and block_channels // reduction == 1:
+            raise ValueError(
+                'norm="layer" got a joint representation of block_channels // reduction = 1 channel, expected at least 2: '
+                'one channel alone is normalised to a constant; lower reduction or use norm="batch" (or "none").'
+            )
         self.channels = dict(channels)
         self.block_channels, self.reduction, self.segments = block_channels, reduction, segments
         self.lowest_attention, self.block_dropout = lowest_attention, block_dropout
@@ -170,7 +175,7 @@ class MSAF(nn.Module):
         counts = [self.num_blocks[name] for name in names]
         output: Features = dict.fromkeys(features, gates)  # in the order given
         for name, gate in zip(names, gates.split(counts, dim=2), strict=True):
-            output[name] = maps[name].reweight(gate.reshape(batch, self.segments, -1)[..., : self.channels[name]])
+            output[name] = maps[name].reweight(gate.flatten(2)[..., : self.channels[name]])
         if attention is not None:
             return output, dict(zip(names, attention.split(counts, dim=2), strict=True))
         return output
@@ -248,7 +253,7 @@ class MSAF(nn.Module):
             weight, bias = weight[:, rows], bias[:, rows]
         batch, joint_channels = joined.shape[0], self.joint_bias.shape[1]
         joint = _linear_per_segment(joined.to(weight.dtype), self.joint_weight, self.joint_bias)
-        joint = functional.relu(self.norm(joint.reshape(batch, -1)), inplace=True)
+        joint = functional.relu(self.norm(joint.flatten(1)), inplace=True)
         joint = joint.reshape(batch, self.segments, joint_channels)
         logits = _linear_per_segment(joint, weight.flatten(1, 2), bias.flatten(1))
         return logits.reshape(batch, *weight.shape[:3])

@@ -110,13 +110,14 @@ class _Reweight(torch.autograd.Function):
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor, None]:
         feature, gate = ctx.saved_tensors
         if torch.is_grad_enabled():  # double backward: every step must be differentiable
+            ctx.handover.pop("gate", None)  # left by an earlier backward that did not reach _Pool
             return grad * gate, (grad * feature).sum(dim=tuple(range(2, grad.dim())), keepdim=True), None
         ctx.handover["gate"] = gate
         return grad, _sum_of_products(grad.contiguous(), feature).view_as(gate), None
 
 
 def _sum_of_products(one: Tensor, other: Tensor) -> Tensor:
-    """sum over positions of one * other, (batch, channels), without a full-size product."""
+    """Sum over positions of one * other, (batch, channels), without a full-size product."""
     rows, positions = one.shape[0] * one.shape[1], math.prod(one.shape[2:])
     one, other = one.view(rows, positions), other.view(rows, positions)
     at_once = min(max(1, LARGE_MAP // positions), rows)

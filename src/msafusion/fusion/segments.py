@@ -54,14 +54,17 @@ class SegmentedMap:
 
     def _mean(self) -> Float[Tensor, "batch segments channels"]:
         feature, dtype = self.feature, torch.promote_types(self.feature.dtype, torch.float32)
-        if self.mask is None:
+        if self.mask is None and not isinstance(feature.shape[2], torch.SymInt):
             steps = feature.shape[2] // self.num_segments
             starts = [i * steps for i in range(self.num_segments)] + [feature.shape[2]]
             parts = [feature[:, :, start:stop] for start, stop in itertools.pairwise(starts)]
             return torch.stack([position_mean(part) for part in parts], dim=1)
+        # also where time is symbolic: slices would bind an exported graph to lengths that num_segments divides
         steps = feature.flatten(3).sum(dim=3, dtype=dtype) if feature.dim() > 3 else feature.to(dtype)
         member = self.index.unsqueeze(1) == torch.arange(self.num_segments, device=feature.device).unsqueeze(1)
-        member = (member & self.mask.unsqueeze(1)).to(dtype)
+        if self.mask is not None:
+            member = member & self.mask.unsqueeze(1)
+        member = member.to(dtype)
         count = member.sum(dim=2, keepdim=True).clamp(min=1) * math.prod(feature.shape[3:])
         with without_autocast(feature.device.type):
             return torch.matmul(member, steps.transpose(1, 2)) / count

@@ -1,0 +1,156 @@
+"""`fuse()`: one network out of several, fused at named submodules."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from torch import nn
+from torch.utils.hooks import RemovableHandle
+
+from msafusion.attach.inputs import main_tensor
+from msafusion.attach.layout import Trail
+from msafusion.attach.lockstep import NetworkRun, PointHook
+from msafusion.attach.network import FusedNetwork, Inputs, prediction_in
+from msafusion.attach.points import FusionPoint, Joint, join
+from msafusion.attach.tracing import evaluating
+from msafusion.heads import HEADS
+from msafusion.streams import FusionError, nearest
+
+
+def fuse(
+    networks: Mapping[str, nn.Module],
+    at: Iterable[FusionPoint] = (),
+    *,
+    head: str | nn.Module = "sum",
+    num_outputs: int | None = None,
+    example: Inputs | None = None,
+    time_axis: Mapping[str, int] | None = None,
+) -> FusedNetwork:
+    """Fuse networks at named submodules, without touching their `forward`.
+
+    Channels and their axes are found by running the networks once on `example`, in eval mode and without gradients.
+
+    Args:
+        networks: name -> network; any modules, pretrained or not. They stay in train or eval mode as they are.
+        at: the fusion points, in the order in which the networks reach them; none: late fusion by the head alone.
+        head: "sum", "mean", "product", "concat" or a module that maps {network: output} to the prediction.
+        num_outputs: for head="concat".
+        example: network name -> an input for each network; any values of the right shapes, one sample is enough. Only
+            needed with fusion points or head="concat".
+        time_axis: network name -> the axis of its input that `lengths` count, where it is not found by itself.
+
+    Raises:
+        FusionError: an unknown network or submodule (the nearest names are listed), a submodule that is never or twice
+            run, in conflicting orders, inside a checkpointed region, or whose output holds no features.
+        ValueError: an unknown head or fusion method, or options that the method refuses.
+        TypeError: a network is not a module, or an entry of `at` not a FusionPoint.
+    """
+    points = [at] if isinstance(at, FusionPoint) else list(at)
+    _check_names(networks, points, time_axis or {})
+    if isinstance(head, str) and head not in HEADS:
+        raise ValueError(f"unknown head {head!r}; {nearest(head, HEADS)}")
+    net = FusedNetwork(networks, points, time_axis or {})
+    if example is None and (points or head == "concat"):
+        raise ValueError(
+            "fuse() got no example, expected one input for each network to find the channels; pass example={...}."
+        )
+    hooks: list[RemovableHandle] = []
+    try:
+        for index, point in enumerate(points):
+            for name, member in point.members.items():
+                submodule = net.networks[name].get_submodule(member.submodule)
+                hooks.append(submodule.register_forward_hook(PointHook(net.identity, name, index)))
+        outputs = _dry_run(net, points, example) if example is not None else {}
+        if isinstance(head, nn.Module):
+            net.head = head
+        else:
+            features = {name: prediction_in(output, name) for name, output in outputs.items()}
+            net.head = HEADS[head]({name: tensor.shape[-1] for name, tensor in features.items()}, num_outputs)
+            if example is not None:
+                net.head.to(main_tensor(next(iter(example.values()))).device)
+        if outputs:
+            with evaluating(net):
+                net.combine(outputs)
+    except BaseException:
+        for hook in hooks:
+            hook.remove()
+        raise
+    return net
+
+
+def _check_names(
+    networks: Mapping[str, nn.Module], points: Sequence[FusionPoint], time_axis: Mapping[str, int]
+) -> None:
+    if not networks:
+        raise FusionError("got no network, expected {name: module} with at least one; pass the networks to fuse.")
+    for name, network in networks.items():
+        if not isinstance(network, nn.Module):
+            raise TypeError(
+                f"network '{name}' is a {type(network).__name__}, expected a torch.nn.Module; pass the module itself."
+            )
+        if not name or "." in name or name in ("fusion", "head") or hasattr(nn.ModuleDict, name):
+            raise FusionError(
+                f"a network cannot be called '{name}'; choose a name without dots that is not 'fusion' or 'head'."
+            )
+    for name in time_axis:
+        if name not in networks:
+            raise FusionError(f"time_axis names the unknown network '{name}'; {nearest(name, networks)}")
+    for point in points:
+        if not isinstance(point, FusionPoint):
+            raise TypeError(
+                f"`at` holds a {type(point).__name__}, expected FusionPoint objects; write FusionPoint({point!r})."
+            )
+        for name, member in point.members.items():
+            if name not in networks:
+                raise FusionError(
+                    f"fusion point {point.name} names the unknown network '{name}'; {nearest(name, networks)}"
+                )
+            known = [key for key, _ in networks[name].named_modules(remove_duplicate=False) if key]
+            if member.submodule not in known:
+                raise FusionError(
+                    f"fusion point {point.name}: network '{name}' ({type(networks[name]).__name__}) has no submodule "
+                    f"'{member.submodule}'; {nearest(member.submodule, known)}"
+                )
+
+
+class _Probe:
+    """Forward hook for a dry run: notes what a module of one network gives, when that network is what runs."""
+
+    def __init__(self, network: str, trail: Trail) -> None:
+        self.network, self.trail = network, trail
+
+    def __call__(self, module: nn.Module, args: tuple[Any, ...], output: Any) -> None:
+        run = NetworkRun.current()
+        if run is not None and run.network == self.network:  # networks may share modules
+            self.trail.record(module, output)
+
+
+def _dry_run(net: FusedNetwork, points: Sequence[FusionPoint], example: Inputs) -> dict[str, Any]:
+    """Run the networks once, make the joints from what they give, and return their outputs."""
+    missing = [name for name in net.networks if name not in example]
+    if missing:
+        raise FusionError(f"the example has no input for the networks {', '.join(missing)}; give one for each network.")
+    networks, trails = dict(net.networks.items()), {name: Trail() for name in net.networks}
+    device = main_tensor(next(iter(example.values()))).device
+    joints: dict[int, Joint] = {}
+
+    def fuse_at(index: int, outputs: dict[str, Any]) -> dict[str, Any]:
+        joint = joints[index] = join(points[index], networks, outputs, trails).to(device)
+        with evaluating(joint):
+            return joint(outputs, {}, {})
+
+    with evaluating(net):
+        probes = [
+            module.register_forward_hook(_Probe(name, trails[name]), prepend=True)
+            for name, network in networks.items()
+            for module in network.modules()
+        ]
+        try:
+            outputs = net.run_networks(example, {}, {}, fuse_at)
+        finally:
+            for probe in probes:
+                probe.remove()
+    for name, rule in net.input_rules.items():
+        if rule.time_axis is None:
+            rule.time_axis = trails[name].time_axis(main_tensor(example[name]))
+    net.joints.extend(joints[index] for index in range(len(points)))
+    return outputs

@@ -1,0 +1,47 @@
+"""A small 1D convolutional network for signals such as inertial sensors."""
+
+from collections.abc import Sequence
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+
+class CNN1d(nn.Module):
+    """Stages of convolution, batch norm and ReLU, each but the last halving time; mean over time; linear.
+
+    The stages are the submodules `stage1`, `stage2`, ...: their outputs, (batch, widths[i], time), are good places to
+    fuse at. Any length of at least 2 ** (len(widths) - 1) steps.
+
+    Args:
+        in_channels: channels of the signal.
+        num_outputs: classes, or regression targets.
+        widths: channels of each stage.
+        kernel_size: of every convolution, odd, in time steps.
+        dropout: before the linear map.
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        num_outputs: int,
+        widths: Sequence[int] = (32, 64, 128),
+        kernel_size: int = 7,
+        dropout: float = 0.3,
+    ) -> None:
+        super().__init__()
+        self.stages = [f"stage{i + 1}" for i in range(len(widths))]
+        for i, (name, width) in enumerate(zip(self.stages, widths, strict=True)):
+            before = widths[i - 1] if i else in_channels
+            conv = nn.Conv1d(before, width, kernel_size, padding=kernel_size // 2, bias=False)
+            pool = nn.MaxPool1d(2) if i + 1 < len(widths) else nn.Identity()
+            self.add_module(name, nn.Sequential(conv, nn.BatchNorm1d(width), nn.ReLU(), pool))
+        self.dropout = nn.Dropout(dropout)
+        self.fc = nn.Linear(widths[-1], num_outputs)
+
+    def forward(self, signal: Float[Tensor, "batch channels time"]) -> Float[Tensor, "batch outputs"]:
+        """Logits of a batch of signals."""
+        features = signal
+        for name in self.stages:
+            features = self.get_submodule(name)(features)
+        return self.fc(self.dropout(torch.mean(features, dim=2)))

@@ -1,0 +1,12 @@
+"""Data sets: readers of the formats in which people have them, each with its protocol.
+
+Add a file with a `DataSource` and a line to `DATASETS`; `msafusion train --data <class name>` then takes its options.
+"""
+
+from msafusion.data.watch import Watch
+from msafusion.samples import DataSource
+
+DATASETS: dict[str, type[DataSource]] = {"Watch": Watch}
+"""Name -> data set."""
+
+__all__ = ["DATASETS", "Watch"]

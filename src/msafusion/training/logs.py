@@ -1,0 +1,97 @@
+"""What a training stage shows and keeps: a progress bar, and one row an epoch in a CSV file that survives resuming."""
+
+import csv
+from pathlib import Path
+from typing import Any
+
+from lightning.fabric.utilities.rank_zero import rank_zero_only
+from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch.loggers.logger import Logger
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+
+class EpochLog(Logger):
+    """`metrics.csv` with one row an epoch; a resumed run goes on in the same file, replacing the epochs it repeats.
+
+    Lightning's CSVLogger starts the file anew whenever it is opened.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__()
+        self.path = folder / "metrics.csv"
+        self._rows: dict[int, dict[str, Any]] | None = None
+
+    @property
+    def name(self) -> str:
+        """Of the logger, as Lightning asks."""
+        return "epochs"
+
+    @property
+    def version(self) -> str:
+        """Of the log: there is one."""
+        return ""
+
+    @rank_zero_only
+    def log_hyperparams(self, params: Any, *args: Any, **kwargs: Any) -> None:
+        """Nothing: the run's config.yaml holds them."""
+
+    @rank_zero_only
+    def log_metrics(self, metrics: dict[str, float], step: int | None = None) -> None:
+        """Merge into the row of metrics["epoch"]."""
+        if "epoch" not in metrics:
+            return
+        if self._rows is None:
+            self._rows = self._read()
+        epoch = int(metrics["epoch"])
+        self._rows.setdefault(epoch, {}).update({**metrics, "epoch": epoch, "step": step})
+        columns = ["epoch", "step", *sorted({key for row in self._rows.values() for key in row} - {"epoch", "step"})]
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        scratch = self.path.with_suffix(".partial")
+        with scratch.open("w", newline="") as file:
+            writer = csv.DictWriter(file, columns)
+            writer.writeheader()
+            writer.writerows(self._rows[epoch] for epoch in sorted(self._rows))
+        scratch.replace(self.path)
+
+    def _read(self) -> dict[int, dict[str, Any]]:
+        if not self.path.exists():
+            return {}
+        with self.path.open(newline="") as file:
+            return {int(row["epoch"]): row for row in csv.DictReader(file)}
+
+
+class StageProgress(Callback):
+    """One bar for a whole stage, with the epoch and the latest validation accuracy."""
+
+    def __init__(self, stage: str, console: Console) -> None:
+        columns = TextColumn("{task.description:<20}"), BarColumn(20), TextColumn("{task.fields[news]}")
+        self._bar = Progress(*columns, TimeElapsedColumn(), TimeRemainingColumn(), console=console)
+        self._stage = stage
+        self._task = self._bar.add_task(stage, total=None, news="")
+
+    @rank_zero_only
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Show the bar, where a resumed run stands."""
+        total = int(trainer.estimated_stepping_batches)
+        self._bar.update(self._task, total=total, completed=trainer.global_step)
+        self._bar.start()
+
+    @rank_zero_only
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        """One step further."""
+        self._bar.update(self._task, completed=trainer.global_step)
+
+    @rank_zero_only
+    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Tell the epoch's result."""
+        accuracy = float(trainer.callback_metrics.get("valid/accuracy", float("nan")))
+        news = f"epoch {trainer.current_epoch + 1}/{trainer.max_epochs}, valid {100 * accuracy:.1f} %"
+        self._bar.update(self._task, news=news)
+
+    @rank_zero_only
+    def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Leave the finished bar."""
+        self._bar.stop()

@@ -1,0 +1,146 @@
+"""Command-line and configuration-file options of `msafusion train` and `msafusion evaluate`, typed by jsonargparse."""
+
+import os
+from collections.abc import Sequence
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import yaml
+from jsonargparse import ActionConfigFile, ArgumentError, ArgumentParser, Namespace, lazy_instance
+from lightning import Trainer
+
+from msafusion.data import Watch
+from msafusion.networks import NetworkPlan, SmallCNN
+from msafusion.samples import DataSource
+from msafusion.training import recipe
+from msafusion.training.stage import StageOptions
+
+RECIPE = ("data", "network", "alone", "fused", "seed")
+"""The options that make a run what it is: a resumed run must have the same."""
+OURS: set[str | int] = {
+    *("logger", "callbacks", "max_epochs", "min_epochs", "max_steps", "min_steps", "default_root_dir"),
+    *("enable_progress_bar", "enable_model_summary", "enable_checkpointing", "enable_autolog_hparams"),
+    *("num_sanity_val_steps", "use_distributed_sampler", "log_every_n_steps", "limit_test_batches"),
+    *("limit_predict_batches", "profiler", "plugins", "barebones", "fast_dev_run", "model_registry"),
+    *("reload_dataloaders_every_n_epochs", "inference_mode"),
+}
+"""Trainer options that the recipe sets itself, or that mean nothing here."""
+FOLDER_VARIABLE = "MSAFUSION_RUN"
+"""Tells the processes that Lightning starts for further devices the folder that the first one chose."""
+
+
+def train_parser() -> ArgumentParser:
+    """Parser of `msafusion train`."""
+    parser = ArgumentParser(
+        prog="msafusion train", exit_on_error=False, description="Train networks alone, then fused; test once."
+    )
+    parser.add_argument("--config", action=ActionConfigFile, help="YAML file with any of these options")
+    parser.add_argument("--data", type=DataSource, default=lazy_instance(Watch), help="data set and its options")
+    parser.add_argument("--network", type=NetworkPlan, default=lazy_instance(SmallCNN), help="network and its options")
+    parser.add_class_arguments(StageOptions, "alone", help="first stage: each network by itself")
+    parser.add_class_arguments(StageOptions, "fused", help="second stage: all networks, fused")
+    parser.set_defaults({"fused.epochs": 15, "fused.learning_rate": 3e-4})
+    parser.add_argument("--seed", type=int, default=0, help="of weights, order and dropout")
+    parser.add_argument("--num_workers", type=int, default=0, help="processes that load samples")
+    parser.add_argument("--out", type=Path | None, default=None, help="folder of the run (default: runs/<date>-<time>)")
+    parser.add_argument("--resume", action="store_true", help="continue the interrupted run in --out, with its options")
+    parser.add_argument("--overwrite", action="store_true", help="delete the run in --out first")
+    parser.add_class_arguments(Trainer, "trainer", instantiate=False, skip=OURS, help="Lightning's Trainer")
+    parser.set_defaults({"trainer.accelerator": "auto", "trainer.devices": 1})
+    return parser
+
+
+def run_train(arguments: Sequence[str]) -> None:
+    """`msafusion train`: parse, then train.
+
+    Raises:
+        ValueError: see `recipe.train`; options that differ from those of the run to resume.
+    """
+    parser = train_parser()
+    given = _parse(parser, arguments)
+    folder = _folder(given)
+    if given.resume and (folder / "config.yaml").is_file():
+        saved = ["--config", str(folder / "config.yaml")]
+        given = _parse(parser, [*saved, *arguments])
+        _check_same(_plain(parser, _parse(parser, saved)), _plain(parser, given), folder)
+    given.out = folder
+    made = parser.instantiate(given)
+    recipe.train(
+        made.data,
+        made.network,
+        made.alone,
+        made.fused,
+        folder=folder,
+        config=_dump(parser, given),
+        trainer=given.trainer.as_dict(),
+        seed=made.seed,
+        num_workers=made.num_workers,
+        resume=made.resume,
+        overwrite=made.overwrite,
+    )
+
+
+def run_evaluate(arguments: Sequence[str]) -> None:
+    """`msafusion evaluate RUN`: the test metrics of a finished run, computed again from its saved model.
+
+    Raises:
+        ValueError: there is no finished run in the folder.
+    """
+    parser = ArgumentParser(
+        prog="msafusion evaluate", exit_on_error=False, description="Compute a run's test metrics again."
+    )
+    parser.add_argument("run", type=Path, help="folder of the run")
+    parser.add_argument(
+        "--out", type=Path | None, default=None, help="JSON file for the result (default: RUN/evaluation.json)"
+    )
+    given = _parse(parser, arguments)
+    saved = given.run / "config.yaml"
+    if not saved.is_file():
+        raise ValueError(
+            f"no run in '{given.run}' (no config.yaml), expected the folder of `msafusion train --out`; check the path."
+        )
+    run_parser = train_parser()
+    data = run_parser.instantiate(_parse(run_parser, ["--config", str(saved)])).data
+    rows = recipe.evaluate(given.run, data.splits())
+    recipe.Console().print(recipe.table(rows, title=f"test metrics of {given.run}"))
+    target = given.out or given.run / "evaluation.json"
+    recipe.write_json(target, {"rows": {name: {"test": metrics} for name, metrics in rows.items()}})
+    recipe.Console().print(f"results in {target}")
+
+
+def _parse(parser: ArgumentParser, arguments: Sequence[str]) -> Namespace:
+    try:
+        return parser.parse_args(list(arguments))
+    except ArgumentError as error:
+        raise ValueError(f"{' '.join(str(error).split())}; see `{parser.prog} --help`.") from None
+
+
+def _folder(given: Namespace) -> Path:
+    if given.out is not None:
+        return given.out
+    if given.resume:
+        raise ValueError("--resume needs the run's folder; add --out with the folder of the interrupted run.")
+    if "LOCAL_RANK" not in os.environ:  # in a further device's process the first one has already chosen
+        os.environ[FOLDER_VARIABLE] = f"runs/{datetime.now():%Y-%m-%d-%H%M%S}"
+    return Path(os.environ[FOLDER_VARIABLE])
+
+
+def _dump(parser: ArgumentParser, given: Namespace) -> str:
+    kept = given.clone()
+    kept.resume = kept.overwrite = False
+    kept.pop("config", None)
+    return parser.dump(kept)
+
+
+def _plain(parser: ArgumentParser, given: Namespace) -> dict[str, Any]:
+    return yaml.safe_load(_dump(parser, given))
+
+
+def _check_same(saved: dict[str, Any], asked: dict[str, Any], folder: Path) -> None:
+    for name in RECIPE:
+        if saved[name] != asked[name]:
+            raise ValueError(
+                f"--{name} is {asked[name]}, but the run in '{folder}' was started with {saved[name]}; leave "
+                "the option out to resume, or start another run."
+            )

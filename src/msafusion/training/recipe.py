@@ -1,0 +1,170 @@
+"""The two-stage recipe (arXiv 2012.07175, sec. 4): each network alone, then all of them fused and fine-tuned."""
+
+import json
+import logging
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import lightning
+import torch
+from lightning.fabric.utilities.rank_zero import rank_zero_only
+from rich.console import Console
+from rich.table import Table
+from torch.utils.data import DataLoader
+
+from msafusion.attach import FusedNetwork, fuse
+from msafusion.checkpoints import read_model, save_model
+from msafusion.networks import NetworkPlan, plan_from
+from msafusion.samples import DataSource, Sample, Splits, collate
+from msafusion.training.metrics import report
+from msafusion.training.stage import Place, StageOptions, run_stage
+from msafusion.version import __version__
+
+Metrics = dict[str, Any]
+
+
+def train(
+    data: DataSource,
+    network: NetworkPlan,
+    alone: StageOptions,
+    fused: StageOptions,
+    *,
+    folder: Path,
+    config: str,
+    trainer: Mapping[str, Any],
+    seed: int = 0,
+    num_workers: int = 0,
+    resume: bool = False,
+    overwrite: bool = False,
+    console: Console | None = None,
+) -> Metrics:
+    """Train in two stages, test once, and write everything into `folder`.
+
+    Files: `config.yaml`, `metrics.json`, `model/`, `alone/<stream>/`, `checkpoints/<stage>/`, `logs/<stage>/`.
+
+    Args:
+        data: the data set.
+        network: what is trained.
+        alone: first stage, for each network by itself.
+        fused: second stage, all networks with their fusion.
+        folder: of the run; new, unless `resume` or `overwrite`.
+        config: complete configuration, kept as `config.yaml`.
+        trainer: options of Lightning's Trainer.
+        seed: of weights, order and dropout.
+        num_workers: processes that load samples.
+        resume: continue an interrupted run.
+        overwrite: delete what the folder holds first.
+        console: where progress and the table go.
+
+    Returns:
+        What `metrics.json` holds: per row of the table its test metrics.
+
+    Raises:
+        ValueError: the folder is in use, or the data are not as expected.
+    """
+    console = console or Console()
+    prepare_folder(folder, config, resume=resume, overwrite=overwrite)
+    for name in ("lightning.pytorch", "lightning.fabric"):
+        logging.getLogger(name).setLevel(logging.WARNING)
+    splits = data.splits()
+    place = Place(folder, trainer, num_workers, seed, resume, console)
+    lightning.seed_everything(seed, workers=True, verbose=False)
+    net = network.build(splits.channels, len(splits.classes))
+    saved = {"msafusion": __version__, "network": network.as_dict(), "classes": splits.classes}
+    saved["preprocessing"] = splits.preprocessing.as_dict()
+    rows: dict[str, Metrics] = {}
+    for stream, single in net.networks.items():
+        best = run_stage(f"alone-{stream}", fuse({stream: single}), splits, alone, place)
+        rank_zero_only(save_model)(folder / "alone" / stream, single, {**saved, "stream": stream})
+        rows[f"{stream} alone"] = {"valid": best}
+    rows["fused"] = {"valid": run_stage("fused", net, splits, fused, place)}
+    if getattr(rank_zero_only, "rank", 0) == 0:
+        save_model(folder / "model", net, saved)
+        tested = evaluate(folder, splits)
+        for name, row in rows.items():
+            row["test"] = tested[name]
+        result: Metrics = {
+            "seed": seed,
+            "num_samples": {p: len(getattr(splits, p)) for p in ("train", "valid", "test")},
+        }
+        result["rows"] = rows
+        write_json(folder / "metrics.json", result)
+        console.print(table(tested, title=f"test on subjects not seen in training (seed {seed})"))
+        console.print(f"results in {folder / 'metrics.json'}, model in {folder / 'model'}")
+        return result
+    return {"rows": rows}
+
+
+def evaluate(folder: Path, splits: Splits, batch_size: int = 256) -> dict[str, Metrics]:
+    """Metrics on the test samples of every model that a run has saved: each stream alone, and fused.
+
+    Raises:
+        ModelError: a model is missing or broken.
+    """
+    config, state = read_model(folder / "model")
+    net = plan_from(config["network"]).build(splits.channels, len(config["classes"]))
+    net.load_state_dict(state)
+    rows: dict[str, FusedNetwork] = {}
+    others = plan_from(config["network"]).build(splits.channels, len(config["classes"]))
+    for stream, single in others.networks.items():
+        single.load_state_dict(read_model(folder / "alone" / stream)[1])
+        rows[f"{stream} alone"] = fuse({stream: single})
+    rows["fused"] = net
+    classes = config["classes"]
+    return {name: _predict_and_report(row, splits.test, classes, batch_size) for name, row in rows.items()}
+
+
+@torch.inference_mode()
+def _predict_and_report(network: FusedNetwork, samples: list[Sample], classes: list[str], batch_size: int) -> Metrics:
+    """In float32, in eval mode, in the samples' order."""
+    logits, labels = [], []
+    network.eval()
+    for batch in DataLoader(samples, batch_size, collate_fn=collate):  # type: ignore[arg-type]
+        inputs = {name: values for name, values in batch["inputs"].items() if name in network.networks}
+        logits.append(network(inputs))
+        labels.append(batch["label"])
+    return report(torch.cat(logits), torch.cat(labels), classes)
+
+
+def table(rows: Mapping[str, Metrics], title: str) -> Table:
+    """Accuracy and macro F1 of every row, in percent."""
+    result = Table(title=title)
+    for column in ("model", "accuracy %", "macro F1 %"):
+        result.add_column(column, justify="left" if column == "model" else "right")
+    for name, metrics in rows.items():
+        result.add_row(name, f"{100 * metrics['accuracy']:.1f}", f"{100 * metrics['macro_f1']:.1f}")
+    return result
+
+
+def write_json(path: Path, content: Any) -> None:
+    """Write JSON at once: an interruption leaves the old file or the new one."""
+    scratch = path.with_name(f".{path.name}")
+    scratch.write_text(json.dumps(content, indent=2) + "\n")
+    scratch.replace(path)
+
+
+@rank_zero_only
+def prepare_folder(folder: Path, config: str, *, resume: bool, overwrite: bool) -> None:
+    """Make a run's folder and write its `config.yaml`, or check that an interrupted run can go on in it.
+
+    Raises:
+        ValueError: the folder holds something already, or nothing to resume.
+    """
+    if resume:
+        if not (folder / "config.yaml").is_file():
+            raise ValueError(f"no run to resume in '{folder}' (no config.yaml); start it without --resume.")
+        return
+    if folder.exists() and not (folder.is_dir() and {path.name for path in folder.iterdir()} <= {"config.yaml"}):
+        if not overwrite:
+            raise ValueError(
+                f"'{folder}' exists already; choose another --out, continue it by --resume, or --overwrite it."
+            )
+        if not folder.is_dir() or not (folder / "config.yaml").is_file():
+            raise ValueError(
+                f"'{folder}' is not the folder of a run (no config.yaml), so it is not overwritten; choose another."
+            )
+        shutil.rmtree(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "config.yaml").write_text(config)

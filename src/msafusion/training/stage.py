@@ -1,0 +1,200 @@
+"""One stage of training: a network, its data, its options, and files from which it can be resumed exactly."""
+
+import json
+import warnings
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import lightning
+import torch
+from lightning.fabric.utilities.exceptions import MisconfigurationException
+from lightning.fabric.utilities.rank_zero import rank_zero_only
+from lightning.pytorch.callbacks import ModelCheckpoint
+from lightning.pytorch.loggers import TensorBoardLogger
+from rich.console import Console
+from torch.utils.data import DataLoader, DistributedSampler
+
+from msafusion.attach import FusedNetwork
+from msafusion.samples import Batch, Sample, Splits, collate
+from msafusion.training.logs import EpochLog, StageProgress
+from msafusion.training.task import ClassificationTask
+
+Monitor = Literal["accuracy", "macro_f1", "loss"]
+
+
+@dataclass
+class StageOptions:
+    """How one stage trains.
+
+    Attributes:
+        epochs: passes over the training samples.
+        batch_size: samples a step (on each device).
+        learning_rate: of the networks, at the start; a cosine leads it to zero.
+        fusion_learning_rate: of the fusion modules and the head, where there are any.
+        weight_decay: of AdamW.
+        per_stream_loss: weight of each network's own cross entropy beside that of the prediction.
+        monitor: the validation figure that chooses the epoch.
+    """
+
+    epochs: int = 30
+    batch_size: int = 32
+    learning_rate: float = 1e-3
+    fusion_learning_rate: float = 1e-3
+    weight_decay: float = 1e-2
+    per_stream_loss: float = 1.0
+    monitor: Monitor = "accuracy"
+
+    def __post_init__(self) -> None:
+        for name in ("epochs", "batch_size"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} is {getattr(self, name)}, expected 1 or more; set it so.")
+        for name in ("learning_rate", "fusion_learning_rate", "weight_decay", "per_stream_loss"):
+            if not 0 <= getattr(self, name) < float("inf"):
+                raise ValueError(f"{name} is {getattr(self, name)}, expected a finite number of 0 or more; set it so.")
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a run keeps its files.
+
+    Attributes:
+        folder: of the run.
+        trainer: options for Lightning's Trainer.
+        num_workers: processes that load samples.
+        seed: of weights, order and dropout.
+        resume: continue what the folder holds.
+        console: where progress is shown.
+    """
+
+    folder: Path
+    trainer: Mapping[str, Any]
+    num_workers: int
+    seed: int
+    resume: bool
+    console: Console
+
+
+class _Loaders(lightning.LightningDataModule):
+    """Batches in an order that depends on seed and epoch alone, divided among the devices."""
+
+    def __init__(self, splits: Splits, streams: set[str], options: StageOptions, place: Place) -> None:
+        super().__init__()
+        self.splits, self.options, self.place, self.streams = splits, options, place, streams
+
+    def _loader(self, samples: list[Sample], **options: Any) -> DataLoader[Any]:
+        return DataLoader(
+            samples,  # type: ignore[arg-type]  # a list is a map-style data set
+            batch_size=self.options.batch_size,
+            collate_fn=self._collate,
+            num_workers=self.place.num_workers,
+            persistent_workers=self.place.num_workers > 0,
+            **options,
+        )
+
+    def _collate(self, samples: list[Sample]) -> Batch:
+        batch = collate(samples)
+        batch["inputs"] = {name: values for name, values in batch["inputs"].items() if name in self.streams}
+        return batch
+
+    def train_dataloader(self) -> DataLoader[Any]:
+        assert self.trainer is not None
+        order = DistributedSampler(
+            self.splits.train,  # type: ignore[arg-type]
+            num_replicas=self.trainer.world_size,
+            rank=self.trainer.global_rank,
+            seed=self.place.seed,
+        )
+        full = len(order) >= self.options.batch_size  # a last batch of one sample would stop batch norm
+        return self._loader(self.splits.train, sampler=order, drop_last=full)
+
+    def val_dataloader(self) -> DataLoader[Any]:
+        assert self.trainer is not None
+        return self._loader(self.splits.valid[self.trainer.global_rank :: self.trainer.world_size])
+
+
+def run_stage(
+    name: str, network: FusedNetwork, splits: Splits, options: StageOptions, place: Place
+) -> dict[str, float]:
+    """Train a network, and leave it with the weights of its best epoch on the validation samples.
+
+    Files under the run's folder: `checkpoints/<name>/{last,best}.ckpt`, `logs/<name>/` with metrics.csv and
+    TensorBoard events.
+
+    Returns:
+        Validation figures of the best epoch.
+    """
+    checkpoints, logs = place.folder / "checkpoints" / name, place.folder / "logs" / name
+    finished = checkpoints / "finished.json"
+    if place.resume and finished.is_file():
+        _load_best(network, checkpoints)
+        return json.loads(finished.read_text())
+    task = ClassificationTask(
+        network,
+        len(splits.classes),
+        rates={"fusion": options.fusion_learning_rate, "head": options.fusion_learning_rate},
+        learning_rate=options.learning_rate,
+        weight_decay=options.weight_decay,
+        per_stream_loss=options.per_stream_loss,
+        seed=place.seed,
+    )
+    monitor = f"valid/{options.monitor}"
+    best = ModelCheckpoint(
+        checkpoints,
+        "best",
+        monitor=monitor,
+        mode="min" if options.monitor == "loss" else "max",
+        enable_version_counter=False,
+    )
+    last = ModelCheckpoint(checkpoints, "last", save_on_train_epoch_end=True, enable_version_counter=False)
+    with warnings.catch_warnings():
+        # Lightning 2.6 and torch 2.13 internals, and advice that does not fit samples held in memory
+        warnings.filterwarnings("ignore", message=".*LeafSpec.*")
+        warnings.filterwarnings("ignore", message=".*torch.jit.script.*")
+        warnings.filterwarnings("ignore", message=".*does not have many workers.*")
+        warnings.filterwarnings("ignore", message="Checkpoint directory .* exists and is not empty")
+        warnings.filterwarnings("ignore", message=".*bf16.*", category=UserWarning, module="lightning")
+        trainer = _trainer(
+            **place.trainer,
+            max_epochs=options.epochs,
+            logger=[EpochLog(logs), TensorBoardLogger(logs, name="", version="")],
+            callbacks=[StageProgress(name, place.console), best, last],
+            default_root_dir=place.folder,
+        )
+        resume_from = checkpoints / "last.ckpt"
+        try:
+            trainer.fit(
+                task,
+                datamodule=_Loaders(splits, set(network.networks.keys()), options, place),
+                ckpt_path=resume_from if place.resume and resume_from.is_file() else None,
+                weights_only=True,
+            )
+        except SystemExit:  # how Lightning ends after Ctrl-C
+            raise KeyboardInterrupt from None
+    figures = {"epoch": float(torch.load(best.best_model_path, map_location="cpu", weights_only=True)["epoch"])}
+    figures[options.monitor] = float(best.best_model_score) if best.best_model_score is not None else float("nan")
+    _load_best(network, checkpoints)
+    trainer.strategy.barrier()
+    rank_zero_only(finished.write_text)(json.dumps(figures))
+    return figures
+
+
+def _trainer(**options: Any) -> lightning.Trainer:
+    """Lightning's Trainer, without what the recipe does itself.
+
+    Raises:
+        ValueError: it refuses the options.
+    """
+    ours = {"enable_progress_bar": False, "enable_model_summary": False, "num_sanity_val_steps": 0}
+    try:
+        return lightning.Trainer(**options, **ours, use_distributed_sampler=False, log_every_n_steps=1)
+    except (TypeError, ValueError, MisconfigurationException) as error:
+        raise ValueError(f"the trainer options do not work here: {error} Correct --trainer.*.") from error
+
+
+def _load_best(network: FusedNetwork, checkpoints: Path) -> None:
+    state = torch.load(checkpoints / "best.ckpt", map_location="cpu", weights_only=True)["state_dict"]
+    prefix = "network."
+    network.load_state_dict({key.removeprefix(prefix): value for key, value in state.items() if key.startswith(prefix)})
+    network.cpu()

@@ -1,0 +1,28 @@
+"""The README's example runs as shown, and its claims hold."""
+
+import re
+from pathlib import Path
+
+import torch
+
+README = (Path(__file__).parents[1] / "README.md").read_text()
+
+
+def test_python_example_runs_and_starts_as_the_sum_of_the_networks():
+    (code,) = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+    names: dict = {}
+    exec(code, names)
+    assert names["logits"].shape == (8, 7)
+    assert names["alone"].shape == (8, 7)
+    net, batch = names["net"].eval(), names["batch"]
+    assert torch.equal(net(batch), sum(net.networks[name](batch[name]) for name in batch))
+    few = {name: values[:3] for name, values in batch.items()}
+    torch.testing.assert_close(names["program"].module()(few), net(few))
+
+
+def test_file_tree_names_only_what_exists():
+    tree = README.split("## Where things are")[1].split("```")[1]
+    paths = [line.split()[0] for line in tree.strip().splitlines()]
+    root = Path(__file__).parents[1]
+    for path in paths:
+        assert (root / path).exists() or (root / "src/msafusion" / path).exists(), path

@@ -1,0 +1,81 @@
+"""A user's mistakes end in one clear line and a non-zero status."""
+
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from msafusion.cli import main
+
+
+def fails(capsys, monkeypatch, *arguments):
+    """The last line that the command prints to standard error, after it has ended with a non-zero status."""
+    monkeypatch.setattr(sys, "argv", ["msafusion", *map(str, arguments)])
+    with pytest.raises(SystemExit) as end:
+        main()
+    if isinstance(end.value.code, str):  # what Python prints before it exits with 1
+        return end.value.code
+    assert end.value.code
+    return capsys.readouterr().err.strip().splitlines()[-1]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["trian"], "unknown command 'trian', expected one of train, evaluate"),
+        (["train", "--alone.epochs", "many"], 'Parser key "alone.epochs"'),
+        (["train", "--epochs", "3"], "--epochs"),
+        (["train", "--config", "nowhere.yaml"], "nowhere.yaml"),
+        (["train", "--alone.epochs", "0"], "epochs is 0, expected 1 or more"),
+        (["train", "--data.valid_subjects", "[1,2]"], r"share \[1, 2\]"),
+        (["train", "--data.test_subjects", "[11]"], r"name the unknown \[11\]"),
+        (["train", "--data.file", "nowhere.npy", "--out", "OUT"], "no file 'nowhere.npy'"),
+        (
+            ["train", "--network.block_channels", "0", "--out", "OUT"],
+            "block_channels is 0, expected a positive integer",
+        ),
+        (["train", "--network.fuse_at", "[stage9]", "--out", "OUT"], "no submodule 'stage9'; did you mean 'stage"),
+        (["train", "--trainer.devices", "-3", "--out", "OUT"], "trainer options do not work here: `devices` selected"),
+        (["train", "--resume"], "--resume needs the run's folder"),
+        (["train", "--resume", "--out", "OUT"], "no run to resume in"),
+        (["evaluate", "OUT"], "no run in"),
+    ],
+)
+def test_mistake(arguments, message, capsys, monkeypatch, tmp_path):
+    arguments = [tmp_path / "out" if argument == "OUT" else argument for argument in arguments]
+    line = fails(capsys, monkeypatch, *arguments)
+    assert re.search(message, line), line
+
+
+def test_a_folder_in_use_is_neither_mixed_nor_deleted(capsys, monkeypatch, tmp_path):
+    (tmp_path / "thesis.txt").write_text("years of work")
+    assert "exists already" in fails(capsys, monkeypatch, "train", "--out", tmp_path)
+    assert "not the folder of a run" in fails(capsys, monkeypatch, "train", "--out", tmp_path, "--overwrite")
+    assert (tmp_path / "thesis.txt").read_text() == "years of work"
+
+
+def test_resuming_with_other_options_is_refused(capsys, monkeypatch, tmp_path):
+    program = Path(sys.executable).with_name("msafusion")
+    printed = subprocess.run([program, "train", "--print_config"], capture_output=True, text=True, check=True).stdout
+    (tmp_path / "config.yaml").write_text(printed)
+    line = fails(capsys, monkeypatch, "train", "--out", tmp_path, "--resume", "--seed", "5")
+    assert "--seed is 5, but the run in" in line
+    assert "was started with 0" in line
+
+
+def test_a_broken_model_is_named(capsys, monkeypatch, tmp_path):
+    program = Path(sys.executable).with_name("msafusion")
+    printed = subprocess.run([program, "train", "--print_config"], capture_output=True, text=True, check=True).stdout
+    (tmp_path / "config.yaml").write_text(printed)
+    (tmp_path / "model").mkdir()
+    (tmp_path / "model" / "config.json").write_text(json.dumps({"network": {}, "classes": []}))
+    (tmp_path / "model" / "model.safetensors").write_bytes(b"torn")
+    assert "model.safetensors' is broken" in fails(capsys, monkeypatch, "evaluate", tmp_path)
+
+
+def test_help_answers_without_importing_torch():
+    code = "import sys; sys.argv = ['msafusion', '--help']\nfrom msafusion.cli import main\ntry: main()\nexcept SystemExit: pass\nassert 'torch' not in sys.modules"
+    subprocess.run([sys.executable, "-c", code], check=True, capture_output=True)

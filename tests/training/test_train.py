@@ -1,0 +1,168 @@
+"""`msafusion train`, `evaluate` and `load` on the embedded data: real runs of a few epochs, in processes of their own."""
+
+import csv
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+from safetensors.torch import load_file
+
+import msafusion
+from msafusion.data import Watch
+from msafusion.data.watch import STREAMS
+
+SHORT = [
+    "--alone.epochs",
+    "3",
+    "--fused.epochs",
+    "3",
+    "--alone.batch_size",
+    "64",
+    "--fused.batch_size",
+    "64",
+    "--seed",
+    "1",
+]
+
+
+def command(*arguments, check=True, **options):
+    """Run the command as a user does; returns the finished process."""
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "COLUMNS": "120"}
+    done = subprocess.run(
+        [Path(sys.executable).with_name("msafusion"), *map(str, arguments)],
+        capture_output=True, text=True, env=environment, timeout=250, **options,
+    )  # fmt: skip
+    assert not check or done.returncode == 0, done.stderr
+    return done
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    """A finished short run, and what it printed."""
+    folder = tmp_path_factory.mktemp("runs") / "whole"
+    done = command("train", "--out", folder, *SHORT)
+    return folder, done.stdout
+
+
+@pytest.fixture(scope="module")
+def metrics(run):
+    return json.loads((run[0] / "metrics.json").read_text())["rows"]
+
+
+def test_train_prints_one_row_for_each_stream_and_one_for_their_fusion(run, metrics):
+    for row in ("accelerometer alone", "gyroscope alone", "fused"):
+        assert row in run[1]
+        assert f"{100 * metrics[row]['test']['accuracy']:.1f}" in run[1]
+    assert "Traceback" not in run[1]
+
+
+def test_networks_learn_within_three_epochs(metrics):
+    chance = 1 / 7
+    assert all(row["test"]["accuracy"] > 3 * chance for row in metrics.values())
+
+
+def test_metrics_hold_the_per_class_figures_of_every_test_window(metrics):
+    for row in metrics.values():
+        test = row["test"]
+        assert set(test["per_class"]) == {"PEN", "ABD", "FEL", "IR", "ER", "TRAP", "ROW"}
+        assert sum(figures["num_samples"] for figures in test["per_class"].values()) == test["num_samples"] == 672
+        matrix = torch.tensor(test["confusion_matrix"])
+        assert matrix.sum() == 672
+        assert float(matrix.diag().sum()) / 672 == pytest.approx(test["accuracy"])
+
+
+def test_the_model_is_the_best_epoch_on_the_validation_subjects(run, metrics):
+    with (run[0] / "logs" / "fused" / "metrics.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    accuracies = [float(row["valid/accuracy"]) for row in rows]
+    assert [int(row["epoch"]) for row in rows] == [0, 1, 2]
+    assert metrics["fused"]["valid"]["accuracy"] == pytest.approx(max(accuracies))
+    assert int(metrics["fused"]["valid"]["epoch"]) == accuracies.index(max(accuracies))
+
+
+def test_config_is_complete_and_trains_the_same_run_again(run, tmp_path):
+    saved = yaml.safe_load((run[0] / "config.yaml").read_text())
+    assert saved["data"]["init_args"]["test_subjects"] == [1, 2, 3]
+    assert saved["network"]["init_args"]["block_channels"] == 16
+    assert saved["fused"]["learning_rate"] == 3e-4
+    command("train", "--config", run[0] / "config.yaml", "--out", tmp_path / "again")
+    for part in ("model", "alone/accelerometer", "alone/gyroscope"):
+        one, other = (load_file(folder / part / "model.safetensors") for folder in (run[0], tmp_path / "again"))
+        assert all(torch.equal(one[name], other[name]) for name in one)
+
+
+def test_evaluate_gives_the_same_test_metrics_again(run, metrics):
+    done = command("evaluate", run[0])
+    again = json.loads((run[0] / "evaluation.json").read_text())["rows"]
+    assert {name: row["test"] for name, row in again.items()} == {name: row["test"] for name, row in metrics.items()}
+    assert "fused" in done.stdout
+
+
+def test_load_gives_network_and_preprocessing_back(run, metrics):
+    model = msafusion.load(run[0])
+    splits = Watch().splits()
+    samples = splits.test[:64]
+    inputs = {name: torch.stack([sample["streams"][name] for sample in samples]) for name in STREAMS}
+    assert model.network(inputs).shape == (64, 7)
+    assert not model.network.training
+    assert model.preprocessing == splits.preprocessing
+    raw = Watch()._read()
+    number = int(samples[0]["id"].split("/")[0])
+    recording = {"accelerometer": raw["X"][number][:, :3], "gyroscope": raw["X"][number][:, 3:]}
+    probabilities = model(recording)
+    torch.testing.assert_close(probabilities.sum(dim=1), torch.ones(len(probabilities)))
+    torch.testing.assert_close(
+        probabilities[:1], torch.softmax(model.network({k: v[:1] for k, v in inputs.items()}), 1)
+    )
+    assert model({"gyroscope": recording["gyroscope"]}).shape == probabilities.shape
+
+
+def _kill_after(folder, stage, epochs, *arguments):
+    """Start a run and kill it without warning in the middle of an epoch of a stage."""
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    program = Path(sys.executable).with_name("msafusion")
+    process = subprocess.Popen(
+        [program, "train", "--out", folder, *arguments],
+        env=environment,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    log, until = folder / "logs" / stage / "metrics.csv", time.monotonic() + 120
+    while time.monotonic() < until and process.poll() is None:
+        if log.exists() and len(log.read_text().splitlines()) > epochs:
+            break
+        time.sleep(0.01)
+    assert process.poll() is None, "the run ended before it could be killed"
+    time.sleep(0.1)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+
+
+def test_killed_twice_and_resumed_a_run_ends_as_if_nothing_had_happened(run, metrics, tmp_path):
+    folder = tmp_path / "killed"
+    _kill_after(folder, "alone-gyroscope", 1, *SHORT)
+    assert not (folder / "metrics.json").exists()
+    _kill_after(folder, "fused", 1, "--resume")
+    command("train", "--out", folder, "--resume")
+    resumed = json.loads((folder / "metrics.json").read_text())["rows"]
+    for name, row in metrics.items():
+        for figure in ("accuracy", "macro_f1", "unweighted_average_recall"):
+            assert resumed[name]["test"][figure] == pytest.approx(row["test"][figure], abs=1e-6)
+    for stage in ("alone-accelerometer", "alone-gyroscope", "fused"):
+        with (folder / "logs" / stage / "metrics.csv").open() as file:
+            assert [row["epoch"] for row in csv.DictReader(file)] == ["0", "1", "2"]
+
+
+def test_two_processes_in_bf16_train_and_agree_on_one_result(tmp_path):
+    options = [*SHORT, "--trainer.devices", "2", "--trainer.accelerator", "cpu"]
+    done = command("train", "--out", tmp_path / "two", *options, "--trainer.precision", "bf16-mixed")
+    assert done.stdout.count("results in") == 1
+    rows = json.loads((tmp_path / "two" / "metrics.json").read_text())["rows"]
+    assert rows["fused"]["test"]["num_samples"] == 672
