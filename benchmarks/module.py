@@ -107,7 +107,7 @@ def peak_memory(step: Callable[[], object]) -> int:
     held = most = 0
     events = profiler.profiler.kineto_results.events()  # type: ignore[union-attr]
     for event in sorted((e for e in events if e.name() == "[memory]"), key=lambda e: e.start_ns()):
-        held += event.nbytes()
+        held += event.nbytes()  # pyright: ignore[reportAttributeAccessIssue]  # missing in torch's stub
         most = max(most, held)
     return most
 

@@ -24,6 +24,7 @@ class SumHead(Head):
     """Sum of the outputs (of logits: late fusion; arXiv 2012.07175, sec. 4.1)."""
 
     def forward(self, outputs: Mapping[str, Tensor], present: Mapping[str, Tensor]) -> Prediction:
+        """Sum over the networks that ran."""
         return torch.stack(list(outputs.values())).sum(dim=0)
 
 
@@ -31,6 +32,7 @@ class MeanHead(Head):
     """Mean of the outputs of the networks present (arXiv 2012.07175, sec. 4.3)."""
 
     def forward(self, outputs: Mapping[str, Tensor], present: Mapping[str, Tensor]) -> Prediction:
+        """Mean over the networks that each sample has."""
         total = torch.stack(list(outputs.values())).sum(dim=0)
         if not present:
             return total / len(outputs)
@@ -46,6 +48,7 @@ class ProductHead(Head):
     """Product of the class probabilities of the networks present, renormalised: its logarithm (batch, classes)."""
 
     def forward(self, outputs: Mapping[str, Tensor], present: Mapping[str, Tensor]) -> Prediction:
+        """Log-probabilities of the product."""
         some = next(iter(outputs.values()))
         if some.dim() < 2 or some.shape[1] < 2:
             raise ValueError(
@@ -71,6 +74,7 @@ class ConcatHead(Head):
         self.linear = nn.Linear(sum(self.num_features.values()), num_outputs)
 
     def forward(self, outputs: Mapping[str, Tensor], present: Mapping[str, Tensor]) -> Prediction:
+        """Linear map of all outputs side by side."""
         some = next(iter(outputs.values()))
         parts = [
             outputs[n] if n in outputs else some.new_zeros(*some.shape[:-1], c) for n, c in self.num_features.items()

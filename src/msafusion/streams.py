@@ -6,6 +6,7 @@ stream varies in length, time is its first position axis (dim 2).
 """
 
 import difflib
+import numbers
 from collections.abc import Iterable, Mapping
 
 import torch
@@ -112,13 +113,15 @@ def _check_bool(what: str, got: Tensor, shape: tuple[int, ...], axes: str) -> No
 
 def check_option(name: str, got: float, low: float, high: float, *, open_above: bool = False) -> None:
     """Refuse a numeric option outside [low, high] (or [low, high) if `open_above`), NaN included."""
-    inside = low <= got < high if open_above else low <= got <= high
-    if not inside:  # NaN compares false, so it lands here
+    number = isinstance(got, numbers.Real)
+    if not number or not (
+        low <= got < high if open_above else low <= got <= high
+    ):  # NaN compares false, so it lands here
         bracket = ")" if open_above else "]"
-        raise ValueError(f"{name} is {got}, expected a number in [{low}, {high}{bracket}; set {name} within it.")
+        raise ValueError(f"{name} is {got!r}, expected a number in [{low}, {high}{bracket}; set {name} within it.")
 
 
 def check_count(name: str, got: int) -> None:
     """Refuse a count that is not a positive integer."""
-    if not isinstance(got, int) or isinstance(got, bool) or got < 1:
+    if not isinstance(got, numbers.Integral) or isinstance(got, bool) or got < 1:
         raise ValueError(f"{name} is {got!r}, expected a positive integer; set {name} to 1 or more.")

@@ -85,8 +85,8 @@ def test_recurrent_network_with_a_cnn_keeps_both_outputs():
 def test_a_network_used_alone_after_fuse_is_unchanged():
     video, clip = VideoCNN().eval(), cnn_example()["video"]
     before = video(clip)
-    stir(fuse({"video": video, "audio": AudioCNN()}, [FusionPoint({"video": "layer1", "audio": "bn1"}, block_channels=4)],
-              example=cnn_example()))  # fmt: skip
+    point = FusionPoint({"video": "layer1", "audio": "bn1"}, block_channels=4)
+    stir(fuse({"video": video, "audio": AudioCNN()}, [point], example=cnn_example()))
     assert torch.equal(video(clip), before)
     assert list(video.state_dict()) == list(VideoCNN().state_dict())
 

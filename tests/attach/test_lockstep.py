@@ -147,7 +147,7 @@ def test_an_error_in_one_network_keeps_its_type_and_leaves_no_state_behind():
 def test_many_calls_leave_no_greenlet_and_no_hook():
     net, example = fused_chains()
     hooks, before = num_hooks(net), live_greenlets()
-    for _ in range(200):
+    for _ in range(50):
         net(example).sum().backward()
     assert live_greenlets() == before
     assert num_hooks(net) == hooks
@@ -253,7 +253,7 @@ def test_a_point_in_a_no_grad_block_is_refused_in_training_and_works_without_gra
 
     example = {"a": torch.randn(2, 4, 6), "b": torch.randn(2, 4, 6)}
     net = pair(Calls(frozen), Calls(lambda run, x: run(x)), "point", example)
-    with pytest.raises(ValueError, match="network 'a' at fusion point .*no_grad.*fuse outside that region"):
+    with pytest.raises(ValueError, match=r"network 'a' at fusion point .*no_grad.*fuse outside that region"):
         net(example)
     assert torch.is_grad_enabled()
     with torch.no_grad():

@@ -66,7 +66,9 @@ MISTAKES = {
     ),
     "unknown head": ({"head": "summ"}, r"unknown head 'summ'; did you mean 'sum'\?"),
     "concat without num_outputs": ({"head": "concat"}, r'head="concat" got no num_outputs.*pass num_outputs'),
-    "no input in the example": ({"example": {"video": torch.randn(2, 3, 4, 6, 6)}}, "example has no input .* audio; give"),
+    "no input in the example": (
+        {"example": {"video": torch.randn(2, 3, 4, 6, 6)}}, "example has no input .* audio; give",
+    ),
     "unknown name in the example": ({"example": {**cnn_example(), "text": 1}}, "inputs for the unknown network 'text'"),
     "example without tensors": (
         {"example": {**cnn_example(), "audio": {"path": "a.wav"}}}, "input is a dict, expected a tensor",
@@ -135,7 +137,7 @@ def test_an_output_without_features_is_an_error(value, found):
 def test_a_packed_sequence_is_an_error(point):
     point = FusionPoint({"a": point, "b": "conv1"}, block_channels=4)
     example = {"a": torch.randn(2, 9, 3), "b": torch.randn(2, 5, 9)}
-    with pytest.raises(FusionError, match="submodule 'lstm' of network 'a'.*PackedSequence"):
+    with pytest.raises(FusionError, match=r"submodule 'lstm' of network 'a'.*PackedSequence"):
         fuse_cnns(networks={"a": RecurrentWithLengths(3, 4), "b": AudioCNN()}, example=example, point=point)
 
 
@@ -161,7 +163,7 @@ def test_a_container_that_is_never_called_is_never_reached():
 
     example = {"a": torch.randn(2, 4, 6), "b": torch.randn(2, 4, 6)}
     with pytest.raises(
-        FusionError, match="network 'a' ended without running .*name a submodule that its forward calls"
+        FusionError, match=r"network 'a' ended without running .*name a submodule that its forward calls"
     ):
         pair(Listed(), Listed(), "parts", example)
 
@@ -180,7 +182,7 @@ def test_points_may_be_listed_in_any_order():
 def test_a_layer_left_out_after_fuse_is_an_error_and_the_next_call_works():
     net, example = fused_chains()
     net.networks["b"].order = ("first", "second")
-    with pytest.raises(FusionError, match="network 'b' ended without running .*layerdrop = 0"):
+    with pytest.raises(FusionError, match=r"network 'b' ended without running .*layerdrop = 0"):
         net(example)
     net.networks["b"].order = ("first", "second", "third")
     assert net(example).shape == (2, 4)
@@ -232,8 +234,8 @@ def test_missing_example_missing_networks_and_unknown_options():
         fuse({"video": VideoCNN()}, head="concat", num_outputs=3)
     with pytest.raises(FusionError, match="got no network, expected"):
         fuse({})
-    with pytest.raises(TypeError, match=r"fusion point video.layer1: .*blok_channels"):
-        fuse_cnns(point=FusionPoint({"video": "layer1"}, blok_channels=4))
+    with pytest.raises(TypeError, match=r"fusion point video.layer1: .*blok"):
+        fuse_cnns(point=FusionPoint({"video": "layer1"}, block_channels=4, blok=2))
 
 
 @pytest.mark.usefixtures("no_shape_checks")
@@ -250,7 +252,7 @@ def test_mistakes_at_call():
         net({"vidio": example["video"]})
     with pytest.raises(ValueError, match="lengths for the unknown network 'text'"):
         net(example, lengths={"text": torch.ones(3, dtype=torch.long)})
-    with pytest.raises(ValueError, match="got dict as inputs, expected .* at least one"):
+    with pytest.raises(ValueError, match=r"got dict as inputs, expected .* at least one"):
         net({})
     with pytest.raises(ValueError, match=r"fusion point video.layer1.*batch of 2, expected 3"):
         net({**example, "audio": torch.randn(2, 5, 9)})

@@ -6,7 +6,19 @@ from pathlib import Path
 
 import pytest
 import torch
-from small_networks import AudioCNN, Recurrent, VideoCNN, cnn_example, cnns, fused_cnns, gradients, lstms, pair, stir
+from small_networks import (
+    AudioCNN,
+    Chain,
+    Recurrent,
+    VideoCNN,
+    cnn_example,
+    cnns,
+    fused_cnns,
+    gradients,
+    lstms,
+    pair,
+    stir,
+)
 from torch import nn
 
 from msafusion import FusionPoint, fuse
@@ -110,6 +122,16 @@ def test_export_of_fewer_networks_and_of_a_batch_that_equals_other_sizes():
     torch.testing.assert_close(program.module()(other), net(other), **CLOSE)
 
 
+def test_export_of_shared_modules_and_tied_weights_leaves_them_intact():
+    shared, example = Chain().eval(), {"a": torch.randn(2, 4, 6), "b": torch.randn(2, 4, 8)}
+    shared.third.weight = shared.first.weight
+    net = stir(pair(shared, shared, "second", example)).eval()
+    expected = net(example)
+    program = net.export(example)
+    assert torch.equal(net(example), expected)
+    torch.testing.assert_close(program.module()(example), expected, **CLOSE)
+
+
 class FixedBatch(nn.Module):
     def __init__(self):
         super().__init__()
@@ -121,7 +143,7 @@ class FixedBatch(nn.Module):
 
 def test_export_refuses_a_fixed_batch_and_inputs_that_are_no_tensors():
     net = fuse({"a": FixedBatch()})
-    with pytest.raises(ValueError, match="batch of network 'a' came out fixed, expected dynamic.*use x.shape"):
+    with pytest.raises(ValueError, match=r"batch of network 'a' came out fixed, expected dynamic.*use x.shape"):
         net.export({"a": torch.randn(4, 3)})
     with pytest.raises(ValueError, match="example of 'a' holds a bool, expected tensors only"):
         net.export({"a": {"x": torch.randn(4, 3), "flag": True}})

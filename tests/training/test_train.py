@@ -1,4 +1,4 @@
-"""`msafusion train`, `evaluate` and `load` on the embedded data: real runs of a few epochs, in processes of their own."""
+"""`msafusion train`, `evaluate` and `load` on the embedded data: real runs of a few epochs, as a user starts them."""
 
 import csv
 import json

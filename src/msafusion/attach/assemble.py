@@ -18,7 +18,7 @@ from msafusion.streams import FusionError, nearest
 
 def fuse(
     networks: Mapping[str, nn.Module],
-    at: Iterable[FusionPoint] = (),
+    at: Iterable[FusionPoint] | FusionPoint = (),
     *,
     head: str | nn.Module = "sum",
     num_outputs: int | None = None,
@@ -31,7 +31,7 @@ def fuse(
 
     Args:
         networks: name -> network; any modules, pretrained or not. They stay in train or eval mode as they are.
-        at: the fusion points, in the order in which the networks reach them; none: late fusion by the head alone.
+        at: the fusion points, or the only one; none: late fusion by the head alone.
         head: "sum", "mean", "product", "concat" or a module that maps {network: output} to the prediction.
         num_outputs: for head="concat".
         example: network name -> an input for each network; any values of the right shapes, one sample is enough. Only

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from jaxtyping import Bool
 from torch import Tensor, nn
+from torch.utils import _pytree as pytree
 
 from msafusion.attach.layout import describe
 from msafusion.attach.lockstep import not_traced
@@ -64,7 +65,10 @@ class InputRule:
     @classmethod
     def of(cls, name: str, network: nn.Module, time_axis: int | None) -> "InputRule":
         """The rule that a network's forward tells."""
-        parameters = inspect.signature(network.forward).parameters
+        try:
+            parameters = inspect.signature(network.forward).parameters
+        except ValueError:  # TorchScript
+            parameters = {}
         if "lengths" not in parameters:
             return cls(name, time_axis, None, False)
         required = parameters["lengths"].default is inspect.Parameter.empty
@@ -186,8 +190,8 @@ def main_tensor(given: Any) -> Tensor:
     Raises:
         ValueError: there is no tensor.
     """
-    values = given.values() if isinstance(given, Mapping) else given if isinstance(given, tuple) else (given,)
-    tensors = [value for value in values if isinstance(value, Tensor)]
+    values = list(given.values()) if isinstance(given, Mapping) else given
+    tensors = [value for value in pytree.tree_leaves(values) if isinstance(value, Tensor)]
     if not tensors:
         raise ValueError(
             f"a network's input is a {type(given).__name__}, expected a tensor, or a tuple or dict with one."

@@ -81,6 +81,7 @@ class PointHook:
 
     @not_traced
     def __call__(self, module: nn.Module, args: tuple[Any, ...], output: Any) -> Any:
+        """Stop here until all have arrived, and go on with the fused output."""
         run = NetworkRun.current()
         if run is not None and run.owner is self.owner and run.network == self.network:
             return run.arrive(self.point, output)

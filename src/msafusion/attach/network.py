@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
-from msafusion.attach.inputs import InputRule, zero_rows
+from msafusion.attach.inputs import InputRule, main_tensor, zero_rows
 from msafusion.attach.lockstep import FuseAt, Identity, not_traced, run_in_lockstep
 from msafusion.attach.points import FusionPoint
 from msafusion.attach.tracing import export
@@ -202,6 +202,8 @@ class FusedNetwork(nn.Module):
             for name in given:
                 if name not in self.networks:
                     raise ValueError(f"{what} for the unknown network '{name}'; {nearest(name, self.networks)}")
+        for given in inputs.values():
+            main_tensor(given)
         for name, here in present.items():
             self.input_rules[name].check_present(inputs.get(name), here)
 

@@ -108,6 +108,7 @@ class Joint(nn.Module):
         self.taps, self.fusion, self.name = taps, fusion, name
 
     def extra_repr(self) -> str:
+        """Its streams, for printing."""
         return ", ".join(tap.stream for tap in self.taps)
 
     def forward(

@@ -59,7 +59,7 @@ def export(
                     f"the example of '{name}' holds a {type(tensor).__name__}, expected tensors only, in plain dicts "
                     "and tuples; leave it out or convert it."
                 )
-    state = {**dict(module.named_parameters()), **dict(module.named_buffers())}
+    state = _state_of(module)
     batch = _unlike_any_size([*state.values(), *pytree.tree_leaves(dict(example))])
     inputs = {name: _with_batch(given, batch, batch_axes[name]) for name, given in example.items()}
     free = {
@@ -68,13 +68,26 @@ def export(
     }
 
     def call(state: dict[str, Tensor], inputs: dict[str, Any]) -> Any:
-        return torch.func.functional_call(module, state, (inputs,))
+        return torch.func.functional_call(module, state, (inputs,), tie_weights=False)
 
     with evaluating(module):
         graph = make_fx(call, tracing_mode="symbolic", pre_dispatch=True, _allow_non_fake_inputs=True)(state, inputs)
         _check_batch_is_free(graph, inputs, batch_axes)
         program = torch.export.export(_Flat(graph, state), (inputs,), dynamic_shapes=(free,))
     return program
+
+
+def _state_of(module: nn.Module) -> dict[str, Tensor]:
+    """Parameters and buffers once for each place that holds them.
+
+    A module that two networks share is one place (functional_call would leave the tracer's tensors in it otherwise),
+    tied weights of two modules are two.
+    """
+    state: dict[str, Tensor] = {}
+    for name, part in module.named_modules():
+        state.update(part.named_parameters(name, recurse=False))
+        state.update(part.named_buffers(name, recurse=False))
+    return state
 
 
 def _unlike_any_size(tensors: list[Tensor]) -> int:

@@ -84,8 +84,8 @@ class MSAF(nn.Module):
             raise ValueError(f"norm is {norm!r}, expected 'batch', 'layer' or 'none'; set norm to one of them.")
         if norm == "layer" and block_channels // reduction == 1:
             raise ValueError(
-                'norm="layer" got a joint representation of block_channels // reduction = 1 channel, expected at least 2: '
-                'one channel alone is normalised to a constant; lower reduction or use norm="batch" (or "none").'
+                'norm="layer" got a joint representation of block_channels // reduction = 1 channel, expected at least '
+                '2 (one alone is normalised to a constant); lower reduction or use norm="batch" (or "none").'
             )
         self.channels = dict(channels)
         self.block_channels, self.reduction, self.segments = block_channels, reduction, segments
@@ -118,6 +118,7 @@ class MSAF(nn.Module):
             self.norm.reset_parameters()
 
     def extra_repr(self) -> str:
+        """Streams and options, for printing."""
         options = ("block_channels", "reduction", "lowest_attention", "block_dropout", "segments", "gain")
         return f"{self.channels}, " + ", ".join(f"{name}={getattr(self, name)!r}" for name in options)
 
@@ -149,6 +150,7 @@ class MSAF(nn.Module):
         *,
         return_attention: bool = False,
     ) -> Features | tuple[Features, Attention]:
+        """Reweight the streams; shapes and errors as in the class's docstring."""
         batch = check_features(features, self.channels, masks, present)
         if self.norm_kind == "batch" and self.training and batch == 1:
             raise ValueError(
@@ -213,7 +215,8 @@ class MSAF(nn.Module):
         presence: Mapping[str, Bool[Tensor, " batch"]],
         return_attention: bool,
     ) -> tuple[
-        Float[Tensor, "batch segments blocks block_channels"] | None, Float[Tensor, "batch segments blocks block_channels"]
+        Float[Tensor, "batch segments blocks block_channels"] | None,
+        Float[Tensor, "batch segments blocks block_channels"],
     ]:
         """Block attention (the softmax) if wanted, and what the blocks are to be multiplied by."""
         dropped = None
@@ -225,7 +228,9 @@ class MSAF(nn.Module):
         num_present: int | Tensor = logits.shape[2]
         if presence:
             everyone = torch.ones(pooled.shape[0], dtype=torch.bool, device=pooled.device)
-            here = torch.stack([presence.get(name, everyone) for name in names for _ in range(self.num_blocks[name])], 1)
+            here = torch.stack(
+                [presence.get(name, everyone) for name in names for _ in range(self.num_blocks[name])], 1
+            )
             here = here[:, None, :, None]
             logits = logits.masked_fill(~here, -math.inf)
             num_present = here.sum(dim=2, keepdim=True)

@@ -86,7 +86,9 @@ class _Pool(torch.autograd.Function):
         return feature.view_as(feature), position_mean(feature)
 
     @staticmethod
-    def backward(ctx: Any, grad: Tensor | None, grad_mean: Tensor | None) -> tuple[Tensor | None, None]:
+    def backward(  # pyright: ignore[reportIncompatibleMethodOverride]  # one gradient an output
+        ctx: Any, grad: Tensor | None, grad_mean: Tensor | None
+    ) -> tuple[Tensor | None, None]:
         gate = ctx.handover.pop("gate", None)
         if grad_mean is None:
             return (grad if gate is None or grad is None else grad * gate), None
@@ -107,7 +109,9 @@ class _Reweight(torch.autograd.Function):
         return feature * gate
 
     @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor, None]:
+    def backward(  # pyright: ignore[reportIncompatibleMethodOverride]  # one gradient an output
+        ctx: Any, grad: Tensor
+    ) -> tuple[Tensor, Tensor, None]:
         feature, gate = ctx.saved_tensors
         if torch.is_grad_enabled():  # double backward: every step must be differentiable
             ctx.handover.pop("gate", None)  # left by an earlier backward that did not reach _Pool

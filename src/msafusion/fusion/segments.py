@@ -31,8 +31,8 @@ class SegmentedMap:
     ) -> None:
         if feature.dim() < 3:
             raise ValueError(
-                f"stream '{stream}' has shape {tuple(feature.shape)} and no time axis, expected (batch, channels, time, "
-                f"...) for segments={num_segments}; use segments=1 or leave the stream out of this fusion point."
+                f"stream '{stream}' has shape {tuple(feature.shape)} and no time axis, expected (batch, channels, "
+                f"time, ...) for segments={num_segments}; use segments=1 or leave the stream out of this fusion point."
             )
         num_steps = feature.shape[2]
         if num_steps < num_segments:
