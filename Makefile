@@ -8,7 +8,7 @@ demo: .venv/ready
 	$(BIN)/msafusion train --out runs/demo --overwrite
 
 test: .venv/ready
-	$(BIN)/pytest -m "not slow" -n 2 --dist worksteal
+	$(BIN)/pytest -m "not slow" -n 2 --dist loadfile --no-loadscope-reorder
 
 test-slow: .venv/ready
 	$(BIN)/pytest -m slow

@@ -85,8 +85,7 @@ def resampled(example, batch):
     return {name: torch.randn(batch, *given.shape[1:]) for name, given in example.items()}
 
 
-@pytest.mark.parametrize("make", [cnns, lstms])
-@pytest.mark.parametrize("batch", [1, 3])
+@pytest.mark.parametrize(("make", "batch"), [(cnns, 1), (lstms, 3)])
 def test_export_runs_in_torch_and_onnx_runtime_with_other_batch_sizes(make, batch, tmp_path):
     net, example = make()
     modes = [module.training for module in net.modules()]

@@ -4,11 +4,11 @@ import json
 import re
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 
 from msafusion.cli import main
+from msafusion.training.options import train_parser
 
 
 def fails(capsys, monkeypatch, *arguments):
@@ -57,19 +57,22 @@ def test_a_folder_in_use_is_neither_mixed_nor_deleted(capsys, monkeypatch, tmp_p
     assert (tmp_path / "thesis.txt").read_text() == "years of work"
 
 
-def test_resuming_with_other_options_is_refused(capsys, monkeypatch, tmp_path):
-    program = Path(sys.executable).with_name("msafusion")
-    printed = subprocess.run([program, "train", "--print_config"], capture_output=True, text=True, check=True).stdout
-    (tmp_path / "config.yaml").write_text(printed)
+@pytest.fixture
+def defaults():
+    """The configuration of a run without options."""
+    parser = train_parser()
+    return parser.dump(parser.get_defaults())
+
+
+def test_resuming_with_other_options_is_refused(capsys, monkeypatch, tmp_path, defaults):
+    (tmp_path / "config.yaml").write_text(defaults)
     line = fails(capsys, monkeypatch, "train", "--out", tmp_path, "--resume", "--seed", "5")
     assert "--seed is 5, but the run in" in line
     assert "was started with 0" in line
 
 
-def test_a_broken_model_is_named(capsys, monkeypatch, tmp_path):
-    program = Path(sys.executable).with_name("msafusion")
-    printed = subprocess.run([program, "train", "--print_config"], capture_output=True, text=True, check=True).stdout
-    (tmp_path / "config.yaml").write_text(printed)
+def test_a_broken_model_is_named(capsys, monkeypatch, tmp_path, defaults):
+    (tmp_path / "config.yaml").write_text(defaults)
     (tmp_path / "model").mkdir()
     (tmp_path / "model" / "config.json").write_text(json.dumps({"network": {}, "classes": []}))
     (tmp_path / "model" / "model.safetensors").write_bytes(b"torn")

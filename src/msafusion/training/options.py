@@ -128,8 +128,8 @@ def _folder(given: Namespace) -> Path:
 
 def _dump(parser: ArgumentParser, given: Namespace) -> str:
     kept = given.clone()
-    kept.resume = kept.overwrite = False
-    kept.pop("config", None)
+    for name in ("config", "out", "resume", "overwrite"):  # of the command, not of the run
+        kept.pop(name, None)
     return parser.dump(kept)
 
 
