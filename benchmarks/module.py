@@ -1,8 +1,8 @@
 """Speed and memory of MSAF against a loop over blocks and against the elementwise floor, all in one run.
 
-    python benchmarks/module.py [--out results.json] [--rounds 15] [--turn-ms 100] [--threads 2]
+    python benchmarks/module.py [--out results.json] [--rounds 3] [--turn-ms 500] [--keep-memory] [--threads 2]
 
-Two rivals, timed beside MSAF in turns, so that a busy machine slows all alike:
+Two rivals, timed in turns:
 
 * loop: the straightforward version, as the published code does it: one Linear a block, blocks summed and multiplied one
   by one, then concatenated.
@@ -14,6 +14,7 @@ Gradients are dense and random. Times are medians; peak memory is what the step 
 import argparse
 import ctypes
 import json
+import multiprocessing
 import statistics
 import time
 from collections.abc import Callable
@@ -38,6 +39,8 @@ CASES: dict[str, tuple[Shapes, int, int]] = {
     "large early maps": ([(4, 64, 15, 56, 56), (4, 32, 200)], 16, 1),
     "late maps": ([(4, 2048, 2, 7, 7), (4, 128, 50)], 128, 1),
 }
+
+STEPS = ("eval msaf", "eval loop", "eval floor", "eval multiply", "train msaf", "train loop")
 
 
 class LoopMSAF(nn.Module):
@@ -144,49 +147,60 @@ def steps_of(case: str) -> dict[str, Callable[[], object]]:
 
 
 def keep_freed_memory() -> None:
-    """Tell glibc to reuse freed memory instead of returning it, as training allocators do: page faults of fresh memory
-    (12 of the 15 ms of one multiplication of the largest maps) would otherwise be most of what is measured.
-    """
+    """Tell glibc to reuse freed memory where it would return it: what is left are computing and memory traffic."""
     libc, trim_threshold, mmap_max = ctypes.CDLL(None), -1, -4
     if hasattr(libc, "mallopt"):
         libc.mallopt(trim_threshold, 2**31 - 1)
         libc.mallopt(mmap_max, 0)
 
 
-def run_case(case: str, rounds: int, turn_ms: float) -> dict[str, float]:
-    """Figures of one case: medians over rounds, in each of which every rival has its turn."""
-    steps = steps_of(case)
-    times: dict[str, list[float]] = {name: [] for name in steps}
-    for i in range(rounds + 1):  # the first round warms up
-        for name, step in steps.items():
-            begin, calls = time.perf_counter(), 0
-            while calls < 3 or time.perf_counter() - begin < turn_ms / 1e3:
-                start = time.perf_counter()
-                step()
-                calls += 1
-                if i and calls > 1:  # the first call finds the caches as the other rival left them
-                    times[name].append(1e3 * (time.perf_counter() - start))
-    row = {f"{name} ms": statistics.median(values) for name, values in times.items()}
-    row |= {f"{name} MB": peak_memory(step) / 1e6 for name, step in steps.items()}
-    row["eval: loop / msaf"] = row["eval loop ms"] / row["eval msaf ms"]
-    row["eval: msaf / (sum + multiply)"] = row["eval msaf ms"] / row["eval floor ms"]
-    row["eval: msaf / multiply"] = row["eval msaf ms"] / row["eval multiply ms"]
-    row["train: loop / msaf"] = row["train loop ms"] / row["train msaf ms"]
-    return row
+def measure(case: str, step_name: str, threads: int, turn_ms: float, keep: bool) -> tuple[list[float], float]:
+    """Milliseconds of every call of a step after warming up, and what one call holds at most, in MB."""
+    torch.set_num_threads(threads)
+    if keep:
+        keep_freed_memory()
+    step, times = steps_of(case)[step_name], []
+    for _ in range(8):
+        step()
+    begin = time.perf_counter()
+    while len(times) < 10 or time.perf_counter() - begin < turn_ms / 1e3:
+        start = time.perf_counter()
+        step()
+        times.append(1e3 * (time.perf_counter() - start))
+    return times, peak_memory(step) / 1e6
+
+
+def run(rounds: int, threads: int, turn_ms: float, keep: bool) -> dict[str, dict[str, float]]:
+    """Figures of all cases: medians over rounds, in each of which every rival has its turn.
+
+    Each turn is a process of its own: what the allocator keeps from one rival changes the page faults of the next.
+    """
+    turns = [(case, step) for _ in range(rounds) for case in CASES for step in STEPS]
+    times: dict[tuple[str, str], list[float]] = {}
+    figures: dict[str, dict[str, float]] = {case: {} for case in CASES}
+    for case, step in track(turns, "MSAF benchmark"):
+        # fork: this process has run nothing on torch's threads, so its children may
+        with multiprocessing.get_context("fork").Pool(1) as pool:
+            new, memory = pool.apply(measure, (case, step, threads, turn_ms, keep))
+        times.setdefault((case, step), []).append(statistics.median(new))
+        figures[case] |= {f"{step} ms": statistics.median(times[case, step]), f"{step} MB": memory}
+    for row in figures.values():
+        row["eval: loop / msaf"] = row["eval loop ms"] / row["eval msaf ms"]
+        row["eval: msaf / (sum + multiply)"] = row["eval msaf ms"] / row["eval floor ms"]
+        row["eval: msaf / multiply"] = row["eval msaf ms"] / row["eval multiply ms"]
+        row["train: loop / msaf"] = row["train loop ms"] / row["train msaf ms"]
+    return figures
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--out", type=Path, default=Path("benchmarks/module.json"), help="where the JSON goes")
-    parser.add_argument("--rounds", type=int, default=15, help="turns of each rival")
-    parser.add_argument("--turn-ms", type=float, default=100.0, help="how long a turn lasts, at least")
+    parser.add_argument("--rounds", type=int, default=3, help="turns of each rival")
+    parser.add_argument("--turn-ms", type=float, default=500.0, help="how long a turn lasts, at least")
     parser.add_argument("--keep-memory", action="store_true", help="reuse freed memory: compute without page faults")
     parser.add_argument("--threads", type=int, default=2, help="torch threads")
     options = parser.parse_args()
-    torch.set_num_threads(options.threads)
-    if options.keep_memory:
-        keep_freed_memory()
-    figures = {case: run_case(case, options.rounds, options.turn_ms) for case in track(CASES, "MSAF benchmark")}
+    figures = run(options.rounds, options.threads, options.turn_ms, options.keep_memory)
     table = Table(title=f"MSAF against a loop over blocks, torch {torch.__version__}, {options.threads} threads")
     ratios = [name for name in next(iter(figures.values())) if ":" in name]
     for column in ("case", *ratios, "train msaf MB", "train loop MB"):

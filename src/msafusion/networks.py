@@ -5,7 +5,7 @@ Add a `NetworkPlan` and a line to `NETWORKS`; `msafusion train --network <class 
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import torch
 
@@ -15,7 +15,13 @@ from msafusion.streams import nearest
 
 
 class NetworkPlan(ABC):
-    """A network described by options (the arguments of its constructor, all kept as attributes of the same name)."""
+    """A network described by options (the arguments of its constructor, all kept as attributes of the same name).
+
+    Attributes:
+        cpu_threads: threads that its operations are worth on a CPU; None: all.
+    """
+
+    cpu_threads: ClassVar[int | None] = None
 
     @abstractmethod
     def build(self, channels: Mapping[str, int], num_outputs: int) -> FusedNetwork:
@@ -41,6 +47,8 @@ class SmallCNN(NetworkPlan):
         norm: of the joint representation.
         head: how the networks' logits become one prediction: sum, mean, product or concat.
     """
+
+    cpu_threads = 1  # two take longer, and ten times as long where another process wants a core
 
     def __init__(
         self,

@@ -40,7 +40,7 @@ def train_parser() -> ArgumentParser:
     parser.add_argument("--network", type=NetworkPlan, default=lazy_instance(SmallCNN), help="network and its options")
     parser.add_class_arguments(StageOptions, "alone", help="first stage: each network by itself")
     parser.add_class_arguments(StageOptions, "fused", help="second stage: all networks, fused")
-    parser.set_defaults({"fused.epochs": 15, "fused.learning_rate": 3e-4})
+    parser.set_defaults({"fused.epochs": 10, "fused.learning_rate": 3e-4})
     parser.add_argument("--seed", type=int, default=0, help="of weights, order and dropout")
     parser.add_argument("--num_workers", type=int, default=0, help="processes that load samples")
     parser.add_argument("--out", type=Path | None, default=None, help="folder of the run (default: runs/<date>-<time>)")

@@ -71,7 +71,7 @@ def train(
     splits = data.splits()
     place = Place(folder, trainer, num_workers, seed, resume, console)
     lightning.seed_everything(seed, workers=True, verbose=False)
-    net = network.build(splits.channels, len(splits.classes))
+    net = _build(network, splits)
     saved = {"msafusion": __version__, "network": network.as_dict(), "classes": splits.classes}
     saved["preprocessing"] = splits.preprocessing.as_dict()
     rows: dict[str, Metrics] = {}
@@ -104,16 +104,22 @@ def evaluate(folder: Path, splits: Splits, batch_size: int = 256) -> dict[str, M
         ModelError: a model is missing or broken.
     """
     config, state = read_model(folder / "model")
-    net = plan_from(config["network"]).build(splits.channels, len(config["classes"]))
+    plan = plan_from(config["network"])
+    net = _build(plan, splits)
     net.load_state_dict(state)
     rows: dict[str, FusedNetwork] = {}
-    others = plan_from(config["network"]).build(splits.channels, len(config["classes"]))
-    for stream, single in others.networks.items():
+    for stream, single in _build(plan, splits).networks.items():
         single.load_state_dict(read_model(folder / "alone" / stream)[1])
         rows[f"{stream} alone"] = fuse({stream: single})
     rows["fused"] = net
     classes = config["classes"]
     return {name: _predict_and_report(row, splits.test, classes, batch_size) for name, row in rows.items()}
+
+
+def _build(plan: NetworkPlan, splits: Splits) -> FusedNetwork:
+    if plan.cpu_threads is not None:
+        torch.set_num_threads(plan.cpu_threads)
+    return plan.build(splits.channels, len(splits.classes))
 
 
 @torch.inference_mode()

@@ -38,7 +38,7 @@ class StageOptions:
         monitor: the validation figure that chooses the epoch.
     """
 
-    epochs: int = 30
+    epochs: int = 20
     batch_size: int = 32
     learning_rate: float = 1e-3
     fusion_learning_rate: float = 1e-3
