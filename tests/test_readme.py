@@ -8,16 +8,21 @@ import torch
 README = (Path(__file__).parents[1] / "README.md").read_text()
 
 
-def test_python_example_runs_and_starts_as_the_sum_of_the_networks():
-    (code,) = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+def test_python_example_runs_and_starts_as_the_sum_of_the_networks(tmp_path, monkeypatch):
+    example, more = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
     names: dict = {}
-    exec(code, names)
+    exec(example, names)
     assert names["logits"].shape == (8, 7)
     assert names["alone"].shape == (8, 7)
     net, batch = names["net"].eval(), names["batch"]
     assert torch.equal(net(batch), sum(net.networks[name](batch[name]) for name in batch))
     few = {name: values[:3] for name, values in batch.items()}
     torch.testing.assert_close(names["program"].module()(few), net(few))
+    monkeypatch.chdir(tmp_path)
+    exec(more, names)
+    assert set(names["per_network"]) == set(batch)
+    assert [group["name"] for group in names["groups"]] == ["accelerometer", "fusion"]
+    assert (tmp_path / "fused.onnx").stat().st_size > 1000
 
 
 def test_file_tree_names_only_what_exists():

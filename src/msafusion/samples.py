@@ -70,6 +70,8 @@ class Windows:
             DataError: an unknown stream, the wrong number of channels, streams of different lengths, fewer time steps
                 than one window, or values that are not finite.
         """
+        if not isinstance(recording, Mapping):
+            raise DataError(f"the recording is a {type(recording).__name__}, expected {{stream: (time, channels)}}.")
         arrays = {name: np.asarray(values, dtype=np.float64) for name, values in recording.items()}
         lengths = {name: len(values) for name, values in arrays.items()}
         for name, values in arrays.items():

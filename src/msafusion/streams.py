@@ -57,6 +57,8 @@ def check_features(
         raise ValueError(f"got no stream, expected at least one of {', '.join(channels)}; pass {{name: tensor}}.")
     first, batch = next(iter(features)), 0
     for name, feature in features.items():
+        if not isinstance(feature, Tensor):
+            raise ValueError(f"stream '{name}' is a {type(feature).__name__}, expected a tensor; convert it.")
         if name not in channels:
             raise ValueError(
                 f"unknown stream '{name}', expected one of the declared streams; {nearest(name, channels)}"

@@ -1,6 +1,10 @@
 """DistributedDataParallel over two processes gives the gradients of one process."""
 
 import datetime
+import faulthandler
+import os
+import time
+from pathlib import Path
 
 import pytest
 import torch
@@ -34,12 +38,14 @@ def rows(tensors, part):
 
 def train_one_rank(rank, absent, folder):
     torch.set_num_threads(1)
+    faulthandler.dump_traceback_later(50)
     torch.distributed.init_process_group("gloo", f"file://{folder}/store", MINUTE, rank=rank, world_size=2)
     try:
         net = DistributedDataParallel(network())
         mine = slice(3 * rank, 3 * rank + 3)
         net(rows(batch(), mine), present=rows(ABSENT[absent], mine)).square().mean().backward()
-        torch.save(gradients(net.module), f"{folder}/{rank}.pt")
+        torch.save(gradients(net.module), f"{folder}/{rank}.part")
+        os.rename(f"{folder}/{rank}.part", f"{folder}/{rank}.pt")
         torch.distributed.barrier()
     finally:
         torch.distributed.destroy_process_group()
@@ -47,12 +53,19 @@ def train_one_rank(rank, absent, folder):
 
 @pytest.mark.parametrize("absent", ABSENT)
 def test_two_processes_give_the_gradients_of_one(absent, tmp_path):
-    torch.multiprocessing.spawn(train_one_rank, args=(absent, str(tmp_path)), nprocs=2)
+    results = [tmp_path / f"{rank}.pt" for rank in range(2)]
+    ranks = torch.multiprocessing.spawn(train_one_rank, args=(absent, str(tmp_path)), nprocs=2, join=False)
+    deadline = time.monotonic() + 60
+    while not ranks.join(timeout=0.2) and not all(map(Path.exists, results)) and time.monotonic() < deadline:
+        pass
+    for process in ranks.processes:  # gloo now and then does not come back from leaving, after all is done
+        process.join(5)
+        process.kill()
     net = network()
     net(batch(), present=ABSENT[absent]).square().mean().backward()
     expected = gradients(net)
-    for rank in range(2):
-        got = torch.load(tmp_path / f"{rank}.pt")
+    for result in results:
+        got = torch.load(result)
         assert got.keys() == expected.keys()
         for name, grad in got.items():
             torch.testing.assert_close(grad, expected[name], rtol=1e-4, atol=1e-6, msg=name)

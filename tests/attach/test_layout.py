@@ -105,6 +105,24 @@ def test_batch_and_time_of_equal_size_after_a_time_first_network_are_an_error():
         taps(network, "point", torch.randn(4, 4, 6))
 
 
+def test_a_module_shared_with_another_network_tells_nothing_there():
+    shared = nn.Linear(6, 6)
+
+    class UsesItLater(Steps):
+        def forward(self, x):
+            return self.later(self.point(self.parts(x)).mean(dim=2))[:, :2]
+
+    a, b = UsesItLater(nn.Conv1d(3, 6, 3, padding=1), nn.ReLU()), Steps(shared)
+    a.later = shared
+    example = {"a": torch.randn(2, 3, 6), "b": torch.randn(2, 5, 6)}  # as long as channels: Linear would say axis 2
+    points = [
+        FusionPoint({"b": "parts"}, block_channels=3, reduction=1),
+        FusionPoint({"a": "point", "b": "point"}, block_channels=3, reduction=1),
+    ]
+    net = fuse({"b": b, "a": a}, points, example=example)
+    assert {tap.stream: tap.layout.channel_axis for tap in net.joints[1].taps} == {"a": 1, "b": 2}
+
+
 @pytest.mark.parametrize(
     ("axis", "message"), [(0, "is the batch axis"), (5, "no axis 5"), ({"b": 1}, "unknown stream 'b'")]
 )

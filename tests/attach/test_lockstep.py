@@ -144,6 +144,25 @@ def test_an_error_in_one_network_keeps_its_type_and_leaves_no_state_behind():
     assert live_greenlets() == before
 
 
+def test_an_error_in_one_network_ends_the_others_before_it_is_seen():
+    closed = []
+
+    def closes(run, x):
+        try:
+            return run(x)
+        finally:
+            closed.append("a")
+
+    example = {"a": torch.randn(2, 4, 6), "b": torch.randn(2, 4, 6)}
+    net = pair(Calls(closes), Calls(under_autocast), "point", example)
+    net.networks["b"].wrap = lambda run, x: fails_after(lambda x: x, x)
+    closed.clear()
+    with pytest.raises(Odd) as error:
+        net(example)
+    assert closed == ["a"]
+    assert error.value.args == ("no and luck",)  # held until here, and with it what its traceback holds
+
+
 def test_many_calls_leave_no_greenlet_and_no_hook():
     net, example = fused_chains()
     hooks, before = num_hooks(net), live_greenlets()

@@ -39,6 +39,9 @@ def fails(capsys, monkeypatch, *arguments):
         ),
         (["train", "--network.fuse_at", "[stage9]", "--out", "OUT"], "no submodule 'stage9'; did you mean 'stage"),
         (["train", "--trainer.devices", "-3", "--out", "OUT"], "trainer options do not work here: `devices` selected"),
+        (["train", "--out", "/proc/run"], "cannot write into '/proc/run'"),
+        (["train", "--alone.learning_rate", "1e30", "--out", "OUT"], "the loss became NaN or infinite in epoch 1"),
+        (["train", "--trainer.limit_train_batches", "0", "--out", "OUT"], "ended without a validation"),
         (["train", "--resume"], "--resume needs the run's folder"),
         (["train", "--resume", "--out", "OUT"], "no run to resume in"),
         (["evaluate", "OUT"], "no run in"),
@@ -66,9 +69,18 @@ def defaults():
 
 def test_resuming_with_other_options_is_refused(capsys, monkeypatch, tmp_path, defaults):
     (tmp_path / "config.yaml").write_text(defaults)
-    line = fails(capsys, monkeypatch, "train", "--out", tmp_path, "--resume", "--seed", "5")
-    assert "--seed is 5, but the run in" in line
-    assert "was started with 0" in line
+    line = fails(capsys, monkeypatch, "train", "--out", tmp_path, "--resume", "--fused.epochs", "5")
+    assert "--fused.epochs is 5, but the run in" in line
+    assert "was started with 10" in line
+
+
+def test_a_torn_checkpoint_and_an_unfinished_run_are_named(capsys, monkeypatch, tmp_path, defaults):
+    (tmp_path / "config.yaml").write_text(defaults)
+    assert "is not finished (no model); go on by" in fails(capsys, monkeypatch, "evaluate", tmp_path)
+    checkpoint = tmp_path / "checkpoints" / "alone-accelerometer" / "last.ckpt"
+    checkpoint.parent.mkdir(parents=True)
+    checkpoint.write_bytes(b"torn")
+    assert f"'{checkpoint}' is broken" in fails(capsys, monkeypatch, "train", "--out", tmp_path, "--resume")
 
 
 def test_a_broken_model_is_named(capsys, monkeypatch, tmp_path, defaults):

@@ -126,6 +126,7 @@ class _Probe:
 
 def _dry_run(net: FusedNetwork, points: Sequence[FusionPoint], example: Inputs) -> dict[str, Any]:
     """Run the networks once, make the joints from what they give, and return their outputs."""
+    net.check_inputs(example, {}, {})
     missing = [name for name in net.networks if name not in example]
     if missing:
         raise FusionError(f"the example has no input for the networks {', '.join(missing)}; give one for each network.")

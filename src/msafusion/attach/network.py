@@ -68,7 +68,8 @@ class FusedNetwork(nn.Module):
         self, inputs: Inputs, lengths: Mapping[str, Tensor] | None = None, present: Mapping[str, Tensor] | None = None
     ) -> dict[str, Any]:
         """Each network's own output after fusion, before the head; arguments as of `forward`."""
-        lengths, present = lengths or {}, present or {}
+        lengths, present = {} if lengths is None else lengths, {} if present is None else present
+        self.check_inputs(inputs, lengths, present)
         masks = {}
         for name in self._order(inputs):
             mask = self.input_rules[name].time_mask(inputs[name], lengths.get(name))
@@ -118,7 +119,7 @@ class FusedNetwork(nn.Module):
         Raises:
             ValueError: an input is not a tensor (or a dict or tuple of them), or a network's code fixes the batch size.
         """
-        self._check_inputs(example, {}, {})
+        self.check_inputs(example, {}, {})
         batch_axes = {name: self.input_rules[name].batch_axis for name in self._order(example)}
         return export(self, {name: example[name] for name in batch_axes}, batch_axes, dynamic_time)
 
@@ -181,7 +182,6 @@ class FusedNetwork(nn.Module):
         self, inputs: Inputs, lengths: Mapping[str, Tensor], present: Mapping[str, Tensor], fuse_at: FuseAt
     ) -> dict[str, Any]:
         """Each network's output, with `fuse_at` called where they meet; as `run_in_lockstep`."""
-        self._check_inputs(inputs, lengths, present)
 
         @not_traced
         def call(name: str) -> Any:
@@ -193,12 +193,19 @@ class FusedNetwork(nn.Module):
         return {name: outputs[name] for name in calls}
 
     @not_traced
-    def _check_inputs(self, inputs: Inputs, lengths: Mapping[str, Tensor], present: Mapping[str, Tensor]) -> None:
+    def check_inputs(self, inputs: Inputs, lengths: Mapping[str, Tensor], present: Mapping[str, Tensor]) -> None:
+        """Refuse inputs, lengths or presence that are not by network name, or presence that is not bool (batch,).
+
+        Raises:
+            ValueError: they are not.
+        """
         if not isinstance(inputs, Mapping) or not inputs:
             raise ValueError(
                 f"got {type(inputs).__name__} as inputs, expected {{network: input}} with at least one of them."
             )
         for what, given in (("inputs", inputs), ("lengths", lengths), ("present", present)):
+            if not isinstance(given, Mapping):
+                raise ValueError(f"{what} is a {type(given).__name__}, expected {{network: ...}}; name the networks.")
             for name in given:
                 if name not in self.networks:
                     raise ValueError(f"{what} for the unknown network '{name}'; {nearest(name, self.networks)}")

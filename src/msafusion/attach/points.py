@@ -1,5 +1,6 @@
 """Fusion points: which submodules of which networks meet, and how their outputs become streams and go back."""
 
+import inspect
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -124,7 +125,7 @@ class Joint(nn.Module):
                 every stream in its shape.
         """
         taps = [tap for tap in self.taps if tap.network in outputs]
-        features = {tap.stream: tap.layout.to_stream(get(outputs[tap.network], tap.path)) for tap in taps}
+        features = {tap.stream: self._stream(tap, outputs[tap.network]) for tap in taps}
         stream_masks = {
             tap.stream: masks[tap.network].at(features[tap.stream].shape[2])
             for tap in taps
@@ -150,6 +151,15 @@ class Joint(nn.Module):
                 feature = torch.empty_like(came, dtype=feature.dtype).copy_(feature)
             results[tap.network] = put(results[tap.network], tap.path, tap.layout.from_stream(feature))
         return results
+
+    def _stream(self, tap: Tap, output: Any) -> Tensor:
+        tensor = get(output, tap.path)
+        if tensor.dim() <= max(tap.layout.batch_axis, tap.layout.channel_axis):
+            raise FusionError(
+                f"fusion point {self.name}: network '{tap.network}' gives shape {tuple(tensor.shape)}, expected "
+                "the axes of fuse()'s example; give its input a batch axis."
+            )
+        return tap.layout.to_stream(tensor)
 
     def _check(self, features: Mapping[str, Tensor], fused: Any) -> None:
         for stream, feature in features.items():
@@ -203,5 +213,8 @@ def join(
     channels = {tap.stream: get(outputs[tap.network], tap.path).shape[tap.layout.channel_axis] for tap in taps}
     try:
         return Joint(taps, FUSIONS[point.fusion](channels, **point.options), point.name)
-    except (ValueError, TypeError) as error:
-        raise type(error)(f"fusion point {point.name}: {error}") from error
+    except ValueError as error:
+        raise FusionError(f"fusion point {point.name}: {error}") from error
+    except TypeError as error:
+        known = ", ".join(list(inspect.signature(FUSIONS[point.fusion]).parameters)[1:])
+        raise TypeError(f"fusion point {point.name}: {error}; the options of '{point.fusion}' are {known}.") from error

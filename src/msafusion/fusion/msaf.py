@@ -65,6 +65,10 @@ class MSAF(nn.Module):
         norm: Literal["batch", "layer", "none"] = "batch",
     ) -> None:
         super().__init__()
+        if not isinstance(channels, Mapping):
+            raise ValueError(
+                f"channels is a {type(channels).__name__}, expected {{stream: number of channels}}; name the streams."
+            )
         if not channels:
             raise ValueError("channels is empty, expected at least one stream; pass {name: number of channels}.")
         for name, count in channels.items():

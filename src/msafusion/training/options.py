@@ -23,7 +23,7 @@ OURS: set[str | int] = {
     *("enable_progress_bar", "enable_model_summary", "enable_checkpointing", "enable_autolog_hparams"),
     *("num_sanity_val_steps", "use_distributed_sampler", "log_every_n_steps", "limit_test_batches"),
     *("limit_predict_batches", "profiler", "plugins", "barebones", "fast_dev_run", "model_registry"),
-    *("reload_dataloaders_every_n_epochs", "inference_mode"),
+    *("reload_dataloaders_every_n_epochs", "inference_mode", "max_time"),
 }
 """Trainer options that the recipe sets itself, or that mean nothing here."""
 FOLDER_VARIABLE = "MSAFUSION_RUN"
@@ -100,6 +100,11 @@ def run_evaluate(arguments: Sequence[str]) -> None:
         raise ValueError(
             f"no run in '{given.run}' (no config.yaml), expected the folder of `msafusion train --out`; check the path."
         )
+    if not (given.run / "model").is_dir():
+        raise ValueError(
+            f"the run in '{given.run}' is not finished (no model); go on by "
+            f"`msafusion train --out {given.run} --resume`."
+        )
     run_parser = train_parser()
     data = run_parser.instantiate(_parse(run_parser, ["--config", str(saved)])).data
     rows = recipe.evaluate(given.run, data.splits())
@@ -140,7 +145,17 @@ def _plain(parser: ArgumentParser, given: Namespace) -> dict[str, Any]:
 def _check_same(saved: dict[str, Any], asked: dict[str, Any], folder: Path) -> None:
     for name in RECIPE:
         if saved[name] != asked[name]:
+            name, asked, saved = _first_difference(name, asked, saved)
             raise ValueError(
-                f"--{name} is {asked[name]}, but the run in '{folder}' was started with {saved[name]}; leave "
+                f"--{name} is {asked}, but the run in '{folder}' was started with {saved}; leave "
                 "the option out to resume, or start another run."
             )
+
+
+def _first_difference(name: str, one: Any, other: Any) -> tuple[str, Any, Any]:
+    """The full name of an option that differs below `name`, and its two values."""
+    one, other = one[name.split(".")[-1]], other[name.split(".")[-1]]
+    if isinstance(one, dict) and isinstance(other, dict) and one.keys() == other.keys():
+        key = next(key for key in one if one[key] != other[key])
+        return _first_difference(f"{name}.{key}", one, other)
+    return name, one, other

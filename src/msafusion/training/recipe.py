@@ -172,5 +172,8 @@ def prepare_folder(folder: Path, config: str, *, resume: bool, overwrite: bool) 
                 f"'{folder}' is not the folder of a run (no config.yaml), so it is not overwritten; choose another."
             )
         shutil.rmtree(folder)
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / "config.yaml").write_text(config)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / "config.yaml").write_text(config)
+    except OSError as error:
+        raise ValueError(f"cannot write into '{folder}' ({error.strerror}); choose another --out.") from None

@@ -163,16 +163,24 @@ def run_stage(
             default_root_dir=place.folder,
         )
         resume_from = checkpoints / "last.ckpt"
+        resuming = place.resume and resume_from.is_file()
+        if resuming:
+            _read_checkpoint(resume_from)
         try:
             trainer.fit(
                 task,
                 datamodule=_Loaders(splits, set(network.networks.keys()), options, place),
-                ckpt_path=resume_from if place.resume and resume_from.is_file() else None,
+                ckpt_path=resume_from if resuming else None,
                 weights_only=True,
             )
         except SystemExit:  # how Lightning ends after Ctrl-C
             raise KeyboardInterrupt from None
-    figures = {"epoch": float(torch.load(best.best_model_path, map_location="cpu", weights_only=True)["epoch"])}
+    if not best.best_model_path:
+        raise ValueError(
+            f"stage {name} ended without a validation, expected one to choose the epoch by; leave the limits "
+            "of --trainer.limit_train_batches, limit_val_batches and check_val_every_n_epoch out."
+        )
+    figures = {"epoch": float(_read_checkpoint(checkpoints / "best.ckpt")["epoch"])}
     figures[options.monitor] = float(best.best_model_score) if best.best_model_score is not None else float("nan")
     _load_best(network, checkpoints)
     trainer.strategy.barrier()
@@ -193,8 +201,22 @@ def _trainer(**options: Any) -> lightning.Trainer:
         raise ValueError(f"the trainer options do not work here: {error} Correct --trainer.*.") from error
 
 
+def _read_checkpoint(path: Path) -> dict[str, Any]:
+    """A stage's checkpoint.
+
+    Raises:
+        ValueError: the file is missing or broken.
+    """
+    try:
+        return torch.load(path, map_location="cpu", weights_only=True)
+    except Exception:  # torch raises whatever a torn file happens to lead to
+        raise ValueError(
+            f"the checkpoint '{path}' is broken; delete its folder and --resume again to repeat this stage."
+        ) from None
+
+
 def _load_best(network: FusedNetwork, checkpoints: Path) -> None:
-    state = torch.load(checkpoints / "best.ckpt", map_location="cpu", weights_only=True)["state_dict"]
+    state = _read_checkpoint(checkpoints / "best.ckpt")["state_dict"]
     prefix = "network."
     network.load_state_dict({key.removeprefix(prefix): value for key, value in state.items() if key.startswith(prefix)})
     network.cpu()

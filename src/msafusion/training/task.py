@@ -69,8 +69,25 @@ class ClassificationTask(lightning.LightningModule):
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """The loss of a batch."""
         loss, _ = self.losses(batch)
+        self._finite = self._finite & torch.isfinite(loss.detach())
         self.log("train/loss", loss, on_step=False, on_epoch=True, batch_size=len(batch["id"]), sync_dist=True)
         return loss
+
+    def on_train_epoch_start(self) -> None:
+        """Watch the losses of this epoch."""
+        self._finite = torch.ones((), dtype=torch.bool, device=self.device)
+
+    def on_train_epoch_end(self) -> None:
+        """Stop a run that has diverged.
+
+        Raises:
+            ValueError: a loss was NaN or infinite.
+        """
+        if not self._finite:
+            raise ValueError(
+                f"the loss became NaN or infinite in epoch {self.current_epoch + 1} (networks: "
+                f"{', '.join(self.network.networks)}); lower the learning rate, or clean the data."
+            )
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
         """Follow loss and metrics on the validation samples."""
