@@ -10,7 +10,8 @@ Two rivals, timed in turns:
 
 All is measured twice: with the memory that a step frees kept for the next one (what is left are computing and memory
 traffic), and with glibc's default, which returns large blocks to the system, so that every step pays page faults again
-(most of the time of the largest maps). Gradients are dense and random. Times are medians; peak memory is what the step allocates at most at any moment.
+(most of the time of the largest maps). Gradients are dense and random. Times are medians; peak memory is what the step
+allocates at most at any moment.
 """
 
 import argparse
