@@ -20,17 +20,23 @@ class ModelError(ValueError):
     """A saved model is missing, broken or of another version; the message says which file and what to do."""
 
 
+def write_json(path: Path, content: Any) -> None:
+    """Write JSON at once: an interruption leaves the old file or the new one, never half of one."""
+    scratch = path.with_name(f".{path.name}")
+    scratch.write_text(json.dumps(content, indent=2) + "\n")
+    scratch.replace(path)
+
+
 def save_model(folder: Path, network: nn.Module, config: Mapping[str, Any]) -> None:
     """Write `model.safetensors` and `config.json` (what is needed to build the network again) into `folder`.
 
-    Both are written beside their place and moved there, so that an interruption leaves no half a file.
+    Both are moved into place when they are whole.
     """
     folder.mkdir(parents=True, exist_ok=True)
     state = {name: tensor.detach().cpu().contiguous() for name, tensor in network.state_dict().items()}
     save_file(state, folder / f".{WEIGHTS}")
-    (folder / f".{CONFIG}").write_text(json.dumps(dict(config), indent=2) + "\n")
-    for name in (WEIGHTS, CONFIG):
-        (folder / f".{name}").replace(folder / name)
+    (folder / f".{WEIGHTS}").replace(folder / WEIGHTS)
+    write_json(folder / CONFIG, dict(config))
 
 
 def read_model(folder: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:

@@ -5,15 +5,20 @@ scheduler with the submodule's output and returns, in its place, what the schedu
 """
 
 import contextvars
+import threading
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import torch
 from greenlet import GreenletExit, getcurrent, greenlet
-from jaxtyping._storage import _shape_storage
 from torch import nn
 
 from msafusion.streams import FusionError
+
+try:
+    from jaxtyping._storage import _shape_storage  # private: it has no public way to keep coroutines apart
+except ImportError:  # another version keeps its sizes elsewhere; only checked functions around a point suffer
+    _shape_storage = threading.local()
 
 AUTOCAST_DEVICES = ("cpu", "cuda")
 

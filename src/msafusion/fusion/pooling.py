@@ -30,7 +30,7 @@ class PooledMap:
         if self._handover is None:
             self.feature, mean = feature, position_mean(feature)
         else:
-            self.feature, mean = _Pool.apply(feature, self._handover)  # type: ignore[misc]
+            self.feature, mean = _Pool.apply(feature, self._handover)
         self.mean = mean.unsqueeze(1)
 
     def reweight(self, gate: Float[Tensor, "batch 1 channels"]) -> Float[Tensor, "batch channels *positions"]:
@@ -40,7 +40,7 @@ class PooledMap:
             gate = _over_positions(gate, self.feature)
         if self._handover is None:
             return self.feature * gate
-        return _Reweight.apply(self.feature, gate, self._handover)  # type: ignore[return-value]
+        return _Reweight.apply(self.feature, gate, self._handover)
 
 
 def without_autocast(device_type: str) -> contextlib.AbstractContextManager[object]:

@@ -10,6 +10,7 @@ import yaml
 from jsonargparse import ActionConfigFile, ArgumentError, ArgumentParser, Namespace, lazy_instance
 from lightning import Trainer
 
+from msafusion.checkpoints import write_json
 from msafusion.data import Watch
 from msafusion.networks import NetworkPlan, SmallCNN
 from msafusion.samples import DataSource
@@ -110,7 +111,7 @@ def run_evaluate(arguments: Sequence[str]) -> None:
     rows = recipe.evaluate(given.run, data.splits())
     recipe.Console().print(recipe.table(rows, title=f"test metrics of {given.run}"))
     target = given.out or given.run / "evaluation.json"
-    recipe.write_json(target, {"rows": {name: {"test": metrics} for name, metrics in rows.items()}})
+    write_json(target, {"rows": {name: {"test": metrics} for name, metrics in rows.items()}})
     recipe.Console().print(f"results in {target}")
 
 

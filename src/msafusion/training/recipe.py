@@ -1,6 +1,5 @@
 """The two-stage recipe (arXiv 2012.07175, sec. 4): each network alone, then all of them fused and fine-tuned."""
 
-import json
 import logging
 import shutil
 from collections.abc import Mapping
@@ -15,9 +14,9 @@ from rich.table import Table
 from torch.utils.data import DataLoader
 
 from msafusion.attach import FusedNetwork, fuse
-from msafusion.checkpoints import read_model, save_model
+from msafusion.checkpoints import read_model, save_model, write_json
 from msafusion.networks import NetworkPlan, plan_from
-from msafusion.samples import DataSource, Sample, Splits, collate
+from msafusion.samples import DataSource, Sample, Splits, as_dataset, collate
 from msafusion.training.metrics import report
 from msafusion.training.stage import Place, StageOptions, run_stage
 from msafusion.version import __version__
@@ -127,7 +126,7 @@ def _predict_and_report(network: FusedNetwork, samples: list[Sample], classes: l
     """In float32, in eval mode, in the samples' order."""
     logits, labels = [], []
     network.eval()
-    for batch in DataLoader(samples, batch_size, collate_fn=collate):  # type: ignore[arg-type]
+    for batch in DataLoader(as_dataset(samples), batch_size, collate_fn=collate):
         inputs = {name: values for name, values in batch["inputs"].items() if name in network.networks}
         logits.append(network(inputs))
         labels.append(batch["label"])
@@ -142,13 +141,6 @@ def table(rows: Mapping[str, Metrics], title: str) -> Table:
     for name, metrics in rows.items():
         result.add_row(name, f"{100 * metrics['accuracy']:.1f}", f"{100 * metrics['macro_f1']:.1f}")
     return result
-
-
-def write_json(path: Path, content: Any) -> None:
-    """Write JSON at once: an interruption leaves the old file or the new one."""
-    scratch = path.with_name(f".{path.name}")
-    scratch.write_text(json.dumps(content, indent=2) + "\n")
-    scratch.replace(path)
 
 
 @rank_zero_only

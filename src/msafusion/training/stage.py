@@ -17,7 +17,8 @@ from rich.console import Console
 from torch.utils.data import DataLoader, DistributedSampler
 
 from msafusion.attach import FusedNetwork
-from msafusion.samples import Batch, Sample, Splits, collate
+from msafusion.checkpoints import write_json
+from msafusion.samples import Batch, Sample, Splits, as_dataset, collate
 from msafusion.training.logs import EpochLog, StageProgress
 from msafusion.training.task import ClassificationTask
 
@@ -85,7 +86,7 @@ class _Loaders(lightning.LightningDataModule):
 
     def _loader(self, samples: list[Sample], **options: Any) -> DataLoader[Any]:
         return DataLoader(
-            samples,  # type: ignore[arg-type]  # a list is a map-style data set
+            as_dataset(samples),
             batch_size=self.options.batch_size,
             collate_fn=self._collate,
             num_workers=self.place.num_workers,
@@ -101,7 +102,7 @@ class _Loaders(lightning.LightningDataModule):
     def train_dataloader(self) -> DataLoader[Any]:
         assert self.trainer is not None
         order = DistributedSampler(
-            self.splits.train,  # type: ignore[arg-type]
+            as_dataset(self.splits.train),
             num_replicas=self.trainer.world_size,
             rank=self.trainer.global_rank,
             seed=self.place.seed,
@@ -184,7 +185,7 @@ def run_stage(
     figures[options.monitor] = float(best.best_model_score) if best.best_model_score is not None else float("nan")
     _load_best(network, checkpoints)
     trainer.strategy.barrier()
-    rank_zero_only(finished.write_text)(json.dumps(figures))
+    rank_zero_only(write_json)(finished, figures)
     return figures
 
 
