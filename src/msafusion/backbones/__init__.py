@@ -3,8 +3,22 @@
 from torch import nn
 
 from msafusion.backbones.cnn1d import CNN1d
+from msafusion.backbones.hcn import HCN
+from msafusion.backbones.i3d import I3D
+from msafusion.backbones.lstm import SequenceLSTM
+from msafusion.backbones.mfcc_cnn import MFCCNet
+from msafusion.backbones.resnet3d import InflatedResNet, ResNet3d, ResNeXt3d
 
-BACKBONES: dict[str, type[nn.Module]] = {"cnn1d": CNN1d}
+BACKBONES: dict[str, type[nn.Module]] = {
+    "cnn1d": CNN1d,
+    "hcn": HCN,
+    "i3d": I3D,
+    "inflated_resnet": InflatedResNet,
+    "mfcc_cnn": MFCCNet,
+    "resnet3d": ResNet3d,
+    "resnext3d": ResNeXt3d,
+    "sequence_lstm": SequenceLSTM,
+}
 """Name -> network."""
 
-__all__ = ["BACKBONES", "CNN1d"]
+__all__ = ["BACKBONES", "HCN", "I3D", "CNN1d", "InflatedResNet", "MFCCNet", "ResNeXt3d", "ResNet3d", "SequenceLSTM"]

@@ -1,35 +1,13 @@
-"""Whole fused networks, described by options and built for the streams and classes of a data set: wiring only.
+"""The default for signals: small 1D CNNs, fused after some of their stages."""
 
-Add a `NetworkPlan` and a line to `NETWORKS`; `msafusion train --network <class name>` then takes its options.
-"""
-
-from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar, Literal
+from typing import ClassVar, Literal
 
 import torch
 
 from msafusion.attach import FusedNetwork, FusionPoint, fuse
 from msafusion.backbones import CNN1d
-from msafusion.streams import nearest
-
-
-class NetworkPlan(ABC):
-    """A network described by options (the arguments of its constructor, all kept as attributes of the same name).
-
-    Attributes:
-        cpu_threads: threads that its operations are worth on a CPU; None: all.
-    """
-
-    cpu_threads: ClassVar[int | None] = None
-
-    @abstractmethod
-    def build(self, channels: Mapping[str, int], num_outputs: int) -> FusedNetwork:
-        """The network, with new weights, for streams of so many channels and a prediction of `num_outputs`."""
-
-    def as_dict(self) -> dict[str, Any]:
-        """Name and options, from which `plan_from` makes the plan again."""
-        return {"name": type(self).__name__, "options": dict(vars(self))}
+from msafusion.networks.plan import Gain, NetworkPlan
 
 
 class SmallCNN(NetworkPlan):
@@ -48,6 +26,8 @@ class SmallCNN(NetworkPlan):
         head: how the networks' logits become one prediction: sum, mean, product or concat.
     """
 
+    typical_channels: ClassVar = {"accelerometer": 3, "gyroscope": 3}
+    typical_outputs = 7
     cpu_threads = 1  # two take longer, and ten times as long where another process wants a core
 
     def __init__(
@@ -59,7 +39,7 @@ class SmallCNN(NetworkPlan):
         block_channels: int = 16,
         lowest_attention: float = 0.0,
         block_dropout: float = 0.1,
-        gain: Literal["identity", "none"] = "identity",
+        gain: Gain = "identity",
         norm: Literal["batch", "layer", "none"] = "batch",
         head: Literal["sum", "mean", "product", "concat"] = "sum",
     ) -> None:
@@ -81,17 +61,6 @@ class SmallCNN(NetworkPlan):
         example = {stream: torch.zeros(2, count, 4 * 2 ** len(self.widths)) for stream, count in channels.items()}
         return fuse(networks, points, head=self.head, num_outputs=num_outputs, example=example)
 
-
-NETWORKS: dict[str, type[NetworkPlan]] = {"SmallCNN": SmallCNN}
-"""Name -> plan."""
-
-
-def plan_from(saved: Mapping[str, Any]) -> NetworkPlan:
-    """The plan that `NetworkPlan.as_dict` describes.
-
-    Raises:
-        ValueError: its name is unknown to this version.
-    """
-    if saved["name"] not in NETWORKS:
-        raise ValueError(f"unknown network {saved['name']!r}; {nearest(saved['name'], NETWORKS)}")
-    return NETWORKS[saved["name"]](**saved["options"])
+    def typical_shapes(self) -> dict[str, tuple[int, ...]]:
+        """4 s at 50 Hz, as in the smart-watch data."""
+        return {stream: (count, 200) for stream, count in self.typical_channels.items()}

@@ -1,0 +1,42 @@
+"""Whole fused networks: wiring only, by `fuse()`.
+
+`ravdess`, `mosei` and `ntu_rgbd` make the three of arXiv 2012.07175. For the command line each is also a `NetworkPlan`;
+add one and a line to `NETWORKS`, and `msafusion train --network <class name>` takes its options.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+from msafusion.networks.action import NtuRgbd, ntu_rgbd
+from msafusion.networks.emotion import Ravdess, ravdess
+from msafusion.networks.plan import NetworkPlan
+from msafusion.networks.sentiment import Mosei, mosei
+from msafusion.networks.small import SmallCNN
+from msafusion.streams import nearest
+
+NETWORKS: dict[str, type[NetworkPlan]] = {"SmallCNN": SmallCNN, "Ravdess": Ravdess, "Mosei": Mosei, "NtuRgbd": NtuRgbd}
+"""Name -> plan."""
+
+__all__ = [
+    "NETWORKS",
+    "Mosei",
+    "NetworkPlan",
+    "NtuRgbd",
+    "Ravdess",
+    "SmallCNN",
+    "mosei",
+    "ntu_rgbd",
+    "plan_from",
+    "ravdess",
+]
+
+
+def plan_from(saved: Mapping[str, Any]) -> NetworkPlan:
+    """The plan that `NetworkPlan.as_dict` describes.
+
+    Raises:
+        ValueError: its name is unknown to this version.
+    """
+    if saved["name"] not in NETWORKS:
+        raise ValueError(f"unknown network {saved['name']!r}; {nearest(saved['name'], NETWORKS)}")
+    return NETWORKS[saved["name"]](**saved["options"])

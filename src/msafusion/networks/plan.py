@@ -1,0 +1,59 @@
+"""What a whole fused network is described by: options, and how to build it for the streams of a data set."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from typing import Any, ClassVar, Literal
+
+from msafusion.attach import FusedNetwork, fuse
+
+Gain = Literal["identity", "none"]
+
+
+class NetworkPlan(ABC):
+    """A network described by options (the arguments of its constructor, all kept as attributes of the same name).
+
+    Attributes:
+        cpu_threads: threads that its operations are worth on a CPU; None: all.
+        typical_channels: stream -> channels of the data it was made for.
+        typical_outputs: number of outputs for that data.
+    """
+
+    cpu_threads: ClassVar[int | None] = None
+    typical_channels: ClassVar[Mapping[str, int]]
+    typical_outputs: ClassVar[int]
+
+    @abstractmethod
+    def build(self, channels: Mapping[str, int], num_outputs: int) -> FusedNetwork:
+        """The network, with new weights, for streams of so many channels and a prediction of `num_outputs`."""
+
+    @abstractmethod
+    def typical_shapes(self) -> dict[str, tuple[int, ...]]:
+        """Shape of one sample of each stream (without the batch axis), as large as in the data it was made for."""
+
+    def alone(self, net: FusedNetwork, stream: str, num_outputs: int) -> FusedNetwork:
+        """One network of `net`, sharing its weights, as it is trained by itself in the first stage."""
+        return fuse({stream: net.networks[stream]})
+
+    def as_dict(self) -> dict[str, Any]:
+        """Name and options, from which `plan_from` makes the plan again."""
+        return {"name": type(self).__name__, "options": dict(vars(self))}
+
+    def check_streams(self, channels: Mapping[str, int], expected: Mapping[str, int | None]) -> None:
+        """Refuse a data set whose streams are not those that the network is made for.
+
+        Args:
+            channels: the data set's.
+            expected: stream -> channels, None for any number.
+
+        Raises:
+            ValueError: they are not.
+        """
+        fits = channels.keys() == expected.keys() and all(
+            count in (None, channels[stream]) for stream, count in expected.items()
+        )
+        if not fits:
+            wanted = ", ".join(stream if n is None else f"{stream} ({n})" for stream, n in expected.items())
+            raise ValueError(
+                f"network {type(self).__name__} got the streams {dict(channels)}, expected {wanted}; choose another "
+                "--network (SmallCNN takes any signals) or another --data."
+            )
