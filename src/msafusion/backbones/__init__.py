@@ -8,6 +8,7 @@ from msafusion.backbones.i3d import I3D
 from msafusion.backbones.lstm import SequenceLSTM
 from msafusion.backbones.mfcc_cnn import MFCCNet
 from msafusion.backbones.resnet3d import InflatedResNet, ResNet3d, ResNeXt3d
+from msafusion.backbones.text import TextEncoder
 
 BACKBONES: dict[str, type[nn.Module]] = {
     "cnn1d": CNN1d,
@@ -18,7 +19,19 @@ BACKBONES: dict[str, type[nn.Module]] = {
     "resnet3d": ResNet3d,
     "resnext3d": ResNeXt3d,
     "sequence_lstm": SequenceLSTM,
+    "text": TextEncoder,
 }
 """Name -> network."""
 
-__all__ = ["BACKBONES", "HCN", "I3D", "CNN1d", "InflatedResNet", "MFCCNet", "ResNeXt3d", "ResNet3d", "SequenceLSTM"]
+__all__ = [
+    "BACKBONES",
+    "HCN",
+    "I3D",
+    "CNN1d",
+    "InflatedResNet",
+    "MFCCNet",
+    "ResNeXt3d",
+    "ResNet3d",
+    "SequenceLSTM",
+    "TextEncoder",
+]

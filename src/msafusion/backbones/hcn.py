@@ -9,9 +9,9 @@ from torch.nn import functional
 class _EachPerson(nn.Sequential):
     """The same layers for every person; a fusion point needs all persons from one module."""
 
-    def forward(self, persons: Float[Tensor, "persons_batch c t w"], num_persons: int) -> tuple[Tensor, ...]:
+    def forward(self, input: Float[Tensor, "persons batch c t w"]) -> tuple[Tensor, ...]:
         """Features of person 1, 2, ..., (batch, channels, time, width) each."""
-        return super().forward(persons).chunk(num_persons)
+        return super().forward(input.flatten(0, 1)).chunk(len(input))
 
 
 class HCN(nn.Module):
@@ -61,7 +61,8 @@ class HCN(nn.Module):
         for module in self.modules():
             if isinstance(module, nn.Conv2d | nn.Linear):
                 nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
-                nn.init.zeros_(module.bias)
+                if module.bias is not None:
+                    nn.init.zeros_(module.bias)
 
     def forward(
         self, skeleton: Float[Tensor, "batch coordinates time joints persons"]
@@ -74,7 +75,7 @@ class HCN(nn.Module):
         Raises:
             ValueError: fewer steps, or another number of joints.
         """
-        _, _, time, joints, num_persons = skeleton.shape
+        batch, _, time, joints, num_persons = skeleton.shape
         if time < 16 or joints != self.num_joints:
             raise ValueError(
                 f"got skeletons of {time} steps and {joints} joints, expected 16 steps at least and "
@@ -86,7 +87,7 @@ class HCN(nn.Module):
             position[:, :, 1:] - position[:, :, :-1], (time, joints), mode="bilinear", align_corners=False
         )
         features = torch.cat([self._branch(position, ""), self._branch(motion, "m")], dim=1)
-        features = self.conv6(torch.cat(self.conv5(features, num_persons)))
+        features = self.conv6(torch.cat(self.conv5(features.unflatten(0, (num_persons, batch)))))
         if features.shape[2:] != (self.cells, self.cells):
             features = functional.adaptive_max_pool2d(features, self.cells)
         persons = torch.stack(features.chunk(num_persons))

@@ -80,7 +80,7 @@ class _Inception(nn.Module):
         return torch.cat([self.branch0(video), self.branch1(video), self.branch2(video), self.branch3(video)], dim=1)
 
 
-class I3D(nn.Sequential):
+class I3D(nn.Module):
     """Inception v1 inflated to 3D (arXiv 1705.07750), as MSAF uses it on NTU RGB+D (arXiv 2012.07175, sec. 4.3).
 
     Fuse at the blocks, such as `mixed_5b` (832 channels) and `mixed_5c` (1024). Clips of any length and size; 32 frames
@@ -130,7 +130,7 @@ class I3D(nn.Sequential):
 
 
 def _pad_same(video: Tensor, kernel: Sequence[int], stride: Sequence[int]) -> Tensor:
-    """Zeros around time, height and width as TensorFlow's SAME padding: ceil(size / stride) outputs, more at the end."""
+    """Zeros around time, height and width as TensorFlow's SAME padding: ceil(size / stride) outputs, odd one last."""
     amounts: list[int] = []
     for size, width, step in zip(video.shape[2:], kernel, stride, strict=True):
         total = max((-(-size // step) - 1) * step + width - size, 0)

@@ -1,4 +1,4 @@
-"""Residual networks for video: 3D ResNet and ResNeXt (Hara et al., arXiv 1711.09577), and ResNet-50 inflated from 2D."""
+"""Residual networks for video: 3D ResNet and ResNeXt (arXiv 1711.09577), and ResNet-50 inflated from 2D."""
 
 from collections.abc import Sequence
 
@@ -81,7 +81,7 @@ class _ResidualNetwork(nn.Module):
             if isinstance(module, nn.Conv2d | nn.Conv3d):
                 nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
 
-    def stem(self, video: Float[Tensor, "batch 3 time height width"]) -> Float[Tensor, "batch _c _t _h _w"]:
+    def stem(self, video: Float[Tensor, "_batch 3 *_positions"]) -> Float[Tensor, "_batch _c *_pooled"]:
         """First convolution, batch norm, ReLU, max pool."""
         return self.maxpool(self.relu(self.bn1(self.conv1(video))))
 
@@ -130,7 +130,7 @@ class ResNeXt3d(_ResidualNetwork):
 
 
 class InflatedResNet(_ResidualNetwork):
-    """ResNet-50 for clips of few frames: its 7x7 stem sees frame by frame, its bottlenecks 3x3x3 (MFAS, arXiv 1903.06496).
+    """ResNet-50 for few frames: a 7x7 stem on each frame, then 3x3x3 bottlenecks (as in MFAS, arXiv 1903.06496).
 
     The second RGB network of MSAF on NTU RGB+D (arXiv 2012.07175, sec. 4.3). All strides are spatial, so every stage
     keeps the number of frames. Fuse at `layer1` to `layer4`: 256, 512, 1024, 2048 channels.
@@ -148,7 +148,7 @@ class InflatedResNet(_ResidualNetwork):
         )
         super().__init__(num_outputs, 50, (64, 128, 256, 512), 4, 1, _SPATIAL_AXES, stem)
 
-    def stem(self, video: Float[Tensor, "batch 3 time height width"]) -> Float[Tensor, "batch _c _t _h _w"]:
+    def stem(self, video: Float[Tensor, "_batch 3 *_positions"]) -> Float[Tensor, "_batch _c *_pooled"]:
         """The 2D stem on every frame."""
         frames = super().stem(video.transpose(1, 2).flatten(0, 1))
         return frames.unflatten(0, (video.shape[0], video.shape[2])).transpose(1, 2)

@@ -1,0 +1,18 @@
+"""Weights in and out: saved models, the published MSAF networks' weights, pretrained unimodal weights."""
+
+from msafusion.checkpoints.pretrained import Imported, load_pretrained
+from msafusion.checkpoints.reference import load_reference
+from msafusion.checkpoints.saved import ModelError, read_model, save_model, write_json
+from msafusion.checkpoints.weights import WeightsMismatch, read_weights
+
+__all__ = [
+    "Imported",
+    "ModelError",
+    "WeightsMismatch",
+    "load_pretrained",
+    "load_reference",
+    "read_model",
+    "read_weights",
+    "save_model",
+    "write_json",
+]

@@ -1,0 +1,56 @@
+"""Saved models: weights as safetensors, configuration as JSON."""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+WEIGHTS, CONFIG = "model.safetensors", "config.json"
+
+
+class ModelError(ValueError):
+    """A saved model is missing, broken or of another version; the message says which file and what to do."""
+
+
+def write_json(path: Path, content: Any) -> None:
+    """Write JSON at once: an interruption leaves the old file or the new one, never half of one."""
+    scratch = path.with_name(f".{path.name}")
+    scratch.write_text(json.dumps(content, indent=2) + "\n")
+    scratch.replace(path)
+
+
+def save_model(folder: Path, network: nn.Module, config: Mapping[str, Any]) -> None:
+    """Write `model.safetensors` and `config.json` (what is needed to build the network again) into `folder`.
+
+    Both are moved into place when they are whole.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    state = {name: tensor.detach().cpu().contiguous() for name, tensor in network.state_dict().items()}
+    save_file(state, folder / f".{WEIGHTS}")
+    (folder / f".{WEIGHTS}").replace(folder / WEIGHTS)
+    write_json(folder / CONFIG, dict(config))
+
+
+def read_model(folder: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
+    """The configuration and the weights that `save_model` wrote.
+
+    Raises:
+        ModelError: a file is missing or broken.
+    """
+    for name in (CONFIG, WEIGHTS):
+        if not (folder / name).is_file():
+            raise ModelError(
+                f"no {name} in '{folder}', expected a saved model; give the folder of a finished training run."
+            )
+    try:
+        return json.loads((folder / CONFIG).read_text()), load_file(folder / WEIGHTS)
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise ModelError(
+            f"'{folder / CONFIG}' is broken ({error}), expected JSON; train again or restore the file."
+        ) from None
+    except SafetensorError as error:
+        raise ModelError(f"'{folder / WEIGHTS}' is broken ({error}); train again or restore the file.") from None

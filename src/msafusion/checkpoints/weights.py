@@ -1,0 +1,116 @@
+"""Reading weights without running code, and telling exactly how they do not fit a module."""
+
+import pickle
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import Tensor
+
+from msafusion.checkpoints.saved import ModelError
+
+Shapes = Mapping[str, tuple[int, ...]]
+WRAPPERS = ("state_dict", "model_state_dict", "model")
+"""Entries under which checkpoints keep their weights beside epoch, optimizer and such."""
+
+
+class WeightsMismatch(ModelError):
+    """Weights do not fit a module.
+
+    Attributes:
+        missing: keys that the module needs and the weights lack.
+        unexpected: keys that the weights have beside.
+        wrong_shape: key -> (shape in the weights, shape in the module).
+    """
+
+    def __init__(self, what: str, missing: list[str], unexpected: list[str], wrong_shape: dict[str, tuple]) -> None:
+        self.missing, self.unexpected, self.wrong_shape = missing, unexpected, wrong_shape
+        problems = [f"missing {key}" for key in missing] + [f"unexpected {key}" for key in unexpected]
+        problems += [f"{key} has shape {got}, expected {expected}" for key, (got, expected) in wrong_shape.items()]
+        counts = f"{len(missing)} keys missing, {len(unexpected)} unexpected, {len(wrong_shape)} of another shape"
+        super().__init__(
+            f"the weights do not fit {what} ({counts}): " + "; ".join(problems[:10]) + ("; ..." * (len(problems) > 10))
+        )
+
+
+def check_fit(what: str, weights: Mapping[str, Tensor], expected: Shapes) -> None:
+    """Refuse weights whose keys or shapes differ from those expected.
+
+    Raises:
+        WeightsMismatch: they do; it names every key.
+    """
+    missing = [key for key in expected if key not in weights]
+    unexpected = [key for key in weights if key not in expected]
+    wrong_shape = {
+        key: (tuple(weights[key].shape), shape)
+        for key, shape in expected.items()
+        if key in weights and tuple(weights[key].shape) != shape
+    }
+    if missing or unexpected or wrong_shape:
+        raise WeightsMismatch(what, missing, unexpected, wrong_shape)
+
+
+def read_weights(file: str | Path) -> dict[str, Tensor]:
+    """The tensors in a file of weights, read without running any code that it may hold.
+
+    Raises:
+        ModelError: the file is missing or broken, holds other things than tensors, or would need to run code.
+    """
+    path = Path(file)
+    if not path.is_file():
+        raise ModelError(f"no file '{path}', expected weights (.safetensors, .pth, .pt); check the path.")
+    try:
+        if path.suffix == ".safetensors":
+            return unwrapped(load_file(path))
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        culprit = re.search(r"GLOBAL (\S+)", str(error))
+        found = f"it asks for {culprit[1]}" if culprit else "it holds more than tensors, or is torn"
+        raise ModelError(
+            f"'{path}' is not loaded: {found}, and weights are read without running code; where you trust "
+            "it, write its state dict anew: torch.save(model.state_dict(), file)."
+        ) from None
+    except (SafetensorError, RuntimeError, EOFError, OSError, ValueError, KeyError) as error:
+        raise ModelError(
+            f"'{path}' cannot be read as weights ({' '.join(str(error).split())[:100]}); get the file again."
+        ) from None
+    if not isinstance(content, Mapping):
+        raise ModelError(f"'{path}' holds a {type(content).__name__}, expected a state dict; save the weights alone.")
+    return unwrapped(content)
+
+
+def weights_of(source: str | Path | Mapping[str, Any]) -> dict[str, Tensor]:
+    """The weights in a file, or in what was read from one."""
+    return unwrapped(source) if isinstance(source, Mapping) else read_weights(source)
+
+
+def unwrapped(checkpoint: Mapping[str, object]) -> dict[str, Tensor]:
+    """The weights in a checkpoint, without what is saved beside them and without DataParallel's `module.`.
+
+    Raises:
+        ModelError: there are none.
+    """
+    found: object = checkpoint
+    for name in WRAPPERS:
+        if isinstance(checkpoint.get(name), Mapping):
+            found = checkpoint[name]
+    assert isinstance(found, Mapping)
+    weights = {str(key).removeprefix("module."): value for key, value in found.items() if isinstance(value, Tensor)}
+    if not weights or len(weights) < len(found):
+        odd = next(
+            (f"{key} is a {type(value).__name__}" for key, value in found.items() if str(key) not in weights), ""
+        )
+        raise ModelError(
+            f"the checkpoint holds {len(weights)} tensors among {len(found)} entries ({odd or 'nothing else'}), "
+            "expected a state dict; give the weights themselves, or keep them under 'state_dict'."
+        )
+    return {key: value if value.dim() else value.clone() for key, value in weights.items()}
+
+
+def counters_of(shapes: Shapes) -> dict[str, Tensor]:
+    """Zeros for batch norm's counters, which weights from before PyTorch 0.4.1 or from TensorFlow lack."""
+    return {key: torch.zeros((), dtype=torch.long) for key in shapes if key.endswith("num_batches_tracked")}
