@@ -2,7 +2,8 @@ import numpy as np
 import pytest
 import torch
 
-from msafusion.samples import DataError, Splits, Windows, collate
+from msafusion.preprocessing import DataError, Windows, preprocessing_from
+from msafusion.samples import Splits, collate
 
 
 @pytest.fixture
@@ -40,7 +41,7 @@ def test_streams_of_different_lengths_are_refused():
 
 
 def test_windows_survive_being_saved(windows):
-    assert Windows(**windows.as_dict()) == windows
+    assert preprocessing_from(windows.as_dict()) == windows
 
 
 def sample(name, group):

@@ -7,6 +7,7 @@ import sys
 VERBS = {
     "train": ("msafusion.training.options:run_train", "train networks alone, then fused, and test once"),
     "evaluate": ("msafusion.training.options:run_evaluate", "compute the test metrics of a run again"),
+    "summary": ("msafusion.summary:run_summary", "count a network's parameters and FLOPs, measure its memory and time"),
 }
 """Verb -> (function of the remaining arguments, what it does)."""
 

@@ -12,7 +12,7 @@ from torch import Tensor
 from msafusion.attach import FusedNetwork
 from msafusion.checkpoints import ModelError, read_model
 from msafusion.networks import plan_from
-from msafusion.samples import Windows
+from msafusion.preprocessing import Preprocessing, preprocessing_from
 
 
 @dataclass(frozen=True)
@@ -20,25 +20,26 @@ class TrainedModel:
     """A network with its preprocessing and classes.
 
     Attributes:
-        network: in eval mode; takes {stream: (batch, channels, steps)} as the preprocessing gives it.
-        preprocessing: from a raw recording, {stream: (time, channels)}, to {stream: (windows, channels, steps)}.
-        classes: names of the outputs.
+        network: in eval mode; takes a batch as the preprocessing gives it.
+        preprocessing: from a raw recording ({stream: (time, channels)} for signals, to a batch of its windows).
+        classes: names of the outputs; none: the output is a value.
     """
 
     network: FusedNetwork
-    preprocessing: Windows
+    preprocessing: Preprocessing
     classes: list[str]
 
     @torch.inference_mode()
-    def __call__(self, recording: Mapping[str, np.ndarray | Tensor]) -> Float[Tensor, "windows classes"]:
-        """Class probabilities of each window of one raw recording; a stream may be absent.
+    def __call__(self, recording: Mapping[str, np.ndarray | Tensor]) -> Float[Tensor, "windows outputs"]:
+        """Class probabilities (or values) of each window of one raw recording; a stream may be absent.
 
         Raises:
             DataError: the recording does not fit the preprocessing.
         """
         device = next(self.network.parameters()).device
         inputs = {name: values.to(device) for name, values in self.preprocessing(recording).items()}
-        return torch.softmax(self.network(inputs), dim=1)
+        outputs = self.network(inputs)
+        return torch.softmax(outputs, dim=1) if self.classes else outputs
 
 
 def load(run: str | Path) -> TrainedModel:
@@ -51,9 +52,8 @@ def load(run: str | Path) -> TrainedModel:
     folder = folder / "model" if (folder / "model").is_dir() else folder
     config, state = read_model(folder)
     try:
-        preprocessing = Windows(**config["preprocessing"])
-        channels = {name: len(values) for name, values in preprocessing.mean.items()}
-        network = plan_from(config["network"]).build(channels, len(config["classes"]))
+        preprocessing = preprocessing_from(config["preprocessing"])
+        network = plan_from(config["network"]).build(preprocessing.num_channels(), len(config["classes"]) or 1)
         network.load_state_dict(state)
     except (KeyError, TypeError, RuntimeError, ValueError) as error:
         raise ModelError(

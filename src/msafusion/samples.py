@@ -1,132 +1,101 @@
-"""Samples of several streams: what every data set gives, what a batch is made of, and cutting into windows."""
+"""Samples of several streams: what every data set gives, and what a batch is made of."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
-from typing import Any, TypedDict
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Literal, NotRequired, TypedDict
 
-import numpy as np
 import torch
 from torch import Tensor
+from torch.nn import functional
+
+from msafusion.preprocessing import DataError, Preprocessing
 
 
 class Sample(TypedDict):
-    """One sample: its name, its streams, the index of its class, and who it is of (subject, speaker, video)."""
+    """One sample: its name, its streams, its label, and who it is of (subject, speaker, video).
+
+    The label is the index of a class (int) or the value of a regression (float). `lengths` holds the real steps of the
+    streams of variable length, whose time is the first axis.
+    """
 
     id: str
     streams: dict[str, Tensor]
-    label: int
+    label: int | float
     group: str
+    lengths: NotRequired[dict[str, int]]
 
 
 class Batch(TypedDict):
-    """Samples stacked: streams (batch, ...) by name, labels (batch,) int64, and the names of the samples."""
+    """Samples stacked: streams (batch, ...) by name, labels (batch,), the samples' names, lengths (batch,) by name."""
 
     inputs: dict[str, Tensor]
     label: Tensor
     id: list[str]
+    lengths: dict[str, Tensor]
 
 
-class DataError(ValueError):
-    """The data are not what the reader expects; the message says which file, what was expected and what to do."""
-
-
-def as_dataset(samples: list[Sample]) -> Any:
-    """The list itself: it is a map-style data set in all but torch's types."""
+def as_dataset(samples: Sequence[Sample]) -> Any:
+    """The sequence itself: it is a map-style data set in all but torch's types."""
     return samples
 
 
 def collate(samples: Sequence[Sample]) -> Batch:
-    """Stack samples whose streams have equal shapes."""
-    streams = {name: torch.stack([sample["streams"][name] for sample in samples]) for name in samples[0]["streams"]}
+    """Stack samples; streams with lengths are padded with zeros to the longest of the batch."""
+    known = [sample.get("lengths", {}) for sample in samples]
+    lengths = {name: torch.tensor([of_sample[name] for of_sample in known]) for name in known[0]}
+    inputs = {}
+    for name in samples[0]["streams"]:
+        tensors = [sample["streams"][name] for sample in samples]
+        if name in lengths:
+            longest = max(len(tensor) for tensor in tensors)
+            tensors = [functional.pad(t, (0, 0) * (t.dim() - 1) + (0, longest - len(t))) for t in tensors]
+        inputs[name] = torch.stack(tensors)
     labels = torch.tensor([sample["label"] for sample in samples])
-    return {"inputs": streams, "label": labels, "id": [sample["id"] for sample in samples]}
-
-
-@dataclass(frozen=True)
-class Windows:
-    """Cuts recordings into windows and standardises their channels: what happens to raw signals before a network.
-
-    Attributes:
-        rate: samples per second of the recordings (Hz).
-        steps: time steps of a window.
-        hop: time steps between the starts of two windows.
-        mean, std: per stream and channel, of the training recordings, in the recording's units.
-    """
-
-    rate: float
-    steps: int
-    hop: int
-    mean: dict[str, list[float]]
-    std: dict[str, list[float]]
-
-    @classmethod
-    def fitted(cls, recordings: Sequence[Mapping[str, np.ndarray]], rate: float, steps: int, hop: int) -> "Windows":
-        """With the mean and standard deviation of the training recordings, {stream: (time, channels)} each."""
-        stacked = {name: np.concatenate([recording[name] for recording in recordings]) for name in recordings[0]}
-        mean = {name: values.mean(axis=0).tolist() for name, values in stacked.items()}
-        std = {name: np.maximum(values.std(axis=0), 1e-8).tolist() for name, values in stacked.items()}
-        return cls(rate, steps, hop, mean, std)
-
-    def __call__(self, recording: Mapping[str, np.ndarray | Tensor]) -> dict[str, Tensor]:
-        """{stream: (time, channels)} of one recording to {stream: float32 (windows, channels, steps)}.
-
-        Raises:
-            DataError: an unknown stream, the wrong number of channels, streams of different lengths, fewer time steps
-                than one window, or values that are not finite.
-        """
-        if not isinstance(recording, Mapping):
-            raise DataError(f"the recording is a {type(recording).__name__}, expected {{stream: (time, channels)}}.")
-        arrays = {name: np.asarray(values, dtype=np.float64) for name, values in recording.items()}
-        lengths = {name: len(values) for name, values in arrays.items()}
-        for name, values in arrays.items():
-            if name not in self.mean:
-                raise DataError(f"unknown stream '{name}', expected {', '.join(self.mean)}; rename or leave it out.")
-            if values.ndim != 2 or values.shape[1] != len(self.mean[name]):
-                raise DataError(
-                    f"stream '{name}' has shape {values.shape}, expected (time, {len(self.mean[name])}); "
-                    "give it one column a channel."
-                )
-            if len(values) < self.steps:
-                raise DataError(
-                    f"stream '{name}' has {len(values)} time steps, expected at least {self.steps} "
-                    f"({self.steps / self.rate:g} s at {self.rate:g} Hz); record longer or resample."
-                )
-            if not np.isfinite(values).all():
-                raise DataError(f"stream '{name}' holds NaN or infinity, expected finite values; clean the recording.")
-        if len(set(lengths.values())) > 1:
-            raise DataError(f"the streams have {lengths} time steps, expected equal ones; align them first.")
-        return {name: self._cut(name, values) for name, values in arrays.items()}
-
-    def _cut(self, name: str, values: np.ndarray) -> Tensor:
-        standard = (values - np.array(self.mean[name])) / np.array(self.std[name])
-        windows = np.lib.stride_tricks.sliding_window_view(standard, self.steps, axis=0)[:: self.hop]
-        return torch.from_numpy(np.ascontiguousarray(windows)).float()
-
-    def as_dict(self) -> dict[str, Any]:
-        """Plain numbers, for a saved model's configuration."""
-        return asdict(self)
+    return {"inputs": inputs, "label": labels, "id": [sample["id"] for sample in samples], "lengths": lengths}
 
 
 @dataclass(frozen=True)
 class Splits:
-    """A data set divided by its protocol, ready for networks."""
+    """A data set divided by its protocol, ready for networks.
 
-    train: list[Sample]
-    valid: list[Sample]
-    test: list[Sample]
+    Attributes:
+        train, valid, test: samples; sequences may read theirs when asked (and then have an attribute `groups`).
+        classes: names of the classes; none: the labels are values, for a regression.
+        channels: stream name -> channels, in the order of the networks.
+        preprocessing: from stored streams to what the networks take.
+        chosen_on_test: the protocol chooses the epoch on the test samples, as the published code does; `valid` is then
+            `test`, and results say so.
+    """
+
+    train: Sequence[Sample]
+    valid: Sequence[Sample]
+    test: Sequence[Sample]
     classes: list[str]
     channels: dict[str, int]
-    """Stream name -> channels, in the order of the networks."""
-    preprocessing: Windows
+    preprocessing: Preprocessing
+    chosen_on_test: bool = False
 
     def __post_init__(self) -> None:
-        groups = [{sample["group"] for sample in part} for part in (self.train, self.valid, self.test)]
+        groups = [_groups(part) for part in (self.train, self.valid, self.test)]
         for one, other in ((0, 1), (0, 2), (1, 2)):
-            if shared := groups[one] & groups[other]:
+            if (shared := groups[one] & groups[other]) and (one, other, self.chosen_on_test) != (1, 2, True):
                 raise DataError(
                     f"the splits share {sorted(shared)}, expected every subject in one split; check the protocol."
                 )
+        for name, part in (("training", self.train), ("validation", self.valid), ("test", self.test)):
+            if not len(part):
+                raise DataError(f"the {name} split has no sample, expected at least one; check data and protocol.")
+
+    @property
+    def task(self) -> Literal["classification", "regression"]:
+        """What the labels ask for."""
+        return "classification" if self.classes else "regression"
+
+    @property
+    def num_outputs(self) -> int:
+        """Of a network for these labels."""
+        return len(self.classes) or 1
 
 
 class DataSource(ABC):
@@ -139,3 +108,8 @@ class DataSource(ABC):
         Raises:
             DataError: the files are missing or broken.
         """
+
+
+def _groups(samples: Sequence[Sample]) -> set[str]:
+    groups = getattr(samples, "groups", None)
+    return set(groups) if groups is not None else {sample["group"] for sample in samples}

@@ -1,9 +1,31 @@
 import pytest
 import torch
 
+from msafusion.attach import FusedNetwork
 from msafusion.networks import NETWORKS, NetworkPlan, SmallCNN, plan_from
 
 CHANNELS = {"accelerometer": 3, "gyroscope": 5}
+SMALL = {  # shapes of a small sample
+    "SmallCNN": {"accelerometer": (3, 50), "gyroscope": (3, 50)},
+    "Ravdess": {"video": (3, 8, 32, 32), "audio": (13, 60)},
+    "Mosei": {"visual": (12, 35), "audio": (12, 74), "text": (12, 768)},
+    "NtuRgbd": {"rgb": (3, 8, 32, 32), "skeleton": (3, 32, 25, 2)},
+}
+PUBLISHED = [name for name in NETWORKS if name != "SmallCNN"]
+OTHER_OPTIONS = {
+    "SmallCNN": {"widths": (8, 12), "fuse_at": ("stage2",), "head": "mean"},
+    "Ravdess": {"reference": True, "block_dropout": 0.0},
+    "Mosei": {"gain": "none", "segments": 3},
+    "NtuRgbd": {"rgb": "resnet50", "padding": "same"},
+}
+
+
+def small_inputs(name, batch=4):
+    return {stream: torch.randn(batch, *shape) for stream, shape in SMALL[name].items()}
+
+
+def typical(plan):
+    return plan.build(plan.typical_channels, plan.typical_outputs)
 
 
 @pytest.mark.parametrize("name", NETWORKS)
@@ -12,7 +34,100 @@ def test_every_plan_builds_trains_and_can_be_saved_as_plain_options(name):
     assert isinstance(plan, NetworkPlan)
     again = plan_from(plan.as_dict())
     assert vars(again) == vars(plan)
-    net = again.build(CHANNELS, 4)
+    net, inputs = typical(again), small_inputs(name)
+    output = net(inputs)
+    output.square().sum().backward()
+    assert output.shape == (4, plan.typical_outputs)
+    assert list(net.networks) == list(plan.typical_channels)
+    assert all(parameter.grad is not None for parameter in net.parameters())
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_options_come_back_from_plain_values(name):
+    plan = NETWORKS[name](**OTHER_OPTIONS[name])
+    saved = plan.as_dict()
+    assert saved["name"] == name
+    again = plan_from(saved)
+    assert type(again) is type(plan)
+    assert vars(again) == vars(plan) != vars(NETWORKS[name]())
+    with torch.device("meta"):
+        nets = typical(again), typical(plan), typical(NETWORKS[name]())
+    kinds = [[type(module) for module in net.modules()] + [str(joint) for joint in net.joints] for net in nets]
+    assert kinds[0] == kinds[1] != kinds[2]
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_typical_shapes_have_the_typical_channels(name):
+    plan = NETWORKS[name]()
+    shapes = plan.typical_shapes()
+    assert shapes.keys() == plan.typical_channels.keys()
+    last = name == "Mosei"  # sequences have their features last
+    assert {stream: shape[-1 if last else 0] for stream, shape in shapes.items()} == dict(plan.typical_channels)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("name", PUBLISHED)
+def test_each_network_alone_shares_its_weights_with_the_whole(name):
+    plan, inputs = NETWORKS[name](), small_inputs(name)
+    net = plan.build(plan.typical_channels, 3)
+    for stream in net.networks:
+        alone = plan.alone(net, stream, 3).eval()
+        assert isinstance(alone, FusedNetwork)
+        assert list(alone.networks) == [stream]
+        before = alone({stream: inputs[stream]})
+        assert before.shape == (4, 3)
+        own = set(map(id, alone.parameters()))
+        assert all(id(parameter) in own for parameter in net.networks[stream].parameters())
+        for parameter in net.networks[stream].parameters():
+            parameter.mul_(1.1)
+        assert not torch.allclose(alone({stream: inputs[stream]}), before)
+
+
+@pytest.mark.parametrize("name", ["Mosei", "NtuRgbd"])
+def test_training_a_network_alone_changes_the_whole(name):
+    plan, inputs = NETWORKS[name](), small_inputs(name)
+    net = plan.build(plan.typical_channels, 3)
+    stream = list(net.networks)[-1]
+    before = [parameter.detach().clone() for parameter in net.networks[stream].parameters()]
+    others = [parameter.detach().clone() for key, parameter in net.named_parameters() if f".{stream}." not in key]
+    alone = plan.alone(net, stream, 3)
+    optimizer = torch.optim.SGD(alone.parameters(), 0.1)
+    torch.nn.functional.cross_entropy(alone({stream: inputs[stream]}), torch.tensor([0, 1, 2, 0])).backward()
+    optimizer.step()
+    changed = [not torch.equal(old, new) for old, new in zip(before, net.networks[stream].parameters(), strict=True)]
+    assert all(changed)
+    now = [parameter for key, parameter in net.named_parameters() if f".{stream}." not in key]
+    assert all(torch.equal(old, new) for old, new in zip(others, now, strict=True))
+
+
+@pytest.mark.parametrize(
+    ("name", "channels", "wanted"),
+    [
+        ("Ravdess", CHANNELS, r"video \(3\), audio \(13\)"),
+        ("Ravdess", {"video": 3}, r"video \(3\), audio \(13\)"),
+        ("Ravdess", {"video": 3, "audio": 40}, r"video \(3\), audio \(13\)"),
+        ("Mosei", CHANNELS, r"visual, audio, text"),
+        ("Mosei", {"visual": 35, "audio": 74}, r"visual, audio, text"),
+        ("NtuRgbd", CHANNELS, r"rgb \(3\), skeleton \(3\)"),
+        ("NtuRgbd", {"rgb": 3, "skeleton": 3, "audio": 13}, r"rgb \(3\), skeleton \(3\)"),
+    ],
+)
+def test_a_data_set_with_other_streams_is_refused(name, channels, wanted):
+    with pytest.raises(
+        ValueError, match=rf"network {name} got the streams \{{.*\}}, expected {wanted}; choose another"
+    ):
+        NETWORKS[name]().build(channels, 3)
+
+
+def test_mosei_takes_other_numbers_of_features_in_any_order():
+    net = NETWORKS["Mosei"]().build({"text": 300, "audio": 74, "visual": 47}, 1).eval()
+    assert list(net.networks) == ["visual", "audio", "text"]
+    inputs = {"text": torch.randn(2, 9, 300), "visual": torch.randn(2, 9, 47), "audio": torch.randn(2, 9, 74)}
+    assert net(inputs).shape == (2, 1)
+
+
+def test_small_cnn_takes_any_streams():
+    net = SmallCNN().build(CHANNELS, 4)
     inputs = {stream: torch.randn(6, channels, 50) for stream, channels in CHANNELS.items()}
     loss = torch.nn.functional.cross_entropy(net(inputs), torch.tensor([0, 1, 2, 3, 0, 1]))
     loss.backward()

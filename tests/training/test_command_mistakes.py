@@ -29,7 +29,7 @@ def fails(capsys, monkeypatch, *arguments):
         (["train", "--alone.epochs", "many"], 'Parser key "alone.epochs"'),
         (["train", "--epochs", "3"], "--epochs"),
         (["train", "--config", "nowhere.yaml"], "nowhere.yaml"),
-        (["train", "--alone.epochs", "0"], "epochs is 0, expected 1 or more"),
+        (["train", "--alone.epochs", "-1"], "epochs is -1, expected 0 or more"),
         (["train", "--data.valid_subjects", "[1,2]"], r"share \[1, 2\]"),
         (["train", "--data.test_subjects", "[11]"], r"name the unknown \[11\]"),
         (["train", "--data.file", "nowhere.npy", "--out", "OUT"], "no file 'nowhere.npy'"),

@@ -11,7 +11,7 @@ class _EachPerson(nn.Sequential):
 
     def forward(self, input: Float[Tensor, "persons batch c t w"]) -> tuple[Tensor, ...]:
         """Features of person 1, 2, ..., (batch, channels, time, width) each."""
-        return super().forward(input.flatten(0, 1)).chunk(len(input))
+        return super().forward(input.flatten(0, 1)).unflatten(0, input.shape[:2]).unbind(0)
 
 
 class HCN(nn.Module):
@@ -58,9 +58,10 @@ class HCN(nn.Module):
         self.conv6 = nn.Sequential(nn.Conv2d(128, 256, 3, padding=1), nn.ReLU(), nn.Dropout2d(dropout), nn.MaxPool2d(2))
         self.fc7 = nn.Sequential(nn.Linear(256 * self.cells**2, 512), nn.ReLU(), nn.Dropout(dropout))
         self.fc8 = nn.Linear(512, num_outputs)
-        for module in self.modules():
+        for name, module in self.named_modules():
             if isinstance(module, nn.Conv2d | nn.Linear):
-                nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
+                followed = "relu" if name.startswith(("conv1", "conv5", "conv6", "fc7")) else "linear"
+                nn.init.kaiming_normal_(module.weight, nonlinearity=followed)
                 if module.bias is not None:
                     nn.init.zeros_(module.bias)
 
@@ -90,7 +91,7 @@ class HCN(nn.Module):
         features = self.conv6(torch.cat(self.conv5(features.unflatten(0, (num_persons, batch)))))
         if features.shape[2:] != (self.cells, self.cells):
             features = functional.adaptive_max_pool2d(features, self.cells)
-        persons = torch.stack(features.chunk(num_persons))
+        persons = features.unflatten(0, (num_persons, batch))
         return self.fc8(self.fc7(persons.amax(dim=0).flatten(1)))
 
     def _branch(self, points: Float[Tensor, "pb c t j"], kind: str) -> Float[Tensor, "pb _c _t _w"]:

@@ -44,7 +44,7 @@ class SequenceLSTM(nn.Module):
 
         Args:
             sequence: features of each step.
-            lengths: real steps of each sequence; none: all.
+            lengths: real steps of each sequence (0: its last step counts as zero); none: all.
 
         Raises:
             ValueError: lengths although `read_padding`.
@@ -55,6 +55,7 @@ class SequenceLSTM(nn.Module):
         hidden, _ = self.lstm2(hidden)
         if lengths is None:
             return self.classifier(hidden[:, -1])
-        last = (lengths.to(hidden.device) - 1).clamp(min=0)
-        index = last.reshape(-1, 1, 1).expand(-1, 1, hidden.shape[2])
-        return self.classifier(torch.gather(hidden, 1, index).squeeze(1))
+        last = lengths.to(hidden.device) - 1
+        index = last.clamp(min=0).reshape(-1, 1, 1).expand(-1, 1, hidden.shape[2])
+        step = torch.gather(hidden, 1, index).squeeze(1)
+        return self.classifier(step.masked_fill((last < 0).unsqueeze(1), 0))

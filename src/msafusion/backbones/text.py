@@ -38,8 +38,8 @@ class TextEncoder(nn.Module):
             return cls(AutoModel.from_pretrained(str(name)), AutoTokenizer.from_pretrained(str(name)))
         except (OSError, ValueError) as error:
             raise ValueError(
-                f"no text model '{name}' ({' '.join(str(error).split())[:120]}...), expected a folder with config.json, "
-                "weights and tokenizer, or a name on the Hugging Face hub; check it, or download the folder first."
+                f"no text model '{name}' ({' '.join(str(error).split())[:120]}...), expected a folder with its "
+                "config.json, weights and tokenizer, or a name on the Hugging Face hub; check it, or download it first."
             ) from None
 
     @property
@@ -68,10 +68,13 @@ class TextEncoder(nn.Module):
         if not sentences:
             raise ValueError("got no sentence, expected at least one; pass a list of strings.")
         device = next(self.model.parameters()).device
-        tokens = self.tokenizer(
-            list(sentences), padding=True, truncation=True, max_length=max_steps, return_tensors="pt"
-        ).to(device)
+        options = {"padding": True, "padding_side": "right", "truncation": True, "max_length": max_steps}
+        tokens = self.tokenizer(list(sentences), return_tensors="pt", **options).to(device)
         mask = tokens["attention_mask"]
-        with torch.no_grad():
-            features = self(tokens["input_ids"], mask)
+        training = self.training
+        try:
+            with torch.no_grad():
+                features = self.eval()(tokens["input_ids"], mask)
+        finally:
+            self.train(training)
         return features * mask.unsqueeze(2), mask.sum(dim=1)

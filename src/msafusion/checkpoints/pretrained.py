@@ -141,6 +141,8 @@ def load_pretrained(
     }
     classifier = CLASSIFIERS.get(type(network), "\0")
     own = {key: value for key, value in network.state_dict().items() if key.startswith(classifier)}
+    if not own:  # the network has no classifier: leave theirs
+        renamed = {key: value for key, value in renamed.items() if not key.startswith(classifier)}
     fits = all(key in renamed and renamed[key].shape == value.shape for key, value in own.items())
     if not fits:
         had = next((len(value) for key, value in renamed.items() if key.startswith(classifier)), 0)

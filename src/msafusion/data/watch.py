@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 
 from msafusion.data.unpickle import load_plain_npy
-from msafusion.samples import DataError, DataSource, Sample, Splits, Windows
+from msafusion.preprocessing import DataError, Windows
+from msafusion.samples import DataSource, Sample, Splits
 from msafusion.streams import check_option
 
 RATE = 50.0

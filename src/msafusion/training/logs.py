@@ -62,19 +62,20 @@ class EpochLog(Logger):
 
 
 class StageProgress(Callback):
-    """One bar for a whole stage, with the epoch and the latest validation accuracy."""
+    """One bar for a whole stage, with the epoch and the latest validation figure."""
 
-    def __init__(self, stage: str, console: Console) -> None:
+    def __init__(self, stage: str, console: Console, figure: str) -> None:
         columns = TextColumn("{task.description:<20}"), BarColumn(20), TextColumn("{task.fields[news]}")
         self._bar = Progress(*columns, TimeElapsedColumn(), TimeRemainingColumn(), console=console)
-        self._stage = stage
+        self._stage, self._figure = stage, figure
         self._task = self._bar.add_task(stage, total=None, news="")
 
     @rank_zero_only
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Show the bar, where a resumed run stands."""
-        total = int(trainer.estimated_stepping_batches)
-        self._bar.update(self._task, total=total, completed=trainer.global_step)
+        assert trainer.max_epochs is not None
+        total = trainer.max_epochs * int(trainer.num_training_batches)
+        self._bar.update(self._task, total=total, completed=trainer.current_epoch * int(trainer.num_training_batches))
         self._bar.start()
 
     @rank_zero_only
@@ -82,13 +83,16 @@ class StageProgress(Callback):
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         """One step further."""
-        self._bar.update(self._task, completed=trainer.global_step)
+        done = trainer.current_epoch * int(trainer.num_training_batches) + batch_idx + 1
+        self._bar.update(self._task, completed=done)
 
     @rank_zero_only
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Tell the epoch's result."""
-        accuracy = float(trainer.callback_metrics.get("valid/accuracy", float("nan")))
-        news = f"epoch {trainer.current_epoch + 1}/{trainer.max_epochs}, valid {100 * accuracy:.1f} %"
+        latest = float(trainer.callback_metrics.get(f"valid/{self._figure}", float("nan")))
+        percent = self._figure in ("accuracy", "macro_f1")
+        shown = f"{100 * latest:.1f} %" if percent else f"{self._figure} {latest:.3f}"
+        news = f"epoch {trainer.current_epoch + 1}/{trainer.max_epochs}, valid {shown}"
         self._bar.update(self._task, news=news)
 
     @rank_zero_only

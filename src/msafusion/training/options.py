@@ -4,7 +4,7 @@ import os
 from collections.abc import Sequence
 from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import yaml
 from jsonargparse import ActionConfigFile, ArgumentError, ArgumentParser, Namespace, lazy_instance
@@ -15,9 +15,9 @@ from msafusion.data import Watch
 from msafusion.networks import NetworkPlan, SmallCNN
 from msafusion.samples import DataSource
 from msafusion.training import recipe
-from msafusion.training.stage import StageOptions
+from msafusion.training.stage_options import StageOptions
 
-RECIPE = ("data", "network", "alone", "fused", "seed")
+RECIPE = ("data", "network", "weights", "alone", "fused", "start", "seed")
 """The options that make a run what it is: a resumed run must have the same."""
 OURS: set[str | int] = {
     *("logger", "callbacks", "max_epochs", "min_epochs", "max_steps", "min_steps", "default_root_dir"),
@@ -39,9 +39,16 @@ def train_parser() -> ArgumentParser:
     parser.add_argument("--config", action=ActionConfigFile, help="YAML file with any of these options")
     parser.add_argument("--data", type=DataSource, default=lazy_instance(Watch), help="data set and its options")
     parser.add_argument("--network", type=NetworkPlan, default=lazy_instance(SmallCNN), help="network and its options")
+    parser.add_argument("--weights", type=dict[str, Path], default={}, help="stream: file of pretrained weights")
     parser.add_class_arguments(StageOptions, "alone", help="first stage: each network by itself")
     parser.add_class_arguments(StageOptions, "fused", help="second stage: all networks, fused")
     parser.set_defaults({"fused.epochs": 10, "fused.learning_rate": 3e-4})
+    parser.add_argument(
+        "--start",
+        type=Literal["alone", "anew"],
+        default="alone",
+        help="second stage: from the first's networks, or anew",
+    )
     parser.add_argument("--seed", type=int, default=0, help="of weights, order and dropout")
     parser.add_argument("--num_workers", type=int, default=0, help="processes that load samples")
     parser.add_argument("--out", type=Path | None, default=None, help="folder of the run (default: runs/<date>-<time>)")
@@ -75,6 +82,8 @@ def run_train(arguments: Sequence[str]) -> None:
         folder=folder,
         config=_dump(parser, given),
         trainer=given.trainer.as_dict(),
+        weights=made.weights,
+        start=made.start,
         seed=made.seed,
         num_workers=made.num_workers,
         resume=made.resume,
@@ -108,8 +117,9 @@ def run_evaluate(arguments: Sequence[str]) -> None:
         )
     run_parser = train_parser()
     data = run_parser.instantiate(_parse(run_parser, ["--config", str(saved)])).data
-    rows = recipe.evaluate(given.run, data.splits())
-    recipe.Console().print(recipe.table(rows, title=f"test metrics of {given.run}"))
+    splits = data.splits()
+    rows = recipe.evaluate(given.run, splits)
+    recipe.Console().print(recipe.table(rows, title=f"test metrics of {given.run}", task=splits.task))
     target = given.out or given.run / "evaluation.json"
     write_json(target, {"rows": {name: {"test": metrics} for name, metrics in rows.items()}})
     recipe.Console().print(f"results in {target}")

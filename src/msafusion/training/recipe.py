@@ -2,9 +2,9 @@
 
 import logging
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import lightning
 import torch
@@ -13,12 +13,15 @@ from rich.console import Console
 from rich.table import Table
 from torch.utils.data import DataLoader
 
-from msafusion.attach import FusedNetwork, fuse
-from msafusion.checkpoints import read_model, save_model, write_json
+from msafusion.attach import FusedNetwork
+from msafusion.checkpoints import load_pretrained, read_model, save_model, write_json
 from msafusion.networks import NetworkPlan, plan_from
+from msafusion.preprocessing import Preprocessing, preprocessing_from
 from msafusion.samples import DataSource, Sample, Splits, as_dataset, collate
-from msafusion.training.metrics import report
-from msafusion.training.stage import Place, StageOptions, run_stage
+from msafusion.streams import nearest
+from msafusion.training.metrics import SHOWN, Task, report
+from msafusion.training.stage import Place, run_stage
+from msafusion.training.stage_options import StageOptions
 from msafusion.version import __version__
 
 Metrics = dict[str, Any]
@@ -33,6 +36,8 @@ def train(
     folder: Path,
     config: str,
     trainer: Mapping[str, Any],
+    weights: Mapping[str, Path] | None = None,
+    start: Literal["alone", "anew"] = "alone",
     seed: int = 0,
     num_workers: int = 0,
     resume: bool = False,
@@ -51,6 +56,8 @@ def train(
         folder: of the run; new, unless `resume` or `overwrite`.
         config: complete configuration, kept as `config.yaml`.
         trainer: options of Lightning's Trainer.
+        weights: stream -> file of pretrained weights, from which its network starts the first stage.
+        start: the second stage starts from the networks that the first has trained, or anew.
         seed: of weights, order and dropout.
         num_workers: processes that load samples.
         resume: continue an interrupted run.
@@ -61,7 +68,7 @@ def train(
         What `metrics.json` holds: per row of the table its test metrics.
 
     Raises:
-        ValueError: the folder is in use, or the data are not as expected.
+        ValueError: the folder is in use, the data or the weights are not as expected.
     """
     console = console or Console()
     prepare_folder(folder, config, resume=resume, overwrite=overwrite)
@@ -70,14 +77,18 @@ def train(
     splits = data.splits()
     place = Place(folder, trainer, num_workers, seed, resume, console)
     lightning.seed_everything(seed, workers=True, verbose=False)
-    net = _build(network, splits)
+    net = _start(network, splits, weights or {})
     saved = {"msafusion": __version__, "network": network.as_dict(), "classes": splits.classes}
     saved["preprocessing"] = splits.preprocessing.as_dict()
     rows: dict[str, Metrics] = {}
-    for stream, single in net.networks.items():
-        best = run_stage(f"alone-{stream}", fuse({stream: single}), splits, alone, place)
-        rank_zero_only(save_model)(folder / "alone" / stream, single, {**saved, "stream": stream})
+    for stream in net.networks:
+        single = network.alone(net, stream, splits.num_outputs)
+        best = run_stage(f"alone-{stream}", single, splits, alone, place)
+        rank_zero_only(save_model)(folder / "alone" / stream, single.networks[stream], {**saved, "stream": stream})
         rows[f"{stream} alone"] = {"valid": best}
+    if start == "anew":
+        lightning.seed_everything(seed, workers=True, verbose=False)
+        net = _start(network, splits, weights or {})
     rows["fused"] = {"valid": run_stage("fused", net, splits, fused, place)}
     if getattr(rank_zero_only, "rank", 0) == 0:
         save_model(folder / "model", net, saved)
@@ -87,59 +98,86 @@ def train(
         result: Metrics = {
             "seed": seed,
             "num_samples": {p: len(getattr(splits, p)) for p in ("train", "valid", "test")},
+            "chosen_on_test": splits.chosen_on_test,
         }
         result["rows"] = rows
         write_json(folder / "metrics.json", result)
-        console.print(table(tested, title=f"test on subjects not seen in training (seed {seed})"))
+        how = "EPOCH CHOSEN ON THE TEST SPLIT (published protocol)" if splits.chosen_on_test else "held-out test"
+        console.print(table(tested, title=f"{how}, seed {seed}", task=splits.task))
         console.print(f"results in {folder / 'metrics.json'}, model in {folder / 'model'}")
         return result
     return {"rows": rows}
 
 
-def evaluate(folder: Path, splits: Splits, batch_size: int = 256) -> dict[str, Metrics]:
+def evaluate(folder: Path, splits: Splits, batch_size: int = 32) -> dict[str, Metrics]:
     """Metrics on the test samples of every model that a run has saved: each stream alone, and fused.
 
     Raises:
         ModelError: a model is missing or broken.
     """
     config, state = read_model(folder / "model")
-    plan = plan_from(config["network"])
+    plan, preprocessing = plan_from(config["network"]), preprocessing_from(config["preprocessing"])
     net = _build(plan, splits)
     net.load_state_dict(state)
     rows: dict[str, FusedNetwork] = {}
-    for stream, single in _build(plan, splits).networks.items():
-        single.load_state_dict(read_model(folder / "alone" / stream)[1])
-        rows[f"{stream} alone"] = fuse({stream: single})
+    others = _build(plan, splits)
+    for stream in others.networks:
+        single = plan.alone(others, stream, splits.num_outputs)
+        single.networks[stream].load_state_dict(read_model(folder / "alone" / stream)[1])
+        rows[f"{stream} alone"] = single
     rows["fused"] = net
-    classes = config["classes"]
-    return {name: _predict_and_report(row, splits.test, classes, batch_size) for name, row in rows.items()}
+    return {
+        name: _predict_and_report(row, splits.test, preprocessing, config["classes"], batch_size)
+        for name, row in rows.items()
+    }
 
 
 def _build(plan: NetworkPlan, splits: Splits) -> FusedNetwork:
     if plan.cpu_threads is not None:
         torch.set_num_threads(plan.cpu_threads)
-    return plan.build(splits.channels, len(splits.classes))
+    return plan.build(splits.channels, splits.num_outputs)
+
+
+def _start(plan: NetworkPlan, splits: Splits, weights: Mapping[str, Path]) -> FusedNetwork:
+    """The network as the first stage finds it.
+
+    Raises:
+        ValueError: weights for a stream that there is not, or that do not fit.
+    """
+    net = _build(plan, splits)
+    for stream, file in weights.items():
+        if stream not in net.networks:
+            raise ValueError(f"weights for the unknown stream '{stream}'; {nearest(stream, net.networks)}")
+        load_pretrained(net.networks[stream], file)
+    return net
 
 
 @torch.inference_mode()
-def _predict_and_report(network: FusedNetwork, samples: list[Sample], classes: list[str], batch_size: int) -> Metrics:
-    """In float32, in eval mode, in the samples' order."""
-    logits, labels = [], []
-    network.eval()
+def _predict_and_report(
+    network: FusedNetwork, samples: Sequence[Sample], preprocessing: Preprocessing, classes: list[str], batch_size: int
+) -> Metrics:
+    """In float32, in eval mode, in the samples' order, on a GPU if there is one."""
+    outputs, labels = [], []
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    network.eval().to(device)
     for batch in DataLoader(as_dataset(samples), batch_size, collate_fn=collate):
-        inputs = {name: values for name, values in batch["inputs"].items() if name in network.networks}
-        logits.append(network(inputs))
+        stored = {name: values.to(device) for name, values in batch["inputs"].items() if name in network.networks}
+        lengths = {name: values.to(device) for name, values in batch["lengths"].items() if name in stored}
+        outputs.append(network(preprocessing.inputs(stored), lengths).float().cpu())
         labels.append(batch["label"])
-    return report(torch.cat(logits), torch.cat(labels), classes)
+    return report(torch.cat(outputs), torch.cat(labels), classes)
 
 
-def table(rows: Mapping[str, Metrics], title: str) -> Table:
-    """Accuracy and macro F1 of every row, in percent."""
+def table(rows: Mapping[str, Metrics], title: str, task: Task) -> Table:
+    """The metrics of every row that people look at first."""
     result = Table(title=title)
-    for column in ("model", "accuracy %", "macro F1 %"):
+    shown = SHOWN[task]
+    for column in ("model", *(name for name, _ in shown.values())):
         result.add_column(column, justify="left" if column == "model" else "right")
     for name, metrics in rows.items():
-        result.add_row(name, f"{100 * metrics['accuracy']:.1f}", f"{100 * metrics['macro_f1']:.1f}")
+        figures = ((metrics.get(metric), factor) for metric, (_, factor) in shown.items())
+        cells = ("" if value is None else f"{factor * value:.{1 if factor > 1 else 3}f}" for value, factor in figures)
+        result.add_row(name, *cells)
     return result
 
 

@@ -2,58 +2,27 @@
 
 import json
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import lightning
 import torch
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.fabric.utilities.rank_zero import rank_zero_only
-from lightning.pytorch.callbacks import ModelCheckpoint
+from lightning.pytorch.callbacks import Callback, EMAWeightAveraging, ModelCheckpoint
 from lightning.pytorch.loggers import TensorBoardLogger
 from rich.console import Console
+from torch import nn
 from torch.utils.data import DataLoader, DistributedSampler
 
 from msafusion.attach import FusedNetwork
 from msafusion.checkpoints import write_json
 from msafusion.samples import Batch, Sample, Splits, as_dataset, collate
 from msafusion.training.logs import EpochLog, StageProgress
-from msafusion.training.task import ClassificationTask
-
-Monitor = Literal["accuracy", "macro_f1", "loss"]
-
-
-@dataclass
-class StageOptions:
-    """How one stage trains.
-
-    Attributes:
-        epochs: passes over the training samples.
-        batch_size: samples a step (on each device).
-        learning_rate: of the networks, at the start; a cosine leads it to zero.
-        fusion_learning_rate: of the fusion modules and the head, where there are any.
-        weight_decay: of AdamW.
-        per_stream_loss: weight of each network's own cross entropy beside that of the prediction.
-        monitor: the validation figure that chooses the epoch.
-    """
-
-    epochs: int = 20
-    batch_size: int = 32
-    learning_rate: float = 1e-3
-    fusion_learning_rate: float = 1e-3
-    weight_decay: float = 1e-2
-    per_stream_loss: float = 1.0
-    monitor: Monitor = "accuracy"
-
-    def __post_init__(self) -> None:
-        for name in ("epochs", "batch_size"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} is {getattr(self, name)}, expected 1 or more; set it so.")
-        for name in ("learning_rate", "fusion_learning_rate", "weight_decay", "per_stream_loss"):
-            if not 0 <= getattr(self, name) < float("inf"):
-                raise ValueError(f"{name} is {getattr(self, name)}, expected a finite number of 0 or more; set it so.")
+from msafusion.training.stage_options import FALLING, StageOptions
+from msafusion.training.task import FusionTask
 
 
 @dataclass(frozen=True)
@@ -84,7 +53,7 @@ class _Loaders(lightning.LightningDataModule):
         super().__init__()
         self.splits, self.options, self.place, self.streams = splits, options, place, streams
 
-    def _loader(self, samples: list[Sample], **options: Any) -> DataLoader[Any]:
+    def _loader(self, samples: Sequence[Sample], **options: Any) -> DataLoader[Any]:
         return DataLoader(
             as_dataset(samples),
             batch_size=self.options.batch_size,
@@ -94,9 +63,10 @@ class _Loaders(lightning.LightningDataModule):
             **options,
         )
 
-    def _collate(self, samples: list[Sample]) -> Batch:
+    def _collate(self, samples: Sequence[Sample]) -> Batch:
         batch = collate(samples)
         batch["inputs"] = {name: values for name, values in batch["inputs"].items() if name in self.streams}
+        batch["lengths"] = {name: values for name, values in batch["lengths"].items() if name in self.streams}
         return batch
 
     def train_dataloader(self) -> DataLoader[Any]:
@@ -124,31 +94,28 @@ def run_stage(
     TensorBoard events.
 
     Returns:
-        Validation figures of the best epoch.
+        Validation figures of the best epoch; none if the stage has no epochs.
     """
     checkpoints, logs = place.folder / "checkpoints" / name, place.folder / "logs" / name
     finished = checkpoints / "finished.json"
     if place.resume and finished.is_file():
         _load_best(network, checkpoints)
         return json.loads(finished.read_text())
-    task = ClassificationTask(
-        network,
-        len(splits.classes),
-        rates={"fusion": options.fusion_learning_rate, "head": options.fusion_learning_rate},
-        learning_rate=options.learning_rate,
-        weight_decay=options.weight_decay,
-        per_stream_loss=options.per_stream_loss,
-        seed=place.seed,
-    )
-    monitor = f"valid/{options.monitor}"
+    figure = options.figure(len(splits.classes))
+    if not options.epochs:
+        return {}
+    task = FusionTask(network, len(splits.classes), options, splits.preprocessing, place.seed)
     best = ModelCheckpoint(
         checkpoints,
         "best",
-        monitor=monitor,
-        mode="min" if options.monitor == "loss" else "max",
+        monitor=f"valid/{figure}",
+        mode="min" if figure in FALLING else "max",
         enable_version_counter=False,
     )
     last = ModelCheckpoint(checkpoints, "last", save_on_train_epoch_end=True, enable_version_counter=False)
+    callbacks: list[Callback] = [StageProgress(name, place.console, figure), best, last]
+    if options.ema:
+        callbacks.append(EMAWeightAveraging(decay=options.ema))
     with warnings.catch_warnings():
         # Lightning 2.6 and torch 2.13 internals, and advice that does not fit samples held in memory
         warnings.filterwarnings("ignore", message=".*LeafSpec.*")
@@ -160,9 +127,10 @@ def run_stage(
             **place.trainer,
             max_epochs=options.epochs,
             logger=[EpochLog(logs), TensorBoardLogger(logs, name="", version="")],
-            callbacks=[StageProgress(name, place.console), best, last],
+            callbacks=callbacks,
             default_root_dir=place.folder,
         )
+        _check_precision(trainer, network)
         resume_from = checkpoints / "last.ckpt"
         resuming = place.resume and resume_from.is_file()
         if resuming:
@@ -182,7 +150,7 @@ def run_stage(
             "of --trainer.limit_train_batches, limit_val_batches and check_val_every_n_epoch out."
         )
     figures = {"epoch": float(_read_checkpoint(checkpoints / "best.ckpt")["epoch"])}
-    figures[options.monitor] = float(best.best_model_score) if best.best_model_score is not None else float("nan")
+    figures[figure] = float(best.best_model_score) if best.best_model_score is not None else float("nan")
     _load_best(network, checkpoints)
     trainer.strategy.barrier()
     rank_zero_only(write_json)(finished, figures)
@@ -200,6 +168,20 @@ def _trainer(**options: Any) -> lightning.Trainer:
         return lightning.Trainer(**options, **ours, use_distributed_sampler=False, log_every_n_steps=1)
     except (TypeError, ValueError, MisconfigurationException) as error:
         raise ValueError(f"the trainer options do not work here: {error} Correct --trainer.*.") from error
+
+
+def _check_precision(trainer: lightning.Trainer, network: nn.Module) -> None:
+    """Refuse what oneDNN computes wrongly (torch 2.13; docs/log.md): bf16 gradients of 3D kernels longer than the clip.
+
+    Raises:
+        ValueError: bf16 on a CPU for a network with 3D convolutions.
+    """
+    on_cpu = trainer.strategy.root_device.type == "cpu"
+    if on_cpu and "bf16" in str(trainer.precision) and any(isinstance(part, nn.Conv3d) for part in network.modules()):
+        raise ValueError(
+            f"precision {trainer.precision} on a CPU gives wrong gradients of 3D convolutions, expected a GPU or "
+            "float32; add --trainer.precision 32-true."
+        )
 
 
 def _read_checkpoint(path: Path) -> dict[str, Any]:

@@ -6,72 +6,149 @@ from typing import Any
 
 import lightning
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional
 
 from msafusion.attach import FusedNetwork
 from msafusion.attach.network import prediction_in
+from msafusion.preprocessing import Preprocessing
 from msafusion.samples import Batch
 from msafusion.training.metrics import running_metrics
+from msafusion.training.stage_options import StageOptions
 
 
-class ClassificationTask(lightning.LightningModule):
-    """Cross entropy of the prediction and, weighted, of each network's own output; AdamW; cosine schedule.
+class FusionTask(lightning.LightningModule):
+    """Trains a fused network to classes (cross entropy) or values (squared error), as `StageOptions` say.
 
     Args:
         network: takes a batch's inputs; a network of one stream trains alone.
-        num_classes: of the labels.
-        rates: learning rates by part, as of `FusedNetwork.parameter_groups`.
-        learning_rate: of the parts not in `rates`.
-        weight_decay: of AdamW.
-        per_stream_loss: weight of each network's own cross entropy beside the prediction's.
-        seed: of dropout; the random state is set anew for every step, so that a resumed run draws the same.
+        num_classes: of the labels; 0: they are values.
+        options: losses, optimizer, learning rates.
+        preprocessing: from stored streams to inputs; its random changes are drawn in the training step, so that a
+            resumed run draws the same.
+        seed: of dropout and of the random changes; the random state is set anew for every step.
     """
 
     def __init__(
         self,
         network: FusedNetwork,
         num_classes: int,
-        *,
-        rates: Mapping[str, float],
-        learning_rate: float,
-        weight_decay: float,
-        per_stream_loss: float,
+        options: StageOptions,
+        preprocessing: Preprocessing,
         seed: int,
     ) -> None:
         super().__init__()
-        self.network = network
-        self.rates, self.learning_rate, self.weight_decay = dict(rates), learning_rate, weight_decay
-        self.per_stream_loss, self.seed = per_stream_loss, seed
+        self.network, self.num_classes, self.options = network, num_classes, options
+        self.preprocessing, self.seed = preprocessing, seed
         self.valid_metrics = running_metrics(num_classes)
+        self.automatic_optimization = not self.separate
+
+    @property
+    def separate(self) -> bool:
+        """Whether each network has a loss and an optimizer of its own."""
+        return self.options.losses == "separate" and len(self.network.networks) > 1
 
     def forward(self, inputs: Mapping[str, Tensor]) -> Tensor:
-        """Logits (batch, classes)."""
+        """Logits (batch, classes), or values (batch, 1)."""
         return self.network(inputs)
 
-    def losses(self, batch: Batch) -> tuple[Tensor, Tensor]:
-        """The loss to minimise, and the prediction's logits (batch, classes)."""
-        outputs = self.network.stream_outputs(batch["inputs"])
-        logits = self.network.combine(outputs)
-        loss = functional.cross_entropy(logits, batch["label"])
-        if self.per_stream_loss and len(outputs) > 1:
-            own = [
-                functional.cross_entropy(prediction_in(output, name), batch["label"])
-                for name, output in outputs.items()
-            ]
-            loss = loss + self.per_stream_loss * torch.stack(own).sum()
-        return loss, logits
+    def _outputs(self, batch: Batch, inputs: Mapping[str, Tensor]) -> tuple[dict[str, Any], Tensor]:
+        """Each network's output, and the prediction."""
+        outputs = self.network.stream_outputs(inputs, batch["lengths"])
+        return outputs, self.network.combine(outputs)
+
+    def _loss(self, output: Tensor, label: Tensor) -> Tensor:
+        if self.num_classes:
+            return functional.cross_entropy(output, label)
+        return functional.mse_loss(output.flatten(), label)
+
+    def _own_losses(self, outputs: Mapping[str, Any], prediction: Tensor, label: Tensor) -> dict[str, Tensor]:
+        """Each network's loss by its own output.
+
+        Raises:
+            ValueError: a network gives features rather than a prediction.
+        """
+        losses = {}
+        for name, output in outputs.items():
+            own = prediction_in(output, name)
+            if own.shape != prediction.shape:
+                raise ValueError(
+                    f"network '{name}' gives {tuple(own.shape)}, expected a prediction {tuple(prediction.shape)} for "
+                    "a loss of its own; set per_stream_loss to 0 and losses to joint."
+                )
+            losses[name] = self._loss(own, label)
+        return losses
+
+    def _total_loss(self, outputs: Mapping[str, Any], prediction: Tensor, label: Tensor) -> Tensor:
+        """The loss to minimise, or to follow where the networks have their own."""
+        if self.separate:
+            return torch.stack(list(self._own_losses(outputs, prediction, label).values())).mean()
+        loss = self._loss(prediction, label)
+        if self.options.per_stream_loss and len(outputs) > 1:
+            own = torch.stack(list(self._own_losses(outputs, prediction, label).values()))
+            loss = loss + self.options.per_stream_loss * own.sum()
+        return loss
 
     def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
         """Set the random state of this step."""
         torch.manual_seed(self.seed + 1_000_003 * self.global_step + self.global_rank)
 
-    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
-        """The loss of a batch."""
-        loss, _ = self.losses(batch)
+    def training_step(self, batch: Batch, batch_idx: int) -> Tensor | None:
+        """The loss of a batch; with losses="separate" also the networks' steps."""
+        outputs, prediction = self._outputs(batch, self.preprocessing.augmented(batch["inputs"]))
+        if self.separate:
+            losses = self._own_losses(outputs, prediction, batch["label"])
+            self._step_separately(losses)
+            loss = torch.stack(list(losses.values())).mean()
+        else:
+            loss = self._total_loss(outputs, prediction, batch["label"])
         self._finite = self._finite & torch.isfinite(loss.detach())
-        self.log("train/loss", loss, on_step=False, on_epoch=True, batch_size=len(batch["id"]), sync_dist=True)
-        return loss
+        self.log("train/loss", loss.detach(), on_step=False, on_epoch=True, batch_size=len(batch["id"]), sync_dist=True)
+        return None if self.separate else loss
+
+    def _step_separately(self, losses: Mapping[str, Tensor]) -> None:
+        """One step of each network's optimizer by its own loss; the fusion is in all of them (arXiv 2012.07175, 4.3).
+
+        All gradients come from one forward pass, so they are taken before any step changes a weight.
+        """
+        optimizers = self.optimizers()
+        optimizers = optimizers if isinstance(optimizers, list) else [optimizers]
+        gradients: list[list[Tensor | None]] = []
+        for name, optimizer in zip(self._trained, optimizers, strict=True):
+            parameters = _parameters(optimizer)
+            self.manual_backward(losses[name], inputs=parameters, retain_graph=name != self._trained[-1])
+            gradients.append([self._averaged(parameter.grad) for parameter in parameters])
+            for parameter in parameters:  # what the next loss adds to the fusion is its own
+                parameter.grad = None
+        for optimizer, taken in zip(optimizers, gradients, strict=True):
+            for parameter, gradient in zip(_parameters(optimizer), taken, strict=True):
+                parameter.grad = gradient
+            optimizer.step()
+            optimizer.zero_grad()
+        for schedule in self._schedules:
+            schedule.step()
+
+    def _averaged(self, gradient: Tensor | None) -> Tensor | None:
+        """The mean over devices."""
+        if gradient is None or self.trainer.world_size == 1:
+            return gradient
+        return self.trainer.strategy.reduce(gradient, reduce_op="mean")
+
+    def on_train_start(self) -> None:
+        """Average separate gradients ourselves: DistributedDataParallel expects one backward pass a step.
+
+        Raises:
+            ValueError: separate losses under another distributed strategy.
+        """
+        if not self.separate or self.trainer.world_size == 1:
+            return
+        parallel = self.trainer.model
+        if not isinstance(parallel, nn.parallel.DistributedDataParallel):
+            raise ValueError(
+                f"losses=separate got the strategy {type(self.trainer.strategy).__name__}, expected ddp on several "
+                "devices; set --trainer.strategy ddp, or losses to joint."
+            )
+        parallel.require_backward_grad_sync = False
 
     def on_train_epoch_start(self) -> None:
         """Watch the losses of this epoch."""
@@ -91,8 +168,9 @@ class ClassificationTask(lightning.LightningModule):
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
         """Follow loss and metrics on the validation samples."""
-        loss, logits = self.losses(batch)
-        self.valid_metrics.update(logits, batch["label"])
+        outputs, prediction = self._outputs(batch, self.preprocessing.inputs(batch["inputs"]))
+        loss = self._total_loss(outputs, prediction, batch["label"])
+        self.valid_metrics.update(prediction if self.num_classes else prediction.flatten(), batch["label"])
         self.log("valid/loss", loss, batch_size=len(batch["id"]), sync_dist=True)
 
     def on_validation_epoch_end(self) -> None:
@@ -102,13 +180,40 @@ class ClassificationTask(lightning.LightningModule):
         self.valid_metrics.reset()
 
     def configure_optimizers(self) -> Any:
-        """AdamW with a learning rate for each part, and a cosine to zero over the stage."""
-        groups = self.network.parameter_groups(self.rates, self.learning_rate)
-        optimizer = torch.optim.AdamW(groups, weight_decay=self.weight_decay)
+        """One optimizer with a learning rate for each part, or one for each network with the fusion's parameters."""
+        options = self.options
+        rates = {"fusion": options.fusion_learning_rate, "head": options.fusion_learning_rate}
+        groups = self.network.parameter_groups(rates, options.learning_rate)
+        if not self.separate:
+            optimizer = self._optimizer(groups)
+            return {
+                "optimizer": optimizer,
+                "lr_scheduler": {"scheduler": self._schedule(optimizer), "interval": "step"},
+            }
+        shared = [group for group in groups if group["name"] not in self.network.networks]
+        own = {group["name"]: group for group in groups if group["name"] in self.network.networks}
+        self._trained = list(own)
+        optimizers = [self._optimizer([dict(group) for group in (mine, *shared)]) for mine in own.values()]
+        self._schedules = [self._schedule(optimizer) for optimizer in optimizers]
+        return optimizers, self._schedules
+
+    def _optimizer(self, groups: list[dict[str, Any]]) -> torch.optim.Optimizer:
+        kind = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}[self.options.optimizer]
+        return kind(groups, weight_decay=self.options.weight_decay)
+
+    def _schedule(self, optimizer: torch.optim.Optimizer) -> torch.optim.lr_scheduler.LambdaLR:
+        """A factor of the learning rate for each step."""
+        options = self.options
         steps = max(1, int(self.trainer.estimated_stepping_batches))
 
         def factor(step: int) -> float:
-            return 0.5 * (1 + math.cos(math.pi * min(1.0, step / steps)))
+            if options.schedule == "cosine":
+                return 0.5 * (1 + math.cos(math.pi * min(1.0, step / steps)))
+            epoch = step * options.epochs // steps
+            return 0.1 ** sum(epoch >= after for after in options.decay_after)
 
-        schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, factor)
-        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+        return torch.optim.lr_scheduler.LambdaLR(optimizer, factor)
+
+
+def _parameters(optimizer: Any) -> list[nn.Parameter]:
+    return [parameter for group in optimizer.param_groups for parameter in group["params"]]

@@ -1,0 +1,180 @@
+"""Prepared folders: what is left to read in training once media files have been decoded, cropped and resampled.
+
+    <root>/info.json               {"dataset": "ravdess", "classes": [...], "streams": {"video": 3, ...}, ...}
+    <root>/samples.csv             id,label,group, and one column for each further property (such as split)
+    <root>/<stream>/<id>.npy       one array a sample and stream
+
+Arrays are mapped into memory, so that only what a batch needs is read. Classes are named in `classes` and labels are
+indices into it; without classes labels are numbers.
+"""
+
+import csv
+import json
+import math
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, overload
+
+import numpy as np
+import torch
+
+from msafusion.preprocessing import DataError
+from msafusion.samples import Sample
+
+INFO, TABLE = "info.json", "samples.csv"
+REMEDY = "prepare the data set again"
+
+
+class PreparedFolder:
+    """A prepared data set on disk; nothing but its table is read until samples are asked for.
+
+    Args:
+        root: the folder.
+        dataset: the data set it must hold.
+        sequences: streams of variable length, (time, features), whose lengths go with the samples.
+        least_steps: shorter sequences get zeros at their end, which count as real.
+
+    Raises:
+        DataError: no prepared folder, another data set, a broken table, an unknown label, a name that occurs twice.
+    """
+
+    def __init__(self, root: str | Path, dataset: str, sequences: Sequence[str] = (), least_steps: int = 1) -> None:
+        self.root, self.sequences, self.least_steps = Path(root), tuple(sequences), least_steps
+        for name in (INFO, TABLE):
+            if not (self.root / name).is_file():
+                raise DataError(
+                    f"no {name} in '{self.root}', expected a prepared {dataset} folder ({INFO}, {TABLE}, one folder of "
+                    ".npy files a stream); give its path as root, or prepare the data set first."
+                )
+        try:
+            self.info: dict[str, Any] = json.loads((self.root / INFO).read_text())
+            found, self.channels = self.info["dataset"], {str(k): int(v) for k, v in self.info["streams"].items()}
+        except (json.JSONDecodeError, KeyError, AttributeError, TypeError, ValueError) as error:
+            raise DataError(f"'{self.root / INFO}' is broken ({error}); {REMEDY}.") from None
+        if found != dataset:
+            raise DataError(f"'{self.root}' holds {found}, expected {dataset}; give another root or data set.")
+        self.classes: list[str] = list(self.info.get("classes", ()))
+        self.rows = self._read_table()
+
+    def _read_table(self) -> list[dict[str, str]]:
+        file = self.root / TABLE
+        with file.open(newline="") as opened:
+            rows = list(csv.DictReader(opened))
+        if not rows or not {"id", "label", "group"} <= rows[0].keys():
+            raise DataError(f"'{file}' has no rows with the columns id, label and group; {REMEDY}.")
+        seen: set[str] = set()
+        for line, row in enumerate(rows, start=2):
+            name = row["id"]
+            if not name or not re.fullmatch(r"[\w.$ +-]+", name) or name in (".", ".."):
+                raise DataError(f"'{file}', line {line}: '{name}' cannot be a sample's id; {REMEDY}.")
+            if name in seen:
+                raise DataError(f"'{file}', line {line}: the id '{name}' occurs twice, expected it once; {REMEDY}.")
+            seen.add(name)
+            try:
+                label = int(row["label"]) if self.classes else float(row["label"])
+            except ValueError:
+                label = math.nan
+            known = math.isfinite(label) and (not self.classes or 0 <= label < len(self.classes))
+            if not known:
+                what = f"an index below {len(self.classes)}" if self.classes else "a number"
+                raise DataError(f"'{file}', line {line}: label '{row['label']}', expected {what}; {REMEDY}.")
+        return rows
+
+    def verify(self) -> list[str]:
+        """Every file that is missing or broken, one line each; reads all of them."""
+        problems = []
+        for sample in range(len(self.rows)):
+            try:
+                self.samples([self.rows[sample]])[0]
+            except DataError as error:
+                problems.append(str(error))
+        return problems
+
+    def samples(self, rows: Sequence[Mapping[str, str]]) -> "StoredSamples":
+        """The samples of some rows of the table."""
+        return StoredSamples(self, rows)
+
+    def array(self, stream: str, name: str) -> np.ndarray:
+        """One stored array, copied out of its file.
+
+        Raises:
+            DataError: the file is missing or broken, or holds NaN or infinity.
+        """
+        file = self.root / stream / f"{name}.npy"
+        try:
+            values = np.array(np.load(file, mmap_mode="r", allow_pickle=False))
+        except FileNotFoundError:
+            raise DataError(f"no file '{file}', expected the {stream} of sample '{name}'; {REMEDY}.") from None
+        except (ValueError, OSError, EOFError) as error:
+            raise DataError(f"'{file}' cannot be read ({' '.join(str(error).split())[:80]}); {REMEDY}.") from None
+        if values.dtype.kind == "f" and not np.isfinite(values).all():
+            raise DataError(f"'{file}' holds NaN or infinity, expected finite values; {REMEDY}.")
+        if stream in self.sequences and len(values) < self.least_steps:
+            values = np.pad(values, [(0, self.least_steps - len(values))] + [(0, 0)] * (values.ndim - 1))
+        return values
+
+
+class StoredSamples(Sequence[Sample]):
+    """Samples of a prepared folder, each read when it is asked for."""
+
+    def __init__(self, folder: PreparedFolder, rows: Sequence[Mapping[str, str]]) -> None:
+        self.folder, self.rows = folder, rows
+        self.groups = {row["group"] for row in rows}
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    @overload
+    def __getitem__(self, index: int) -> Sample: ...
+
+    @overload
+    def __getitem__(self, index: slice) -> "StoredSamples": ...
+
+    def __getitem__(self, index: int | slice) -> "Sample | StoredSamples":
+        if isinstance(index, slice):
+            return StoredSamples(self.folder, self.rows[index])
+        row, folder = self.rows[index], self.folder
+        streams = {name: torch.from_numpy(folder.array(name, row["id"])) for name in folder.channels}
+        label = int(row["label"]) if folder.classes else float(row["label"])
+        sample: Sample = {"id": row["id"], "streams": streams, "label": label, "group": row["group"]}
+        if folder.sequences:
+            sample["lengths"] = {name: len(streams[name]) for name in folder.sequences}
+        return sample
+
+
+def write_prepared(
+    root: Path,
+    dataset: str,
+    classes: Sequence[str],
+    channels: Mapping[str, int],
+    samples: Iterable[tuple[Mapping[str, Any], Mapping[str, np.ndarray]]],
+) -> int:
+    """Write a prepared folder; the table comes last, so that an interrupted folder is not taken for a whole one.
+
+    Args:
+        root: the folder.
+        dataset: name of the data set.
+        classes: names of the classes; none for a regression.
+        channels: stream name -> channels.
+        samples: for each its row (id, label, group, further columns) and its arrays by stream.
+
+    Returns:
+        The number of samples.
+    """
+    rows = []
+    for row, arrays in samples:
+        for stream in channels:
+            (root / stream).mkdir(parents=True, exist_ok=True)
+            scratch = root / stream / f".{row['id']}.npy"
+            np.save(scratch, arrays[stream], allow_pickle=False)
+            scratch.replace(root / stream / f"{row['id']}.npy")
+        rows.append(dict(row))
+    (root / INFO).write_text(
+        json.dumps({"dataset": dataset, "classes": list(classes), "streams": dict(channels)}, indent=2) + "\n"
+    )
+    with (root / TABLE).open("w", newline="") as file:
+        writer = csv.DictWriter(file, list(rows[0]) if rows else ["id", "label", "group"])
+        writer.writeheader()
+        writer.writerows(rows)
+    return len(rows)

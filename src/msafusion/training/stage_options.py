@@ -1,0 +1,73 @@
+"""How one stage of training goes: the options people set."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Literal
+
+Monitor = Literal["auto", "accuracy", "macro_f1", "mae", "pearson", "loss"]
+FALLING = ("mae", "loss")
+"""Figures of which the lowest is the best."""
+
+
+@dataclass
+class StageOptions:
+    """How one stage trains.
+
+    Attributes:
+        epochs: passes over the training samples; 0: the stage leaves the weights as they are.
+        batch_size: samples a step (on each device).
+        learning_rate: of the networks, at the start.
+        fusion_learning_rate: of the fusion modules and the head, where there are any.
+        weight_decay: of the optimizer.
+        optimizer: adamw, or adam (its decay is an L2 penalty), as the paper has it.
+        schedule: cosine leads the learning rate to zero over the stage; constant keeps it, but for `decay_after`.
+        decay_after: epochs after which a constant learning rate is divided by ten.
+        losses: joint (of the prediction, and `per_stream_loss`), or separate: every network has its own loss and
+            optimizer, each with the fusion's parameters too, from one forward pass (the paper's on NTU RGB+D).
+        per_stream_loss: weight of each network's own loss beside that of the prediction.
+        ema: decay of an exponential moving average of the weights, which is then what is validated and kept; 0: none.
+        monitor: the validation figure that chooses the epoch; auto: accuracy, or mae of values.
+    """
+
+    epochs: int = 20
+    batch_size: int = 32
+    learning_rate: float = 1e-3
+    fusion_learning_rate: float = 1e-3
+    weight_decay: float = 1e-2
+    optimizer: Literal["adamw", "adam"] = "adamw"
+    schedule: Literal["cosine", "constant"] = "cosine"
+    decay_after: Sequence[int] = field(default_factory=list)
+    losses: Literal["joint", "separate"] = "joint"
+    per_stream_loss: float = 1.0
+    ema: float = 0.0
+    monitor: Monitor = "auto"
+
+    def __post_init__(self) -> None:
+        for name, least in (("epochs", 0), ("batch_size", 1)):
+            if getattr(self, name) < least:
+                raise ValueError(f"{name} is {getattr(self, name)}, expected {least} or more; set it so.")
+        for name in ("learning_rate", "fusion_learning_rate", "weight_decay", "per_stream_loss"):
+            if not 0 <= getattr(self, name) < float("inf"):
+                raise ValueError(f"{name} is {getattr(self, name)}, expected a finite number of 0 or more; set it so.")
+        if not 0 <= self.ema < 1:
+            raise ValueError(f"ema is {self.ema}, expected 0 (none) or a decay below 1 such as 0.999; set it so.")
+        if self.decay_after and self.schedule != "constant":
+            raise ValueError(
+                f"decay_after is {list(self.decay_after)} with schedule {self.schedule}, expected it with constant "
+                "only; set schedule to constant, or leave decay_after out."
+            )
+
+    def figure(self, num_classes: int) -> str:
+        """The validation figure that chooses the epoch.
+
+        Raises:
+            ValueError: it is of another kind of labels.
+        """
+        if self.monitor == "auto":
+            return "accuracy" if num_classes else "mae"
+        known = ("accuracy", "macro_f1", "loss") if num_classes else ("mae", "pearson", "loss")
+        if self.monitor not in known:
+            raise ValueError(
+                f"monitor is {self.monitor}, expected one of {', '.join(known)} for these labels; set it so."
+            )
+        return self.monitor

@@ -1,0 +1,138 @@
+"""The recipes in configs/, each run by `msafusion train` on small prepared folders in the real layout."""
+
+import json
+from pathlib import Path
+
+import prepared
+import pytest
+import torch
+import yaml
+
+import msafusion
+from msafusion.backbones import MFCCNet
+from msafusion.training.options import run_evaluate, run_train, train_parser
+
+CONFIGS = Path(__file__).parents[2] / "configs"
+QUICK = ["--alone.epochs", "1", "--fused.epochs", "1", "--trainer.limit_train_batches", "2", "--num_workers", "0"]
+ROWS = {
+    "ravdess": {"video alone", "audio alone", "fused"},
+    "mosei": {"visual alone", "audio alone", "text alone", "fused"},
+    "mosi": {"visual alone", "audio alone", "text alone", "fused"},
+    "ntu_rgbd_i3d": {"rgb alone", "skeleton alone", "fused"},
+    "ntu_rgbd_resnet50": {"rgb alone", "skeleton alone", "fused"},
+}
+
+
+@pytest.fixture(scope="module")
+def folders(tmp_path_factory):
+    """Prepared folders of a few samples, by recipe."""
+    root = tmp_path_factory.mktemp("prepared")
+    prepared.write_ravdess(root / "ravdess", actors=(1, 5, 6, 9, 10))
+    prepared.write_ntu(root / "ntu", performers=(1, 2, 3))
+    prepared.write_mosei(root / "mosei")
+    prepared.write_mosei(root / "mosi", "mosi")
+    return {name: root / name.split("_")[0] for name in ROWS}
+
+
+def train(config, folders, out, *more):
+    name = config.removesuffix("-modern")
+    size = [] if name.startswith("mos") else ["--data.size", "32"]
+    given = ["--config", CONFIGS / f"{config}.yaml", "--data.root", folders[name], "--out", out, *QUICK, *size, *more]
+    run_train(list(map(str, given)))
+    return json.loads((out / "metrics.json").read_text())
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        "ravdess",
+        "mosei",
+        "ntu_rgbd_i3d",
+        "mosei-modern",
+        *(pytest.param(name, marks=pytest.mark.slow) for name in ("mosi", "ntu_rgbd_resnet50", "ravdess-modern")),
+        *(pytest.param(f"ntu_rgbd_{rgb}-modern", marks=pytest.mark.slow) for rgb in ("i3d", "resnet50")),
+    ],
+)
+def test_recipe_trains_both_stages_tests_and_can_be_loaded(config, folders, tmp_path):
+    precise = ["--trainer.precision", "32-true"] if config.endswith("-modern") and "mos" not in config else []
+    result = train(config, folders, tmp_path / "run", *precise)
+    assert set(result["rows"]) == ROWS[config.removesuffix("-modern")]
+    for row in result["rows"].values():
+        figure = row["test"].get("accuracy", row["test"].get("mae"))
+        assert figure is not None
+        assert row["test"]["num_samples"] == result["num_samples"]["test"] > 0
+    saved = yaml.safe_load((tmp_path / "run" / "config.yaml").read_text())
+    model = msafusion.load(tmp_path / "run")
+    assert type(model.network).__name__ == "FusedNetwork"
+    assert (saved["network"]["init_args"]["gain"] == "none") != config.endswith("-modern")
+    assert all(joint.fusion.gain == saved["network"]["init_args"]["gain"] for joint in model.network.joints)
+
+
+def test_every_recipe_of_the_paper_has_a_modern_one_and_all_of_them_parse():
+    names = {path.stem for path in CONFIGS.glob("*.yaml")}
+    assert names == set(ROWS) | {f"{name}-modern" for name in ROWS}
+    for name in names:
+        given = train_parser().parse_args(["--config", str(CONFIGS / f"{name}.yaml"), "--data.root", "elsewhere"])
+        assert str(given.data.init_args.root) == "elsewhere"
+
+
+@pytest.mark.parametrize(
+    ("config", "stage"),
+    [
+        ("ravdess", {"epochs": 70, "batch_size": 4, "learning_rate": 1e-3, "optimizer": "adam", "weight_decay": 0.0}),
+        ("mosei", {"epochs": 10, "batch_size": 16, "learning_rate": 1e-3, "optimizer": "adam", "weight_decay": 0.0}),
+        ("mosi", {"epochs": 10, "batch_size": 16, "learning_rate": 1e-3, "optimizer": "adam", "weight_decay": 0.0}),
+        ("ntu_rgbd_i3d", {"epochs": 20, "batch_size": 4, "learning_rate": 1e-4, "weight_decay": 1e-4}),
+        ("ntu_rgbd_resnet50", {"decay_after": [5], "losses": "separate", "optimizer": "adam", "schedule": "constant"}),
+    ],
+)
+def test_recipes_hold_the_papers_numbers(config, stage):
+    given = train_parser().parse_args(["--config", str(CONFIGS / f"{config}.yaml")])
+    assert {name: given.fused[name] for name in stage} == stage
+
+
+def test_evaluate_gives_the_same_metrics_of_values(folders, tmp_path):
+    result = train("mosei", folders, tmp_path / "run")
+    run_evaluate([str(tmp_path / "run")])
+    again = json.loads((tmp_path / "run" / "evaluation.json").read_text())["rows"]
+    assert {name: row["test"] for name, row in again.items()} == {
+        name: row["test"] for name, row in result["rows"].items()
+    }
+
+
+def test_bf16_is_refused_where_the_cpu_would_compute_wrong_gradients(folders, tmp_path):
+    with pytest.raises(ValueError, match=r"wrong gradients of 3D convolutions.*add --trainer\.precision 32-true"):
+        train("ravdess-modern", folders, tmp_path / "run")
+
+
+def test_the_published_protocol_chooses_on_the_test_fold_and_says_so(folders, tmp_path, capsys):
+    only = ["--alone.epochs", "0", "--fused.epochs", "0", "--data.protocol", "published"]
+    result = train("ravdess", folders, tmp_path / "run", *only)
+    assert result["chosen_on_test"]
+    assert "CHOSEN ON THE TEST SPLIT" in capsys.readouterr().out
+
+
+def test_training_starts_from_the_weights_given(folders, tmp_path):
+    network = MFCCNet(2)
+    torch.save({f"module.{key}": value for key, value in network.state_dict().items()}, tmp_path / "audio.pth")
+    untrained = ["--alone.epochs", "0", "--fused.epochs", "0"]
+    train("ravdess", folders, tmp_path / "run", *untrained, "--weights.audio", tmp_path / "audio.pth")
+    loaded = msafusion.load(tmp_path / "run").network.networks["audio"].state_dict()
+    assert all(torch.equal(loaded[key], value) for key, value in network.state_dict().items())
+
+
+@pytest.mark.parametrize(
+    ("more", "message"),
+    [
+        (["--weights.voice", "x.pth"], "weights for the unknown stream 'voice'; choose from: visual, audio, text"),
+        (["--weights.audio", "nowhere.pth"], "no file 'nowhere.pth', expected weights"),
+        (["--fused.per_stream_loss", "1"], r"network 'visual' gives \(12, 32\), expected a prediction \(12, 1\)"),
+        (["--fused.monitor", "accuracy"], "monitor is accuracy, expected one of mae, pearson, loss for these"),
+        (["--network", "Ravdess"], r"network Ravdess got the streams .*'text': 16.*expected video \(3\), audio \(13\)"),
+        (["--data.root", "nowhere"], r"no info\.json in 'nowhere', expected a prepared mosei folder"),
+        (["--data.dataset", "mosi"], "holds mosei, expected mosi"),
+    ],
+)
+def test_mistakes_end_in_one_clear_message(more, message, folders, tmp_path):
+    with pytest.raises(ValueError, match=message):
+        train("mosei", folders, tmp_path / "run", *more, "--alone.epochs", "0")
