@@ -15,7 +15,6 @@ allocates at most at any moment.
 """
 
 import argparse
-import ctypes
 import json
 import multiprocessing
 import statistics
@@ -32,6 +31,7 @@ from torch.nn import functional
 from torch.profiler import profile
 
 from msafusion import MSAF
+from msafusion.inference import keep_freed_memory
 
 Shapes = list[tuple[int, ...]]
 CASES: dict[str, tuple[Shapes, int, int]] = {
@@ -147,14 +147,6 @@ def steps_of(case: str) -> dict[str, Callable[[], object]]:
         "train msaf": lambda: train(list(ours.train()(named).values())),
         "train loop": lambda: train(loop.train()(inputs)),
     }
-
-
-def keep_freed_memory() -> None:
-    """Tell glibc to reuse freed memory where it would return it: what is left are computing and memory traffic."""
-    libc, trim_threshold, mmap_max = ctypes.CDLL(None), -1, -4
-    if hasattr(libc, "mallopt"):
-        libc.mallopt(trim_threshold, 2**31 - 1)
-        libc.mallopt(mmap_max, 0)
 
 
 def measure(case: str, step_name: str, threads: int, turn_ms: float, keep: bool) -> tuple[list[float], float]:

@@ -7,7 +7,10 @@ import sys
 VERBS = {
     "train": ("msafusion.training.options:run_train", "train networks alone, then fused, and test once"),
     "evaluate": ("msafusion.training.options:run_evaluate", "compute the test metrics of a run again"),
-    "summary": ("msafusion.summary:run_summary", "count a network's parameters and FLOPs, measure its memory and time"),
+    "summary": (
+        "msafusion.summary.command:run_summary",
+        "parameters, FLOPs, memory and time of a network, by part",
+    ),
 }
 """Verb -> (function of the remaining arguments, what it does)."""
 
@@ -30,7 +33,8 @@ def main() -> None:
     try:
         getattr(importlib.import_module(module), function)(arguments[1:])
     except KeyboardInterrupt:
-        print("msafusion: interrupted; `--resume` with the same --out goes on from the last epoch.", file=sys.stderr)
+        resume = "; `--resume` with the same --out goes on from the last epoch" if arguments[0] == "train" else ""
+        print(f"msafusion: interrupted{resume}.", file=sys.stderr)
         sys.exit(130)
     except ModuleNotFoundError as error:
         if error.name is None or error.name.startswith("msafusion"):

@@ -27,7 +27,8 @@ class BasicBlock(nn.Module):
         """ReLU of the convolutions' result plus the shortcut's."""
         features = self.relu(self.bn1(self.conv1(video)))
         features = self.bn2(self.conv2(features))
-        return self.relu(features + (video if self.downsample is None else self.downsample(video)))
+        features += video if self.downsample is None else self.downsample(video)
+        return self.relu(features)
 
 
 class Bottleneck(nn.Module):
@@ -49,7 +50,8 @@ class Bottleneck(nn.Module):
         features = self.relu(self.bn1(self.conv1(video)))
         features = self.relu(self.bn2(self.conv2(features)))
         features = self.bn3(self.conv3(features))
-        return self.relu(features + (video if self.downsample is None else self.downsample(video)))
+        features += video if self.downsample is None else self.downsample(video)  # in place: maps are large
+        return self.relu(features)
 
 
 class _ResidualNetwork(nn.Module):

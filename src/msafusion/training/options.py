@@ -7,9 +7,10 @@ from pathlib import Path
 from typing import Any, Literal
 
 import yaml
-from jsonargparse import ActionConfigFile, ArgumentError, ArgumentParser, Namespace, lazy_instance
+from jsonargparse import ActionConfigFile, ArgumentParser, Namespace, lazy_instance
 from lightning import Trainer
 
+from msafusion.arguments import parse
 from msafusion.checkpoints import write_json
 from msafusion.data import Watch
 from msafusion.networks import NetworkPlan, SmallCNN
@@ -66,12 +67,12 @@ def run_train(arguments: Sequence[str]) -> None:
         ValueError: see `recipe.train`; options that differ from those of the run to resume.
     """
     parser = train_parser()
-    given = _parse(parser, arguments)
+    given = parse(parser, arguments)
     folder = _folder(given)
     if given.resume and (folder / "config.yaml").is_file():
         saved = ["--config", str(folder / "config.yaml")]
-        given = _parse(parser, [*saved, *arguments])
-        _check_same(_plain(parser, _parse(parser, saved)), _plain(parser, given), folder)
+        given = parse(parser, [*saved, *arguments])
+        _check_same(_plain(parser, parse(parser, saved)), _plain(parser, given), folder)
     given.out = folder
     made = parser.instantiate(given)
     recipe.train(
@@ -104,7 +105,7 @@ def run_evaluate(arguments: Sequence[str]) -> None:
     parser.add_argument(
         "--out", type=Path | None, default=None, help="JSON file for the result (default: RUN/evaluation.json)"
     )
-    given = _parse(parser, arguments)
+    given = parse(parser, arguments)
     saved = given.run / "config.yaml"
     if not saved.is_file():
         raise ValueError(
@@ -116,20 +117,13 @@ def run_evaluate(arguments: Sequence[str]) -> None:
             f"`msafusion train --out {given.run} --resume`."
         )
     run_parser = train_parser()
-    data = run_parser.instantiate(_parse(run_parser, ["--config", str(saved)])).data
+    data = run_parser.instantiate(parse(run_parser, ["--config", str(saved)])).data
     splits = data.splits()
     rows = recipe.evaluate(given.run, splits)
     recipe.Console().print(recipe.table(rows, title=f"test metrics of {given.run}", task=splits.task))
     target = given.out or given.run / "evaluation.json"
     write_json(target, {"rows": {name: {"test": metrics} for name, metrics in rows.items()}})
     recipe.Console().print(f"results in {target}")
-
-
-def _parse(parser: ArgumentParser, arguments: Sequence[str]) -> Namespace:
-    try:
-        return parser.parse_args(list(arguments))
-    except ArgumentError as error:
-        raise ValueError(f"{' '.join(str(error).split())}; see `{parser.prog} --help`.") from None
 
 
 def _folder(given: Namespace) -> Path:

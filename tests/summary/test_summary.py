@@ -13,7 +13,8 @@ from torch import nn
 from msafusion.attach import FusedNetwork, FusionPoint, fuse
 from msafusion.cli import main
 from msafusion.networks import Mosei, NtuRgbd, Ravdess, SmallCNN
-from msafusion.summary import PartSummary, find_plan, summarise
+from msafusion.summary import PartSummary, summarise
+from msafusion.summary.command import find_plan
 
 BATCH = 5
 
@@ -98,7 +99,7 @@ def test_flops_of_lstms_whichever_way_torch_runs_them(dtype: torch.dtype) -> Non
 
 @pytest.mark.parametrize("name", ["aten::mkldnn_rnn_layer", "aten::_cudnn_rnn"])
 def test_flops_of_fused_recurrent_layers_follow_the_operators_arguments(name: str) -> None:
-    from msafusion.summary import RECURRENT
+    from msafusion.summary.measure import RECURRENT
 
     operator = getattr(torch.ops.aten, name.removeprefix("aten::"))
     names = [argument.name for argument in operator.default._schema.arguments]
@@ -195,7 +196,7 @@ def test_names_in_any_case(text: str, plan: type) -> None:
         ("network: {class_path: msafusion.networks.Ravdess, init_args: {gain: none}}", Ravdess, {"gain": "none"}),
         ("network:\n  class_path: msafusion.networks.small.SmallCNN\ndata: {class_path: Gone}", SmallCNN, {}),
         ("seed: 3", SmallCNN, {"kernel_size": 7}),
-        ("network: {class_path: tests.test_summary.Missing}", None, {}),
+        ("network: {class_path: test_summary.Missing}", None, {}),
     ],
 )
 def test_configurations(tmp_path: Path, text: str, plan: type | None, options: dict[str, object]) -> None:

@@ -1,0 +1,146 @@
+"""Networks prepared for inference: the same outputs, fewer batch norms, and refusal where folding would be wrong."""
+
+import copy
+import ctypes
+import subprocess
+import sys
+
+import pytest
+import torch
+from torch import nn
+
+from msafusion import FusionPoint, fuse
+from msafusion.backbones import I3D, CNN1d, MFCCNet, ResNet3d
+from msafusion.inference import for_inference
+from msafusion.networks import ravdess
+
+
+def seen(network):
+    """The network with batch norms that are not the identity."""
+    for module in network.modules():
+        if isinstance(module, nn.modules.batchnorm._BatchNorm):
+            nn.init.uniform_(module.weight, 0.5, 1.5)
+            nn.init.normal_(module.bias)
+            module.running_mean.normal_()
+            module.running_var.uniform_(0.5, 1.5)
+    return network.eval()
+
+
+def norms(network):
+    return [name for name, module in network.named_modules() if isinstance(module, nn.modules.batchnorm._BatchNorm)]
+
+
+@pytest.mark.parametrize(
+    ("network", "example", "left"),
+    [
+        (ResNet3d(5, depth=18), (torch.randn(1, 3, 6, 32, 32),), 0),
+        (I3D(5), (torch.randn(1, 3, 6, 32, 32),), 0),
+        (CNN1d(3, 5), (torch.randn(2, 3, 50),), 0),
+        (MFCCNet(5), (torch.randn(2, 13, 60),), 3),  # a ReLU stands between its convolutions and batch norms
+    ],
+)
+@torch.no_grad()
+def test_outputs_stay_and_batch_norms_after_convolutions_go(network, example, left):
+    seen(network)
+    before = copy.deepcopy(network.state_dict())
+    fast = for_inference(network, *example)
+    assert len(norms(fast)) == left == len(norms(network)) - len(fast.folded)
+    other = tuple(torch.randn(3, *value.shape[1:]) for value in example)
+    torch.testing.assert_close(fast(*other), network(*other), rtol=1e-4, atol=1e-4)
+    assert all(torch.equal(value, before[key]) for key, value in network.state_dict().items())
+
+
+@torch.no_grad()
+def test_a_fused_network_keeps_its_fusion_its_missing_streams_and_its_layout():
+    net = seen(ravdess(num_classes=3, gain="none"))
+    inputs = {"video": torch.randn(2, 3, 6, 32, 32), "audio": torch.randn(2, 13, 60)}
+    fast = for_inference(net, inputs)
+    torch.testing.assert_close(fast(inputs), net(inputs), rtol=1e-3, atol=1e-3)
+    audio = {"audio": inputs["audio"]}
+    torch.testing.assert_close(fast(audio), net(audio), rtol=1e-3, atol=1e-3)
+    lengths = {"video": torch.tensor([6, 3])}
+    torch.testing.assert_close(fast(inputs, lengths=lengths), net(inputs, lengths=lengths), rtol=1e-3, atol=1e-3)
+    assert fast.network.networks["video"].layer1[0].conv2.weight.is_contiguous(memory_format=torch.channels_last_3d)
+    assert (
+        [name for name in norms(fast) if "joints" in name] == [name for name in norms(fast) if "fusion" in name] != []
+    )
+
+
+@torch.no_grad()
+def test_bfloat16_gives_float32_outputs_near_the_plain_ones():
+    net = seen(ravdess(num_classes=3))
+    inputs = {"video": torch.randn(2, 3, 6, 32, 32), "audio": torch.randn(2, 13, 60)}
+    got, expected = for_inference(net, inputs, precision="bfloat16")(inputs), net(inputs)
+    assert got.dtype == torch.float32
+    assert 0 < (got - expected).abs().max() < 0.03 * expected.abs().max()
+
+
+@torch.no_grad()
+def test_a_batch_norm_behind_a_fusion_point_is_left():
+    def network(name):
+        return nn.Sequential(nn.Conv1d(2, 4, 3), nn.BatchNorm1d(4), nn.ReLU(), nn.Conv1d(4, 4, 3), nn.BatchNorm1d(4))
+
+    networks = {"a": network("a"), "b": network("b")}
+    example = {name: torch.randn(2, 2, 12) for name in networks}
+    point = FusionPoint({"a": "0", "b": "0"}, block_channels=2, reduction=1, gain="none")
+    net = seen(fuse(networks, point, example=example))
+    fast = for_inference(net, example)
+    assert sorted(fast.folded) == ["networks.a.4", "networks.b.4"]
+    torch.testing.assert_close(fast(example), net(example), rtol=1e-4, atol=1e-4)
+
+
+class Beside(nn.Module):
+    """A convolution whose output is used beside its batch norm."""
+
+    def __init__(self):
+        super().__init__()
+        self.conv, self.bn = nn.Conv1d(2, 4, 3), nn.BatchNorm1d(4)
+
+    def forward(self, x):
+        features = self.conv(x)
+        return self.bn(features) + features
+
+
+def test_a_convolution_used_twice_over_is_refused_rather_than_folded_wrongly():
+    with pytest.raises(ValueError, match=r"changes the network's output by .* used beside its batch norm"):
+        for_inference(seen(Beside()), torch.randn(2, 2, 12))
+
+
+def test_a_shared_convolution_is_left():
+    class Twice(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.conv, self.bn = nn.Conv1d(2, 2, 3, padding=1), nn.BatchNorm1d(2)
+
+        def forward(self, x):
+            return self.bn(self.conv(self.conv(x)))
+
+    assert for_inference(seen(Twice()), torch.randn(2, 2, 12)).folded == []
+
+
+def test_it_stays_in_eval_mode():
+    fast = for_inference(seen(CNN1d(3, 5)), torch.randn(2, 3, 50)).train()
+    assert not any(module.training for module in fast.modules())
+
+
+KEPT = """
+import resource, torch
+from msafusion.inference import keep_freed_memory
+def faults(repeats=5):
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    for _ in range(repeats):
+        torch.ones(2**24)
+    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
+torch.set_num_threads(1)
+default = faults()
+assert keep_freed_memory()
+faults(1)
+print(default, faults())
+"""
+
+
+@pytest.mark.skipif(not hasattr(ctypes.CDLL(None), "mallopt"), reason="needs glibc")
+def test_kept_memory_costs_no_page_faults_again():
+    done = subprocess.run([sys.executable, "-c", KEPT], capture_output=True, text=True, timeout=60, check=True)
+    default, kept = map(int, done.stdout.split())
+    assert kept < 0.1 * default
