@@ -25,11 +25,17 @@ _PLACES = {
 __all__ = ["MSAF", "FusedNetwork", "FusionError", "FusionPoint", "TrainedModel", "__version__", "fuse", "load"]
 
 
+_PARTS = ("backbones", "checkpoints", "data", "heads", "inference", "networks", "summary")
+"""Subpackages that `msafusion.<name>` reaches without an import of their own."""
+
+
 def __getattr__(name: str) -> Any:
+    if name in _PARTS:
+        return importlib.import_module(f"msafusion.{name}")
     if name not in _PLACES:
         raise AttributeError(f"module 'msafusion' has no attribute {name!r}")
     return getattr(importlib.import_module(f"msafusion.{_PLACES[name]}"), name)
 
 
 def __dir__() -> list[str]:
-    return [*__all__, "backbones", "checkpoints", "data", "networks"]
+    return [*__all__, *_PARTS]
