@@ -71,7 +71,9 @@ def test_a_video_of_one_colour_stays_it_however_it_is_cut(way):
         torch.testing.assert_close(result[:, channel], torch.full((3, 2, 7, 7), (100 / 255 - mean) / std))
 
 
-@pytest.mark.parametrize(("height", "width", "size", "top", "left"), [(12, 16, 8, 2, 4), (9, 8, 8, 0, 0), (8, 8, 8, 0, 0)])
+@pytest.mark.parametrize(
+    ("height", "width", "size", "top", "left"), [(12, 16, 8, 2, 4), (9, 8, 8, 0, 0), (8, 8, 8, 0, 0)]
+)
 def test_use_sees_the_central_crop(height, width, size, top, left):
     result = raw(size=size, flip=True).inputs({"video": places(height=height, width=width)})["video"]
     assert result.shape == (1, 3, 2, size, size)
@@ -244,5 +246,5 @@ def test_every_option_of_clips_is_saved():
 
 
 def test_an_unknown_kind_is_refused():
-    with pytest.raises(ValueError, match="unknown preprocessing 'Clip'; .*Clips"):
+    with pytest.raises(ValueError, match=r"unknown preprocessing 'Clip'; .*Clips"):
         preprocessing_from({**clips().as_dict(), "kind": "Clip"})

@@ -202,8 +202,7 @@ def _crop_size(height: int, width: int, area: Sequence[float]) -> tuple[int, int
         wide, tall = round((wanted * ratio) ** 0.5), round((wanted / ratio) ** 0.5)
         if 0 < wide <= width and 0 < tall <= height:
             return tall, wide
-    side = min(height, width) if not 3 / 4 <= width / height <= 4 / 3 else 0
-    return (side, side) if side else (height, width)
+    return height, width
 
 
 def _resized(video: Tensor, size: int) -> Tensor:

@@ -60,7 +60,7 @@ def test_ravdess_tests_each_actor_once_over_the_folds(ravdess, folds):
 def test_ravdess_folds_are_disjoint_by_actor(ravdess, folds, fold):
     splits = RAVDESS(ravdess, fold, folds).splits()
     train, valid, test = actors(splits)
-    assert not (train & valid or train & test or valid & test)
+    assert len(train) + len(valid) + len(test) == 24
     assert train | valid | test == set(range(1, 25))
     following = FOLDS[folds][fold % len(FOLDS[folds])]
     assert len(valid) == 2
@@ -177,7 +177,6 @@ def test_shares_of_a_video_in_two_splits_are_refused(tmp_path, split):
         MOSEI(root).splits()
 
 
-@pytest.mark.xfail(strict=True, reason="KeyError: the streams of info.json are not checked")
 def test_mosei_without_one_of_its_streams_is_refused(tmp_path):
     root = mosei_rows(tmp_path, STANDARD, channels=("visual", "audio"))
     with pytest.raises(DataError, match="text"):
@@ -192,9 +191,7 @@ def test_mosei_under_another_name_is_refused(tmp_path):
 
 
 def ntu_rows(root, performers=range(1, 41), cameras=(1, 2, 3), more=()):
-    names = [
-        (f"S{1 + p % 17:03d}C{c:03d}P{p:03d}R{1 + p % 2:03d}A001", p) for p in performers for c in cameras
-    ]
+    names = [(f"S{1 + p % 17:03d}C{c:03d}P{p:03d}R{1 + p % 2:03d}A001", p) for p in performers for c in cameras]
     rows = [{"id": name, "label": 0, "group": p} for name, p in (*names, *more)]
     return write_rows(root, "ntu_rgbd", ("drink",), {"rgb": 3, "skeleton": 3}, rows)
 
@@ -217,7 +214,7 @@ def test_ntu_cross_subject_holds_out_the_performers_of_the_design(ntu):
     train, valid, test = map(performers, parts(splits))
     assert (train, valid) == (NTU_TRAIN, NTU_VALID)
     assert test == set(range(1, 41)) - NTU_TRAIN - NTU_VALID
-    assert [{int(group) for group in part.groups} for part in parts(splits)] == [train, valid, test]
+    assert [{int(group.split()[1]) for group in part.groups} for part in parts(splits)] == [train, valid, test]
     assert [len(part) for part in parts(splits)] == [16 * 3, 4 * 3, 20 * 3]
     assert all(cameras(part) == {1, 2, 3} for part in parts(splits))
     assert not splits.chosen_on_test
@@ -235,7 +232,9 @@ def test_ntu_cross_view_tests_camera_1_and_chooses_by_validation_performers_of_t
 
 @pytest.mark.parametrize("protocol", ["cross_subject", "cross_view"])
 def test_ntu_has_no_performer_of_one_camera_in_two_splits(ntu, protocol):
-    pairs = [{(row["id"][5:8], row["id"][9:12]) for row in part.rows} for part in parts(NTURGBD(ntu, protocol).splits())]
+    pairs = [
+        {(row["id"][5:8], row["id"][9:12]) for row in part.rows} for part in parts(NTURGBD(ntu, protocol).splits())
+    ]
     assert not any(one & other for one, other in itertools.combinations(pairs, 2))
     assert len(set.union(*pairs)) == 120
 
@@ -247,7 +246,9 @@ def test_ntu_needs_all_three_splits(tmp_path, protocol):
         NTURGBD(root, protocol).splits()
 
 
-@pytest.mark.parametrize("name", ["S001C001P001R001", "clip 1", "S01C01P01R01A01", "s001c001p001r001a001", "xS001C001P001R001A001"])
+@pytest.mark.parametrize(
+    "name", ["S001C001P001R001", "clip 1", "S01C01P01R01A01", "s001c001p001r001a001", "xS001C001P001R001A001"]
+)
 def test_a_name_that_does_not_parse_is_refused(tmp_path, name):
     root = ntu_rows(tmp_path, performers=(1, 2, 3), more=[(name, 1)])
     with pytest.raises(DataError, match=rf"sample '{name}' is not named SsssCcccPpppRrrrAaaa; prepare the data set"):

@@ -125,7 +125,7 @@ class Interrupted(DataSource):
 
 @pytest.mark.usefixtures("_ctrl_c")
 def test_mosei_interrupted_in_its_second_fused_epoch_and_resumed_ends_as_if_nothing_had_happened(tmp_path):
-    import prepared
+    import prepared  # on pytest's path only; this file is a script, too
 
     prepared.write_mosei(tmp_path / "mosei")
     whole, cut = tmp_path / "whole", tmp_path / "cut"
@@ -193,7 +193,7 @@ def test_a_stage_interrupted_in_its_second_epoch_and_resumed_ends_as_if_nothing_
 
 
 def averages(options):
-    """The averaged network at the end of every epoch, written out: Adam, then 0.9 of the old average, 0.1 of the new."""
+    """The averaged network at the end of every epoch, written out: a step of Adam, then of the average."""
     net, train = plain().train(), samples(0, 16)
     adam = torch.optim.Adam(net.parameters(), options.learning_rate, weight_decay=options.weight_decay)
     order = DistributedSampler(train, num_replicas=1, rank=0, seed=SEED)
@@ -223,16 +223,15 @@ def test_the_average_of_the_weights_is_what_is_validated_and_kept(rate, tmp_path
     )  # fmt: skip
     expected, moved = averages(options)
     valid = collate(splits().valid)
-    losses = [float(nn.functional.cross_entropy(e.eval()(valid["inputs"]), valid["label"])) for e in expected]
+    with torch.no_grad():
+        losses = [float(nn.functional.cross_entropy(e.eval()(valid["inputs"]), valid["label"])) for e in expected]
 
     net = plain()
     figures = run_stage("stage", net, splits(), options, place(tmp_path))
     with (tmp_path / "logs" / "stage" / "metrics.csv").open() as file:
         assert [float(row["valid/loss"]) for row in csv.DictReader(file)] == pytest.approx(losses, rel=1e-4)
     assert figures == {"epoch": losses.index(min(losses)), "loss": pytest.approx(min(losses), rel=1e-4)}
-    torch.testing.assert_close(
-        net.state_dict(), expected[int(figures["epoch"])].state_dict(), rtol=1e-3, atol=1e-5
-    )
+    torch.testing.assert_close(net.state_dict(), expected[int(figures["epoch"])].state_dict(), rtol=1e-3, atol=1e-5)
     assert any(not torch.allclose(a, b, rtol=1e-2) for a, b in zip(net.parameters(), moved.parameters(), strict=True))
 
 

@@ -23,7 +23,7 @@ class NTURGBD(DataSource):
     Samples are named as their files, SsssCcccPpppRrrrAaaa. Frames are cut to 224 x 224, at random in training.
 
     Args:
-        root: the prepared folder; its groups are the numbers of the performers.
+        root: the prepared folder.
         protocol: "cross_subject" (performers held out) or "cross_view" (camera 1 tests; the validation performers'
             clips of the other cameras choose the model).
         size: height and width of the crop that the network sees (pixels).
@@ -39,15 +39,13 @@ class NTURGBD(DataSource):
         folder = PreparedFolder(self.root, "ntu_rgbd")
         parts: dict[str, list[dict[str, str]]] = {"train": [], "valid": [], "test": []}
         for row in folder.rows:
-            match = NAME.match(row["id"])
+            match = NAME.fullmatch(row["id"])
             if match is None:
                 raise DataError(f"sample '{row['id']}' is not named SsssCcccPpppRrrrAaaa; prepare the data set again.")
-            parts[self._part(int(match["performer"]), int(match["camera"]))].append(
-                # cameras are held out, not performers: a performer is another group there
-                row
-                if self.protocol == "cross_subject"
-                else {**row, "group": f"{row['group']}/camera {match['camera']}"}
-            )
+            performer, camera = int(match["performer"]), int(match["camera"])
+            # cameras are held out in one protocol, performers in the other: that is what no two splits may share
+            group = f"performer {performer}" + (f", camera {camera}" if self.protocol == "cross_view" else "")
+            parts[self._part(performer, camera)].append({**row, "group": group})
         mean, std = IMAGENET
         return Splits(
             *(folder.samples(parts[name]) for name in ("train", "valid", "test")),

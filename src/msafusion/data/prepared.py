@@ -2,7 +2,7 @@
 
     <root>/info.json               {"dataset": "ravdess", "classes": [...], "streams": {"video": 3, ...}, ...}
     <root>/samples.csv             id,label,group, and one column for each further property (such as split)
-    <root>/<stream>/<id>.npy       one array a sample and stream
+    <root>/<stream>/<id>.npy       one array a sample and stream, (channels, ...), or (time, channels) of a sequence
 
 Arrays are mapped into memory, so that only what a batch needs is read. Classes are named in `classes` and labels are
 indices into it; without classes labels are numbers.
@@ -50,21 +50,31 @@ class PreparedFolder:
         try:
             self.info: dict[str, Any] = json.loads((self.root / INFO).read_text())
             found, self.channels = self.info["dataset"], {str(k): int(v) for k, v in self.info["streams"].items()}
+            self.classes = [str(name) for name in self.info.get("classes", [])]
+            if odd := [name for name in self.channels if not re.fullmatch(r"\w[\w.-]*", name)]:
+                raise ValueError(f"no stream can be called '{odd[0]}'")
         except (json.JSONDecodeError, KeyError, AttributeError, TypeError, ValueError) as error:
             raise DataError(f"'{self.root / INFO}' is broken ({error}); {REMEDY}.") from None
         if found != dataset:
             raise DataError(f"'{self.root}' holds {found}, expected {dataset}; give another root or data set.")
-        self.classes: list[str] = list(self.info.get("classes", ()))
+        if missing := [name for name in self.sequences if name not in self.channels]:
+            here = ", ".join(self.channels)
+            raise DataError(f"'{self.root}' has the streams {here}, expected also {', '.join(missing)}; {REMEDY}.")
         self.rows = self._read_table()
 
     def _read_table(self) -> list[dict[str, str]]:
         file = self.root / TABLE
-        with file.open(newline="") as opened:
-            rows = list(csv.DictReader(opened))
+        try:
+            with file.open(newline="", encoding="utf-8") as opened:
+                rows = list(csv.DictReader(opened))
+        except (UnicodeDecodeError, csv.Error) as error:
+            raise DataError(f"'{file}' cannot be read ({error}); {REMEDY}.") from None
         if not rows or not {"id", "label", "group"} <= rows[0].keys():
             raise DataError(f"'{file}' has no rows with the columns id, label and group; {REMEDY}.")
         seen: set[str] = set()
         for line, row in enumerate(rows, start=2):
+            if None in row or None in row.values():
+                raise DataError(f"'{file}', line {line}: expected {len(rows[0])} columns as in line 1; {REMEDY}.")
             name = row["id"]
             if not name or not re.fullmatch(r"[\w.$ +-]+", name) or name in (".", ".."):
                 raise DataError(f"'{file}', line {line}: '{name}' cannot be a sample's id; {REMEDY}.")
@@ -84,11 +94,12 @@ class PreparedFolder:
     def verify(self) -> list[str]:
         """Every file that is missing or broken, one line each; reads all of them."""
         problems = []
-        for sample in range(len(self.rows)):
-            try:
-                self.samples([self.rows[sample]])[0]
-            except DataError as error:
-                problems.append(str(error))
+        for row in self.rows:
+            for stream in self.channels:
+                try:
+                    self.array(stream, row["id"])
+                except DataError as error:
+                    problems.append(str(error))
         return problems
 
     def samples(self, rows: Sequence[Mapping[str, str]]) -> "StoredSamples":
@@ -99,7 +110,7 @@ class PreparedFolder:
         """One stored array, copied out of its file.
 
         Raises:
-            DataError: the file is missing or broken, or holds NaN or infinity.
+            DataError: the file is missing or broken, has another number of channels, or holds NaN or infinity.
         """
         file = self.root / stream / f"{name}.npy"
         try:
@@ -108,6 +119,13 @@ class PreparedFolder:
             raise DataError(f"no file '{file}', expected the {stream} of sample '{name}'; {REMEDY}.") from None
         except (ValueError, OSError, EOFError) as error:
             raise DataError(f"'{file}' cannot be read ({' '.join(str(error).split())[:80]}); {REMEDY}.") from None
+        if values.dtype.kind not in "biuf":
+            raise DataError(f"'{file}' holds {values.dtype}, expected numbers; {REMEDY}.")
+        if self.channels[stream] not in values.shape[:1] + values.shape[-1:]:
+            raise DataError(
+                f"'{file}' has shape {values.shape}, expected {self.channels[stream]} channels first (or last, of a "
+                f"sequence); {REMEDY}."
+            )
         if values.dtype.kind == "f" and not np.isfinite(values).all():
             raise DataError(f"'{file}' holds NaN or infinity, expected finite values; {REMEDY}.")
         if stream in self.sequences and len(values) < self.least_steps:
@@ -173,7 +191,7 @@ def write_prepared(
     (root / INFO).write_text(
         json.dumps({"dataset": dataset, "classes": list(classes), "streams": dict(channels)}, indent=2) + "\n"
     )
-    with (root / TABLE).open("w", newline="") as file:
+    with (root / TABLE).open("w", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, list(rows[0]) if rows else ["id", "label", "group"])
         writer.writeheader()
         writer.writerows(rows)

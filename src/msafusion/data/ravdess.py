@@ -1,5 +1,6 @@
 """RAVDESS: 24 actors speak two sentences in eight emotions (Zenodo record 1188976, CC BY-NC-SA 4.0)."""
 
+import re
 from pathlib import Path
 from typing import Literal
 
@@ -59,7 +60,7 @@ class RAVDESS(DataSource):
         published = self.protocol == "published"
         parts: dict[str, list[dict[str, str]]] = {"train": [], "valid": [], "test": []}
         for row in folder.rows:
-            if not row["group"].isdigit() or not 1 <= int(row["group"]) <= 24:
+            if not re.fullmatch("[0-9]{1,2}", row["group"]) or not 1 <= int(row["group"]) <= 24:
                 raise DataError(
                     f"sample '{row['id']}' is of actor '{row['group']}', expected 1 to 24; prepare it again."
                 )

@@ -92,6 +92,8 @@ class FusionTask(lightning.LightningModule):
     def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
         """Set the random state of this step."""
         torch.manual_seed(self.seed + 1_000_003 * self.global_step + self.global_rank)
+        if self.separate and isinstance(self.trainer.model, nn.parallel.DistributedDataParallel):
+            self.trainer.model.require_backward_grad_sync = False  # Lightning sets it again after every step
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor | None:
         """The loss of a batch; with losses="separate" also the networks' steps."""
@@ -142,13 +144,11 @@ class FusionTask(lightning.LightningModule):
         """
         if not self.separate or self.trainer.world_size == 1:
             return
-        parallel = self.trainer.model
-        if not isinstance(parallel, nn.parallel.DistributedDataParallel):
+        if not isinstance(self.trainer.model, nn.parallel.DistributedDataParallel):
             raise ValueError(
                 f"losses=separate got the strategy {type(self.trainer.strategy).__name__}, expected ddp on several "
                 "devices; set --trainer.strategy ddp, or losses to joint."
             )
-        parallel.require_backward_grad_sync = False
 
     def on_train_epoch_start(self) -> None:
         """Watch the losses of this epoch."""
