@@ -233,3 +233,22 @@ def test_i3d_refuses_an_unknown_padding(monkeypatch):
     monkeypatch.setattr(jaxtyping.config, "jaxtyping_disable", True)  # it would refuse the value first
     with pytest.raises(ValueError, match=r"padding is 'valid', expected 'symmetric' or 'same'; set it"):
         I3D(5, padding="valid")
+
+
+def test_i3d_short_clips_get_the_gradients_of_plain_convolutions():
+    """torch 2.13's CPU kernels read freed memory in the gradient of a padded, strided kernel as long as the clip."""
+    clip = torch.randn(2, 3, 6, 16, 16)
+
+    def gradient(enabled):
+        torch.manual_seed(0)
+        net = I3D(3).eval()
+        junk = [torch.full((997 * (number + 1),), float("nan")) for number in range(100)]
+        del junk
+        torch._C._set_mkldnn_enabled(enabled)
+        try:
+            net.conv_1a(clip).square().sum().backward()
+        finally:
+            torch._C._set_mkldnn_enabled(True)
+        return net.conv_1a.conv.weight.grad
+
+    torch.testing.assert_close(gradient(True), gradient(False), rtol=1e-3, atol=1e-3)

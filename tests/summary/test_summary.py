@@ -203,7 +203,7 @@ def test_configurations(tmp_path: Path, text: str, plan: type | None, options: d
     path = tmp_path / "mine.yaml"
     path.write_text(text)
     if plan is None:
-        with pytest.raises(ValueError, match=r"tests\.test_summary\.Missing"):
+        with pytest.raises(ValueError, match=r"test_summary\.Missing"):
             find_plan(str(path))
         return
     found = find_plan(str(path))
