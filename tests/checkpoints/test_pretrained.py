@@ -19,7 +19,7 @@ def parallel(state):
 
 @pytest.mark.parametrize(("network", "depth", "make"), [
     (ResNeXt3d, 50, published.resnext3d),
-    (ResNeXt3d, 101, lambda: published.resnext3d(depths=(3, 4, 23, 3))),
+    pytest.param(ResNeXt3d, 101, lambda: published.resnext3d(depths=(3, 4, 23, 3)), marks=pytest.mark.slow),
     (ResNet3d, 50, published.resnet3d),
 ])  # fmt: skip
 def test_kinetics_residual_networks_load_with_a_new_classifier(network, depth, make, tmp_path, caplog):

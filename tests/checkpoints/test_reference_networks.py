@@ -55,7 +55,7 @@ def test_fused_network_gives_the_published_outputs(name):
 def test_without_the_quirks_the_same_weights_give_other_outputs(name, shifted):
     state, inputs, *_ = golden(name)
     if shifted:  # otherwise the pool after the stem finds a positive value everywhere, which ReLU does not change
-        state[shifted] -= 3.0
+        state[shifted] = state[shifted] - 3.0
     quirky, plain = (
         load_reference(FUSED[name](**how).eval(), state) for how in ({"reference": True}, {"gain": "none"})
     )

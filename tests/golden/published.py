@@ -1,5 +1,6 @@
 """State dicts with the keys and shapes of public weights, and random values."""
 
+import functools
 import json
 from pathlib import Path
 
@@ -11,11 +12,17 @@ from torch import Tensor
 GOLDEN = Path(__file__).parent
 
 
+@functools.cache
+def _filled(name: str) -> dict[str, Tensor]:
+    manifest = json.loads((GOLDEN / f"{name}.json").read_text())
+    filled = fill.fill_state_dict(manifest["state_dict"], manifest["fill_base"])
+    return {key: torch.from_numpy(value) if value.shape else torch.tensor(int(value)) for key, value in filled.items()}
+
+
 def golden(name: str) -> tuple[dict[str, Tensor], list[Tensor], list[Tensor], int]:
     """State dict, inputs, outputs and number of parameters of a network of the published code."""
     manifest = json.loads((GOLDEN / f"{name}.json").read_text())
-    filled = fill.fill_state_dict(manifest["state_dict"], manifest["fill_base"])
-    state = {key: torch.from_numpy(value) if value.shape else torch.tensor(int(value)) for key, value in filled.items()}
+    state = dict(_filled(name))
     inputs = [torch.from_numpy(fill.noise(tuple(given["shape"]), given["seed"])) for given in manifest["inputs"]]
     saved = load_file(GOLDEN / f"{name}.safetensors")
     return state, inputs, [saved[f"output/{number}"] for number in range(len(saved))], manifest["parameters"]

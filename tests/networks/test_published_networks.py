@@ -6,6 +6,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
+from msafusion import fuse
 from msafusion.backbones import HCN, I3D, InflatedResNet, MFCCNet, ResNeXt3d, SequenceLSTM
 from msafusion.networks import mosei, ntu_rgbd, ravdess
 
@@ -261,7 +262,7 @@ def test_bf16_autocast_is_near_float32(which):
     [
         "ravdess",
         "mosei",
-        "i3d",
+        pytest.param("i3d", marks=pytest.mark.slow),  # its graph is three times as large; HCN is tried below
         pytest.param("resnet50", marks=pytest.mark.slow),
     ],
 )
@@ -274,3 +275,13 @@ def test_export_to_onnx_agrees_at_another_batch_size(which, tmp_path, monkeypatc
     session = onnxruntime.InferenceSession(str(tmp_path / "net.onnx"))
     feeds = {node.name: given.numpy() for node, given in zip(session.get_inputs(), inputs.values(), strict=True)}
     torch.testing.assert_close(torch.tensor(session.run(None, feeds)[0]), net(inputs).detach(), **CLOSE)
+
+
+def test_the_skeleton_network_of_ntu_rgbd_exports_to_onnx_by_itself(tmp_path, monkeypatch):
+    monkeypatch.setattr(jaxtyping.config, "jaxtyping_disable", True)
+    onnxruntime = pytest.importorskip("onnxruntime")
+    net = fuse({"skeleton": HCN(3)}).eval()
+    torch.onnx.export(net.export({"skeleton": torch.randn(1, 3, 32, 25, 2)}), f=str(tmp_path / "hcn.onnx"), dynamo=True)
+    session, given = onnxruntime.InferenceSession(str(tmp_path / "hcn.onnx")), torch.randn(4, 3, 32, 25, 2)
+    output = session.run(None, {session.get_inputs()[0].name: given.numpy()})[0]
+    torch.testing.assert_close(torch.tensor(output), net({"skeleton": given}).detach(), **CLOSE)

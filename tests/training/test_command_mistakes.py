@@ -40,7 +40,10 @@ def fails(capsys, monkeypatch, *arguments):
         (["train", "--network.fuse_at", "[stage9]", "--out", "OUT"], "no submodule 'stage9'; did you mean 'stage"),
         (["train", "--trainer.devices", "-3", "--out", "OUT"], "trainer options do not work here: `devices` selected"),
         (["train", "--out", "/proc/run"], "cannot write into '/proc/run'"),
-        (["train", "--alone.learning_rate", "1e30", "--out", "OUT"], "the loss became NaN or infinite in epoch 1"),
+        (
+            ["train", "--alone.learning_rate", "1e30", "--trainer.limit_train_batches", "3", "--out", "OUT"],
+            "the loss became NaN or infinite in epoch 1",
+        ),
         (["train", "--trainer.limit_train_batches", "0", "--out", "OUT"], "ended without a validation"),
         (["train", "--resume"], "--resume needs the run's folder"),
         (["train", "--resume", "--out", "OUT"], "no run to resume in"),

@@ -54,8 +54,9 @@ def train(config, folders, out, *more):
     ],
 )
 def test_recipe_trains_both_stages_tests_and_can_be_loaded(config, folders, tmp_path):
-    precise = ["--trainer.precision", "32-true"] if config.endswith("-modern") and "mos" not in config else []
-    result = train(config, folders, tmp_path / "run", *precise)
+    more = ["--trainer.precision", "32-true"] if config.endswith("-modern") and "mos" not in config else []
+    more += ["--alone.epochs", "0"] if config == "ravdess" else []  # large checkpoints; the others try that stage
+    result = train(config, folders, tmp_path / "run", *more)
     assert set(result["rows"]) == ROWS[config.removesuffix("-modern")]
     for row in result["rows"].values():
         figure = row["test"].get("accuracy", row["test"].get("mae"))

@@ -123,6 +123,7 @@ class Interrupted(DataSource):
         return Splits(train, whole.valid, whole.test, whole.classes, whole.channels, whole.preprocessing)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("_ctrl_c")
 def test_mosei_interrupted_in_its_second_fused_epoch_and_resumed_ends_as_if_nothing_had_happened(tmp_path):
     import prepared  # on pytest's path only; this file is a script, too
@@ -245,6 +246,7 @@ def train_in_two_processes(folder):
     run_stage("stage", plain(), splits(), TWO, place(folder, devices=2, strategy="ddp", precision="64-true"))
 
 
+@pytest.mark.slow
 def test_separate_losses_in_two_processes_give_the_weights_of_one_with_the_doubled_batch(tmp_path):
     one = copy.copy(TWO)
     one.batch_size = 2 * TWO.batch_size
