@@ -1,8 +1,16 @@
 """Shared settings: two threads, dynamo reset between tests, few and repeatable hypothesis examples."""
 
+import os
+
 import pytest
 import torch
 from hypothesis import settings
+
+if (
+    "PYTEST_XDIST_WORKER" in os.environ
+):  # before the package: in jaxtyping's import hook all libraries are compiled anew
+    import lightning  # noqa: F401
+    import torchmetrics  # noqa: F401
 
 settings.register_profile("msafusion", max_examples=25, deadline=None, derandomize=True)
 settings.load_profile("msafusion")
