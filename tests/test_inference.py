@@ -144,3 +144,29 @@ def test_kept_memory_costs_no_page_faults_again():
     done = subprocess.run([sys.executable, "-c", KEPT], capture_output=True, text=True, timeout=60, check=True)
     default, kept = map(int, done.stdout.split())
     assert kept < 0.1 * default
+
+
+class Masked(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.conv, self.bn = nn.Conv1d(2, 4, 3), nn.BatchNorm1d(4)
+
+    def forward(self, x):
+        features = self.bn(input=self.conv(x))
+        return {"logits": features.masked_fill(features < 0, -torch.inf), "mask": features > 0}
+
+
+@pytest.mark.parametrize(
+    ("network", "shape", "folded"),
+    [
+        (nn.Sequential(nn.ConvTranspose2d(3, 4, 3), nn.BatchNorm2d(4)), (2, 3, 8, 8), []),
+        (nn.Sequential(nn.utils.parametrizations.weight_norm(nn.Conv1d(2, 4, 3)), nn.BatchNorm1d(4)), (2, 2, 12), []),
+        (Masked(), (2, 2, 12), ["bn"]),
+    ],
+)
+@torch.no_grad()
+def test_other_modules_of_users_run_too(network, shape, folded):
+    example = torch.randn(shape)
+    fast = for_inference(seen(network), example)
+    assert fast.folded == folded
+    torch.testing.assert_close(fast(example), network(example), rtol=1e-4, atol=1e-4)

@@ -8,8 +8,8 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
-from torch.nn.modules.conv import _ConvNd
 from torch.nn.utils.fusion import fuse_conv_bn_eval
+from torch.nn.utils.parametrize import is_parametrized
 from torch.utils import _pytree as pytree
 
 from msafusion.attach.tracing import evaluating
@@ -18,6 +18,7 @@ Precision = Literal["float32", "bfloat16"]
 MEMORY_FORMATS = {4: torch.channels_last, 5: torch.channels_last_3d}
 """Rank -> layout with the channels last, which convolutions prefer."""
 TOLERANCE = 1e-3
+FOLDABLE = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
 
 
 class InferenceNetwork(nn.Module):
@@ -68,19 +69,23 @@ def for_inference(
             (glibc's malloc only, for the whole process): large maps then cost no page faults.
 
     Raises:
-        ValueError: the changed network's outputs differ from the network's by more than 1e-3 of the largest.
+        ValueError: the changed network's outputs differ from the network's by more than 1e-3 of the largest (only what
+            `example` makes the network run is seen: not for networks whose path depends on their input); an unknown
+            precision.
     """
+    if precision not in ("float32", "bfloat16"):
+        raise ValueError(f"precision is {precision!r}, expected 'float32' or 'bfloat16'; set it to one of them.")
     changed = copy.deepcopy(network).requires_grad_(False).eval()
     folded = _fold_batch_norms(changed, example)
     for module in changed.modules():
-        if isinstance(module, nn.Conv2d | nn.Conv3d):
+        if isinstance(module, nn.Conv2d | nn.Conv3d) and not is_parametrized(module):
             module.to(memory_format=MEMORY_FORMATS[module.weight.dim()])  # pyright: ignore[reportCallIssue, reportArgumentType]
     with evaluating(network):
         expected = network(*example)
     _check_same(InferenceNetwork(changed, folded, "float32")(*example), expected)
     if precision == "bfloat16":  # the weights once and for all; autocast would convert them in every forward
         for module in changed.modules():
-            if isinstance(module, _ConvNd | nn.Linear):
+            if isinstance(module, (*FOLDABLE, nn.Linear)) and not is_parametrized(module):
                 module.to(torch.bfloat16)
     if keep_memory:
         keep_freed_memory()
@@ -106,18 +111,21 @@ def _fold_batch_norms(network: nn.Module, example: tuple[Any, ...]) -> list[str]
         calls[module] = calls.get(module, 0) + 1
         gave[id(output)] = module, output, output._version
 
-    def note_batch_norm(module: nn.Module, args: tuple[Any, ...]) -> None:
+    def note_batch_norm(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         calls[module] = calls.get(module, 0) + 1
-        convolution, _, version = gave.get(id(args[0]), (None, None, -1))
-        if convolution is not None and args[0]._version == version:  # not changed in place, as by a ReLU
+        given = (*args, *kwargs.values())[0]
+        convolution, _, version = gave.get(id(given), (None, None, -1))
+        if convolution is not None and given._version == version:  # not changed in place, as by a ReLU
             pairs[module] = convolution
 
     hooks = []
     for module in network.modules():
-        if isinstance(module, _ConvNd):  # before the hooks of fusion points, which give something else on
+        if isinstance(module, FOLDABLE) and not is_parametrized(
+            module
+        ):  # before the hooks of fusion points, which give something else on
             hooks.append(module.register_forward_hook(note_convolution, prepend=True))
         elif isinstance(module, _BatchNorm):
-            hooks.append(module.register_forward_pre_hook(note_batch_norm))
+            hooks.append(module.register_forward_pre_hook(note_batch_norm, with_kwargs=True))
     try:
         with torch.no_grad():
             network(*example)
@@ -139,8 +147,11 @@ def _fold_batch_norms(network: nn.Module, example: tuple[Any, ...]) -> list[str]
 
 def _check_same(got: Any, expected: Any) -> None:
     for one, other in zip(pytree.tree_leaves(got), pytree.tree_leaves(expected), strict=True):
-        if isinstance(one, Tensor) and one.numel():
-            error = float((one - other).abs().max() / other.abs().max().clamp(min=1e-30))
+        if isinstance(one, Tensor) and one.is_floating_point():
+            finite = torch.isfinite(other)
+            largest = other[finite].abs().max() if finite.any() else 1.0
+            both = torch.nan_to_num(one.float()), torch.nan_to_num(other.float())
+            error = float(((both[0] - both[1]).abs() / largest).max()) if one.numel() else 0.0
             if not error <= TOLERANCE:
                 raise ValueError(
                     f"folding its batch norms changes the network's output by {error:.1e} of the largest value, "

@@ -51,6 +51,11 @@ def load(run: str | Path) -> TrainedModel:
     folder = Path(run)
     folder = folder / "model" if (folder / "model").is_dir() else folder
     config, state = read_model(folder)
+    if "stream" in config:
+        raise ModelError(
+            f"'{folder}' holds the network of the stream '{config['stream']}' alone, expected a whole run; give the "
+            "run's folder, or read these weights by checkpoints.load_pretrained."
+        )
     try:
         preprocessing = preprocessing_from(config["preprocessing"])
         network = plan_from(config["network"]).build(preprocessing.num_channels(), len(config["classes"]) or 1)
@@ -58,6 +63,7 @@ def load(run: str | Path) -> TrainedModel:
     except (KeyError, TypeError, RuntimeError, ValueError) as error:
         raise ModelError(
             f"the model in '{folder}' does not fit this version of msafusion (made by "
-            f"{config.get('msafusion', 'an unknown one')}): {error}; use that version, or train again."
+            f"{config.get('msafusion', 'an unknown one')}): {' '.join(str(error).split())[:300]}; "
+            "use that version, or train again."
         ) from error
     return TrainedModel(network.eval(), preprocessing, config["classes"])

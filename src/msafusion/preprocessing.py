@@ -121,8 +121,9 @@ class Clips(Preprocessing):
         size: height and width of the crop that the network sees (pixels); None: the whole frame.
         crop_area: least and greatest area of a random crop, as a part of the frame's, drawn as torchvision's
             RandomResizedCrop does (a try that does not fit is drawn again, at last the frame itself), one for a clip;
-            None: in training a random crop of `size`, otherwise the central one.
+            the whole frame is resized in use. None: a random crop of `size` in training, the central one in use.
         flip: mirror half of the clips in training, all video streams of a clip alike.
+        least_steps: stream -> steps that a sequence (time, channels) gets at least, by zeros at its end.
     """
 
     channels: dict[str, int]
@@ -131,6 +132,7 @@ class Clips(Preprocessing):
     size: int | None = None
     crop_area: Sequence[float] | None = None
     flip: bool = False
+    least_steps: dict[str, int] = field(default_factory=dict)
 
     def num_channels(self) -> dict[str, int]:
         """Stream name -> channels."""
@@ -138,12 +140,33 @@ class Clips(Preprocessing):
 
     def __call__(self, recording: Mapping[str, np.ndarray | Tensor]) -> dict[str, Tensor]:
         """One clip, {stream: as it is stored}, to a batch of one."""
-        for name in recording:
+        if not isinstance(recording, Mapping):
+            raise DataError(
+                f"the recording is a {type(recording).__name__}, expected {{stream: array}}; name the streams."
+            )
+        batch = {}
+        for name, given in recording.items():
             if name not in self.channels:
                 raise DataError(
                     f"unknown stream '{name}', expected {', '.join(self.channels)}; rename or leave it out."
                 )
-        return self.inputs({name: torch.as_tensor(np.asarray(values))[None] for name, values in recording.items()})
+            values, count = np.asarray(given), self.channels[name]
+            if name in self.mean:
+                fits, wanted = values.ndim == 4 and len(values) == count, f"uint8 ({count}, time, height, width)"
+                fits = fits and values.dtype == np.uint8
+            elif name in self.least_steps:
+                fits, wanted = values.ndim == 2 and len(values) > 0 and values.shape[1] == count, f"(time, {count})"
+            else:
+                fits, wanted = values.ndim > 0 and len(values) == count, f"({count}, ...)"
+            if not fits or not np.isfinite(values).all():
+                raise DataError(
+                    f"stream '{name}' is {values.dtype} {values.shape}, expected finite {wanted} of one clip; give it "
+                    "as it is prepared."
+                )
+            missing = self.least_steps.get(name, 0) - len(values)
+            values = np.pad(values, [(0, missing), (0, 0)]) if missing > 0 else values
+            batch[name] = torch.as_tensor(values.astype(np.float32) if values.dtype.kind == "f" else values)[None]
+        return self.inputs(batch)
 
     def inputs(self, stored: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Standardised; the central crop where frames are larger than `size`."""

@@ -1,7 +1,7 @@
 """Samples of several streams: what every data set gives, and what a batch is made of."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, NotRequired, TypedDict
 
@@ -40,8 +40,18 @@ def as_dataset(samples: Sequence[Sample]) -> Any:
     return samples
 
 
+def with_streams(samples: Sequence[Sample], streams: Iterable[str]) -> Sequence[Sample]:
+    """The samples, of which only some streams need be read (where they are read when asked for)."""
+    only = getattr(samples, "only", None)
+    return samples if only is None else only(streams)
+
+
 def collate(samples: Sequence[Sample]) -> Batch:
-    """Stack samples; streams with lengths are padded with zeros to the longest of the batch."""
+    """Stack samples; streams with lengths are padded with zeros to the longest of the batch.
+
+    Raises:
+        DataError: other streams differ in shape.
+    """
     known = [sample.get("lengths", {}) for sample in samples]
     lengths = {name: torch.tensor([of_sample[name] for of_sample in known]) for name in known[0]}
     inputs = {}
@@ -50,6 +60,13 @@ def collate(samples: Sequence[Sample]) -> Batch:
         if name in lengths:
             longest = max(len(tensor) for tensor in tensors)
             tensors = [functional.pad(t, (0, 0) * (t.dim() - 1) + (0, longest - len(t))) for t in tensors]
+        if len({tensor.shape for tensor in tensors}) > 1:
+            shapes = sorted({tuple(tensor.shape) for tensor in tensors})
+            some = ", ".join(sample["id"] for sample in samples[:4])
+            raise DataError(
+                f"stream '{name}' has the shapes {shapes} in the batch of {some} and others, expected one; cut or "
+                "resample them to one length."
+            )
         inputs[name] = torch.stack(tensors)
     labels = torch.tensor([sample["label"] for sample in samples])
     return {"inputs": inputs, "label": labels, "id": [sample["id"] for sample in samples], "lengths": lengths}

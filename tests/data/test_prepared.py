@@ -32,7 +32,7 @@ def root(tmp_path):
 
 
 def folder_of(root, **options):
-    return PreparedFolder(root, "toys", **options)
+    return PreparedFolder(root, "toys", **{"videos": ("video",), "sequences": ("words",), **options})
 
 
 def all_samples(root, **options):
@@ -55,7 +55,7 @@ def test_what_was_written_comes_back(root):
     assert samples.groups == {"actor0", "actor1", "actor2", "actor3"}
     for number, sample in enumerate(samples):
         assert (sample["id"], sample["label"], sample["group"]) == (f"clip {number}", number % 2, f"actor{number}")
-        assert "lengths" not in sample
+        assert set(sample["lengths"]) == {"words"}
         for stream, values in arrays(number, 2 + number).items():
             assert sample["streams"][stream].numpy().dtype == values.dtype
             np.testing.assert_array_equal(sample["streams"][stream].numpy(), values)

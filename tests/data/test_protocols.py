@@ -20,7 +20,9 @@ NTU_VALID = {2, 5, 9, 14}
 
 def write_rows(root, dataset, classes, channels, rows):
     """A prepared folder of tiny arrays with the rows given."""
-    arrays = {name: np.zeros((channels[name], 1), np.float32) for name in channels}
+    sequence = dataset.startswith("mos")
+    arrays = {name: np.zeros((1, n) if sequence else (n, 1), np.float32) for name, n in channels.items()}
+    arrays |= {name: np.zeros((3, 1, 2, 2), np.uint8) for name in ("video", "rgb") if name in channels}
     write_prepared(root, dataset, classes, channels, ((row, arrays) for row in rows))
     return root
 

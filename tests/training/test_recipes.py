@@ -1,6 +1,7 @@
 """The recipes in configs/, each run by `msafusion train` on small prepared folders in the real layout."""
 
 import json
+import shutil
 from pathlib import Path
 
 import prepared
@@ -10,6 +11,8 @@ import yaml
 
 import msafusion
 from msafusion.backbones import MFCCNet
+from msafusion.data import RAVDESS
+from msafusion.samples import with_streams
 from msafusion.training.options import run_evaluate, run_train, train_parser
 
 CONFIGS = Path(__file__).parents[2] / "configs"
@@ -122,16 +125,48 @@ def test_training_starts_from_the_weights_given(folders, tmp_path):
     assert all(torch.equal(loaded[key], value) for key, value in network.state_dict().items())
 
 
+def test_a_missing_file_is_found_before_training(folders, tmp_path):
+    root = tmp_path / "copy"
+    shutil.copytree(folders["mosei"], root)
+    (root / "text" / "video3$_$0.npy").unlink()
+    with pytest.raises(ValueError, match=r"no file '.*video3\$_\$0\.npy', expected the text of sample"):
+        train("mosei", {"mosei": root}, tmp_path / "run")
+    assert not (tmp_path / "run" / "checkpoints").exists()
+
+
+def test_a_stage_of_one_stream_reads_that_stream_alone(folders):
+    samples = RAVDESS(folders["ravdess"]).splits().train
+    assert set(with_streams(samples, {"audio"})[0]["streams"]) == {"audio"}
+
+
+def test_a_short_utterance_is_padded_in_use_as_in_training(folders, tmp_path):
+    train("mosei", folders, tmp_path / "run", "--alone.epochs", "0", "--fused.epochs", "0")
+    model = msafusion.load(tmp_path / "run")
+    clip = {stream: torch.randn(3, count) for stream, count in model.preprocessing.num_channels().items()}
+    assert model(clip).shape == (1, 1)
+    with pytest.raises(ValueError, match=r"stream 'text' is float32 \(16, 3\), expected finite \(time, 16\)"):
+        model({**clip, "text": clip["text"].T})
+    with pytest.raises(ValueError, match=r"holds the network of the stream 'text' alone"):
+        msafusion.load(tmp_path / "run" / "alone" / "text")
+
+
+@pytest.mark.parametrize("option", ["gradient_clip_val", "accumulate_grad_batches"])
+def test_what_lightning_refuses_with_separate_losses_is_one_line(option, folders, tmp_path):
+    with pytest.raises(ValueError, match="the trainer options do not work here"):
+        train("ntu_rgbd_i3d", folders, tmp_path / "run", "--alone.epochs", "0", f"--trainer.{option}", "2")
+
+
 @pytest.mark.parametrize(
     ("more", "message"),
     [
         (["--weights.voice", "x.pth"], "weights for the unknown stream 'voice'; choose from: visual, audio, text"),
         (["--weights.audio", "nowhere.pth"], "no file 'nowhere.pth', expected weights"),
-        (["--fused.per_stream_loss", "1"], r"network 'visual' gives \(12, 32\), expected a prediction \(12, 1\)"),
+        (["--fused.per_stream_loss", "1"], r"network 'visual' gives \(batch, 32\), expected a prediction \(batch, 1\)"),
         (["--fused.monitor", "accuracy"], "monitor is accuracy, expected one of mae, pearson, loss for these"),
         (["--network", "Ravdess"], r"network Ravdess got the streams .*'text': 16.*expected video \(3\), audio \(13\)"),
         (["--data.root", "nowhere"], r"no info\.json in 'nowhere', expected a prepared mosei folder"),
         (["--data.dataset", "mosi"], "holds mosei, expected mosi"),
+        (["--fused.losses", "separate"], r"network 'visual' gives \(batch, 32\), expected a prediction"),
     ],
 )
 def test_mistakes_end_in_one_clear_message(more, message, folders, tmp_path):

@@ -153,7 +153,13 @@ class Joint(nn.Module):
         return results
 
     def _stream(self, tap: Tap, output: Any) -> Tensor:
-        tensor = get(output, tap.path)
+        try:
+            tensor = get(output, tap.path)
+        except (IndexError, KeyError):
+            raise FusionError(
+                f"fusion point {self.name}: network '{tap.network}' gives {describe(output)}, expected an entry "
+                f"[{tap.path[0]}] for stream '{tap.stream}' as with fuse()'s example; give its input the same parts."
+            ) from None
         if tensor.dim() <= max(tap.layout.batch_axis, tap.layout.channel_axis):
             raise FusionError(
                 f"fusion point {self.name}: network '{tap.network}' gives shape {tuple(tensor.shape)}, expected "

@@ -126,7 +126,7 @@ class ResNeXt3d(_ResidualNetwork):
     """
 
     def __init__(self, num_outputs: int = 400, depth: int = 50) -> None:
-        if depth < 50:
+        if depth not in (50, 101, 152):
             raise ValueError(f"depth is {depth}, expected 50, 101 or 152 for a ResNeXt; use ResNet3d for fewer layers.")
         super().__init__(num_outputs, depth, (128, 256, 512, 1024), 2, 32, _ALL_AXES, _stem3d())
 

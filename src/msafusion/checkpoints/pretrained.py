@@ -130,6 +130,8 @@ def load_pretrained(
     Raises:
         ModelError: the file is missing, broken or would run code; or WeightsMismatch, which names the keys.
     """
+    if inflation not in ("center", "mean"):
+        raise ValueError(f"inflation is {inflation!r}, expected 'center' or 'mean'; set it to one of them.")
     named = f"'{weights}'" if isinstance(weights, str | Path) else "the weights"
     given = weights_of(weights)
     expected = {key: tuple(value.shape) for key, value in network.state_dict().items()}
@@ -139,13 +141,14 @@ def load_pretrained(
         **counters_of(expected),
         **{key: _inflated(v, expected.get(key), inflation) for key, v in renamed.items()},
     }
-    classifier = CLASSIFIERS.get(type(network), "\0")
+    classifier = next((start for kind, start in CLASSIFIERS.items() if isinstance(network, kind)), "\0")
     own = {key: value for key, value in network.state_dict().items() if key.startswith(classifier)}
     if not own:  # the network has no classifier: leave theirs
         renamed = {key: value for key, value in renamed.items() if not key.startswith(classifier)}
-    fits = all(key in renamed and renamed[key].shape == value.shape for key, value in own.items())
+    theirs = [value for key, value in renamed.items() if key.startswith(classifier)]
+    had = len(theirs[0]) if theirs else 0
+    fits = not own or had == len(next(iter(own.values())))  # other differences are for check_fit to name
     if not fits:
-        had = next((len(value) for key, value in renamed.items() if key.startswith(classifier)), 0)
         log.warning(
             "%s (%s): the classifier '%s' has %s, the network %d outputs; it starts anew",
             *(named, importer.source, classifier.rstrip(".")),

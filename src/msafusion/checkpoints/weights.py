@@ -69,14 +69,15 @@ def read_weights(file: str | Path) -> dict[str, Tensor]:
         content = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         culprit = re.search(r"GLOBAL (\S+)", str(error))
-        found = f"it asks for {culprit[1]}" if culprit else "it holds more than tensors, or is torn"
+        found = f"it asks for {culprit[1]}" if culprit else "it holds more than tensors, or is no file of weights"
         raise ModelError(
             f"'{path}' is not loaded: {found}, and weights are read without running code; where you trust "
             "it, write its state dict anew: torch.save(model.state_dict(), file)."
         ) from None
     except (SafetensorError, RuntimeError, EOFError, OSError, ValueError, KeyError) as error:
+        why = " ".join(str(error).split())[:100]
         raise ModelError(
-            f"'{path}' cannot be read as weights ({' '.join(str(error).split())[:100]}); get the file again."
+            f"'{path}' cannot be read as weights ({type(error).__name__}: {why}); get the file again."
         ) from None
     if not isinstance(content, Mapping):
         raise ModelError(f"'{path}' holds a {type(content).__name__}, expected a state dict; save the weights alone.")
@@ -84,7 +85,15 @@ def read_weights(file: str | Path) -> dict[str, Tensor]:
 
 
 def weights_of(source: str | Path | Mapping[str, Any]) -> dict[str, Tensor]:
-    """The weights in a file, or in what was read from one."""
+    """The weights in a file, or in what was read from one.
+
+    Raises:
+        ModelError: it is neither, or holds no weights.
+    """
+    if not isinstance(source, Mapping | str | Path):
+        raise ModelError(
+            f"got a {type(source).__name__}, expected a file of weights or a state dict; pass one of them."
+        )
     return unwrapped(source) if isinstance(source, Mapping) else read_weights(source)
 
 
@@ -101,9 +110,7 @@ def unwrapped(checkpoint: Mapping[str, object]) -> dict[str, Tensor]:
     assert isinstance(found, Mapping)
     weights = {str(key).removeprefix("module."): value for key, value in found.items() if isinstance(value, Tensor)}
     if not weights or len(weights) < len(found):
-        odd = next(
-            (f"{key} is a {type(value).__name__}" for key, value in found.items() if str(key) not in weights), ""
-        )
+        odd = next((f"{key} is a {type(v).__name__}" for key, v in found.items() if not isinstance(v, Tensor)), "")
         raise ModelError(
             f"the checkpoint holds {len(weights)} tensors among {len(found)} entries ({odd or 'nothing else'}), "
             "expected a state dict; give the weights themselves, or keep them under 'state_dict'."

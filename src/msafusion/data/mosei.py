@@ -32,6 +32,7 @@ class MOSEI(DataSource):
         """Samples by the standard folds."""
         streams = ("visual", "audio", "text")
         folder = PreparedFolder(self.root, self.dataset, sequences=streams, least_steps=LEAST_STEPS)
+        folder.check_files()
         parts: dict[str, list[dict[str, str]]] = {"train": [], "valid": [], "test": []}
         for row in folder.rows:
             if row.get("split") not in parts:
@@ -45,5 +46,5 @@ class MOSEI(DataSource):
             *(folder.samples(parts[name]) for name in ("train", "valid", "test")),
             classes=folder.classes,
             channels=channels,
-            preprocessing=Clips(channels),
+            preprocessing=Clips(channels, least_steps=dict.fromkeys(streams, LEAST_STEPS)),
         )

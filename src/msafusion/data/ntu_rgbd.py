@@ -36,7 +36,8 @@ class NTURGBD(DataSource):
 
     def splits(self) -> Splits:
         """Samples by performer or camera."""
-        folder = PreparedFolder(self.root, "ntu_rgbd")
+        folder = PreparedFolder(self.root, "ntu_rgbd", videos=("rgb",), classification=True)
+        folder.check_files()
         parts: dict[str, list[dict[str, str]]] = {"train": [], "valid": [], "test": []}
         for row in folder.rows:
             match = NAME.fullmatch(row["id"])

@@ -12,7 +12,7 @@ import csv
 import json
 import math
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, overload
 
@@ -32,15 +32,28 @@ class PreparedFolder:
     Args:
         root: the folder.
         dataset: the data set it must hold.
-        sequences: streams of variable length, (time, features), whose lengths go with the samples.
+        videos: streams that are uint8 video (3, time, height, width).
+        sequences: streams of variable length, (time, channels), whose lengths go with the samples; all others have
+            their channels first.
         least_steps: shorter sequences get zeros at their end, which count as real.
+        classification: the data set must have classes.
 
     Raises:
         DataError: no prepared folder, another data set, a broken table, an unknown label, a name that occurs twice.
     """
 
-    def __init__(self, root: str | Path, dataset: str, sequences: Sequence[str] = (), least_steps: int = 1) -> None:
-        self.root, self.sequences, self.least_steps = Path(root), tuple(sequences), least_steps
+    def __init__(
+        self,
+        root: str | Path,
+        dataset: str,
+        *,
+        videos: Sequence[str] = (),
+        sequences: Sequence[str] = (),
+        least_steps: int = 1,
+        classification: bool = False,
+    ) -> None:
+        self.root, self.least_steps = Path(root), least_steps
+        self.videos, self.sequences = tuple(videos), tuple(sequences)
         for name in (INFO, TABLE):
             if not (self.root / name).is_file():
                 raise DataError(
@@ -57,7 +70,9 @@ class PreparedFolder:
             raise DataError(f"'{self.root / INFO}' is broken ({error}); {REMEDY}.") from None
         if found != dataset:
             raise DataError(f"'{self.root}' holds {found}, expected {dataset}; give another root or data set.")
-        if missing := [name for name in self.sequences if name not in self.channels]:
+        if classification and not self.classes:
+            raise DataError(f"'{self.root / INFO}' names no classes, expected those of {dataset}; {REMEDY}.")
+        if missing := [name for name in (*self.videos, *self.sequences) if name not in self.channels]:
             here = ", ".join(self.channels)
             raise DataError(f"'{self.root}' has the streams {here}, expected also {', '.join(missing)}; {REMEDY}.")
         self.rows = self._read_table()
@@ -65,7 +80,7 @@ class PreparedFolder:
     def _read_table(self) -> list[dict[str, str]]:
         file = self.root / TABLE
         try:
-            with file.open(newline="", encoding="utf-8") as opened:
+            with file.open(newline="", encoding="utf-8-sig") as opened:
                 rows = list(csv.DictReader(opened))
         except (UnicodeDecodeError, csv.Error) as error:
             raise DataError(f"'{file}' cannot be read ({error}); {REMEDY}.") from None
@@ -93,11 +108,24 @@ class PreparedFolder:
 
     def verify(self) -> list[str]:
         """Every file that is missing or broken, one line each; reads all of them."""
+        return self._problems(self.array)
+
+    def check_files(self) -> None:
+        """Look at every file's header, which takes seconds, so that training does not stop at a broken one days later.
+
+        Raises:
+            DataError: files are missing, broken or of another shape; it names the first and counts them.
+        """
+        if problems := self._problems(self._opened):
+            more = f" ({len(problems)} files in all; PreparedFolder.verify() lists them)" if len(problems) > 1 else ""
+            raise DataError(problems[0] + more)
+
+    def _problems(self, look: Callable[[str, str], object]) -> list[str]:
         problems = []
         for row in self.rows:
             for stream in self.channels:
                 try:
-                    self.array(stream, row["id"])
+                    look(stream, row["id"])
                 except DataError as error:
                     problems.append(str(error))
         return problems
@@ -112,33 +140,57 @@ class PreparedFolder:
         Raises:
             DataError: the file is missing or broken, has another number of channels, or holds NaN or infinity.
         """
-        file = self.root / stream / f"{name}.npy"
+        values = np.array(self._opened(stream, name))
+        if values.dtype.kind == "f":
+            if not np.isfinite(values).all():
+                raise DataError(
+                    f"'{self._file(stream, name)}' holds NaN or infinity, expected finite values; {REMEDY}."
+                )
+            values = values.astype(np.float32)
+        if stream in self.sequences and len(values) < self.least_steps:
+            values = np.pad(values, [(0, self.least_steps - len(values)), (0, 0)])
+        return values
+
+    def _file(self, stream: str, name: str) -> Path:
+        return self.root / stream / f"{name}.npy"
+
+    def _opened(self, stream: str, name: str) -> np.ndarray:
+        """One stored array, mapped into memory, with the shape and type that its stream must have."""
+        file, count = self._file(stream, name), self.channels[stream]
         try:
-            values = np.array(np.load(file, mmap_mode="r", allow_pickle=False))
+            values = np.load(file, mmap_mode="r", allow_pickle=False)
         except FileNotFoundError:
             raise DataError(f"no file '{file}', expected the {stream} of sample '{name}'; {REMEDY}.") from None
         except (ValueError, OSError, EOFError) as error:
             raise DataError(f"'{file}' cannot be read ({' '.join(str(error).split())[:80]}); {REMEDY}.") from None
-        if values.dtype.kind not in "biuf":
-            raise DataError(f"'{file}' holds {values.dtype}, expected numbers; {REMEDY}.")
-        if self.channels[stream] not in values.shape[:1] + values.shape[-1:]:
-            raise DataError(
-                f"'{file}' has shape {values.shape}, expected {self.channels[stream]} channels first (or last, of a "
-                f"sequence); {REMEDY}."
-            )
-        if values.dtype.kind == "f" and not np.isfinite(values).all():
-            raise DataError(f"'{file}' holds NaN or infinity, expected finite values; {REMEDY}.")
-        if stream in self.sequences and len(values) < self.least_steps:
-            values = np.pad(values, [(0, self.least_steps - len(values))] + [(0, 0)] * (values.ndim - 1))
+        if not isinstance(values, np.ndarray) or values.dtype.kind not in "biuf":
+            raise DataError(f"'{file}' holds {getattr(values, 'dtype', 'an archive')}, expected numbers; {REMEDY}.")
+        if stream in self.videos:
+            fits, wanted = values.ndim == 4 and len(values) == count, f"uint8 ({count}, time, height, width)"
+            fits = fits and values.dtype == np.uint8
+        elif stream in self.sequences:
+            fits, wanted = values.ndim == 2 and len(values) > 0 and values.shape[1] == count, f"(time, {count})"
+        else:
+            fits, wanted = values.ndim > 0 and len(values) == count, f"({count}, ...)"
+        if not fits:
+            raise DataError(f"'{file}' is {values.dtype} {values.shape}, expected {wanted}; {REMEDY}.")
         return values
 
 
 class StoredSamples(Sequence[Sample]):
     """Samples of a prepared folder, each read when it is asked for."""
 
-    def __init__(self, folder: PreparedFolder, rows: Sequence[Mapping[str, str]]) -> None:
+    def __init__(
+        self, folder: PreparedFolder, rows: Sequence[Mapping[str, str]], streams: Sequence[str] | None = None
+    ) -> None:
         self.folder, self.rows = folder, rows
+        self.streams = tuple(folder.channels if streams is None else streams)
         self.groups = {row["group"] for row in rows}
+
+    def only(self, streams: Iterable[str]) -> "StoredSamples":
+        """The same samples, of which only some streams are read."""
+        wanted = set(streams)
+        return StoredSamples(self.folder, self.rows, [name for name in self.streams if name in wanted])
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -151,13 +203,13 @@ class StoredSamples(Sequence[Sample]):
 
     def __getitem__(self, index: int | slice) -> "Sample | StoredSamples":
         if isinstance(index, slice):
-            return StoredSamples(self.folder, self.rows[index])
+            return StoredSamples(self.folder, self.rows[index], self.streams)
         row, folder = self.rows[index], self.folder
-        streams = {name: torch.from_numpy(folder.array(name, row["id"])) for name in folder.channels}
+        streams = {name: torch.from_numpy(folder.array(name, row["id"])) for name in self.streams}
         label = int(row["label"]) if folder.classes else float(row["label"])
         sample: Sample = {"id": row["id"], "streams": streams, "label": label, "group": row["group"]}
         if folder.sequences:
-            sample["lengths"] = {name: len(streams[name]) for name in folder.sequences}
+            sample["lengths"] = {name: len(streams[name]) for name in folder.sequences if name in streams}
         return sample
 
 

@@ -56,7 +56,8 @@ class RAVDESS(DataSource):
 
     def splits(self) -> Splits:
         """Samples by actor."""
-        folder = PreparedFolder(self.root, "ravdess")
+        folder = PreparedFolder(self.root, "ravdess", videos=("video",), classification=True)
+        folder.check_files()
         published = self.protocol == "published"
         parts: dict[str, list[dict[str, str]]] = {"train": [], "valid": [], "test": []}
         for row in folder.rows:

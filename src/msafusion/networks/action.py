@@ -40,7 +40,8 @@ def ntu_rgbd(
 
     The prediction is the mean of the two networks' logits; train with one loss each (`stream_outputs`).
     Inputs: `rgb` (batch, 3, time, height, width), 32 frames of 224 x 224 for I3D, 8 for the ResNet in the paper;
-    `skeleton` (batch, 3, time, joints, persons), 32 steps, 25 joints, 2 persons.
+    `skeleton` (batch, 3, time, joints, persons), 32 steps, 25 joints, 2 persons (zeros for an absent second one; a
+    third would be seen by the skeleton network, but not fused).
 
     Args:
         rgb: the RGB network.

@@ -37,6 +37,8 @@ def mosei(
         channels: features a step of each stream.
         num_outputs: 1, the sentiment in [-3, 3].
     """
+    if missing := [stream for stream in HIDDEN if stream not in channels]:
+        raise ValueError(f"channels lack {', '.join(missing)}, expected visual, audio and text; name all three.")
     networks = {
         stream: SequenceLSTM(channels[stream], hidden, num_outputs=None, read_padding=reference)
         for stream, hidden in HIDDEN.items()
@@ -57,7 +59,6 @@ class Mosei(NetworkPlan):
     """`networks.mosei` by options: two LSTMs each for face, sound and text.
 
     Args:
-        reference: with the published code's padding, for its weights.
         gain: "identity" starts as no fusion at all, "none" is the paper.
         block_dropout: probability to drop a block in training, in [0, 1).
         segments: of the fusion.
@@ -67,10 +68,8 @@ class Mosei(NetworkPlan):
     typical_outputs = 1
     cpu_threads = 1  # the matrices are too small for two
 
-    def __init__(
-        self, reference: bool = False, gain: Gain = "identity", block_dropout: float = 0.2, segments: int = 5
-    ) -> None:
-        self.reference, self.gain, self.block_dropout, self.segments = reference, gain, block_dropout, segments
+    def __init__(self, gain: Gain = "identity", block_dropout: float = 0.2, segments: int = 5) -> None:
+        self.gain, self.block_dropout, self.segments = gain, block_dropout, segments
 
     def build(self, channels: Mapping[str, int], num_outputs: int) -> FusedNetwork:
         """The network for the features of a data set; the streams must be visual, audio and text."""
@@ -85,8 +84,6 @@ class Mosei(NetworkPlan):
         """The stream's LSTMs with the dropout and linear map that they have when they stand alone."""
         encoder = net.networks[stream]
         assert isinstance(encoder, SequenceLSTM)
-        network = SequenceLSTM(
-            encoder.in_channels, encoder.hidden_channels, num_outputs, read_padding=encoder.read_padding
-        )
+        network = SequenceLSTM(encoder.in_channels, encoder.hidden_channels, num_outputs)
         network.lstm1, network.lstm2 = encoder.lstm1, encoder.lstm2
         return fuse({stream: network})

@@ -49,7 +49,7 @@ def run_summary(arguments: Sequence[str]) -> None:
     check_count("--repeats", given.repeats)
     device, plan = _device(given.device), find_plan(given.network)
     name = type(plan).__name__
-    target = given.out or Path(f"summary-{name.lower()}.json")
+    target = given.out or Path(f"summary-{Path(given.network).stem.lower()}.json")
     if target.is_dir() or not target.parent.is_dir():
         raise ValueError(f"cannot write '{target}', expected a file in a folder that exists; choose another --out.")
     shapes = {stream: (given.batch_size, *shape) for stream, shape in plan.typical_shapes().items()}
@@ -103,6 +103,8 @@ def find_plan(text: str) -> NetworkPlan:
         raise ValueError(f"'{path}' is not YAML ({' '.join(str(error).split())}); correct the file.") from None
     if not isinstance(content, dict):
         raise ValueError(f"'{path}' holds {type(content).__name__}, expected options by name; add `network: ...`.")
+    if not content.keys() & {"data", "network", "alone", "fused", "seed", "trainer"}:
+        raise ValueError(f"'{path}' is no configuration of `msafusion train` (it has {', '.join(map(str, content))}).")
     section = content.get("network") or "SmallCNN"
     section = {"class_path": section} if isinstance(section, str) else section
     if not isinstance(section, dict) or not isinstance(section.get("class_path"), str):

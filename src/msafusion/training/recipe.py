@@ -14,14 +14,16 @@ from rich.table import Table
 from torch.utils.data import DataLoader
 
 from msafusion.attach import FusedNetwork
+from msafusion.attach.tracing import evaluating
 from msafusion.checkpoints import load_pretrained, read_model, save_model, write_json
 from msafusion.networks import NetworkPlan, plan_from
 from msafusion.preprocessing import Preprocessing, preprocessing_from
-from msafusion.samples import DataSource, Sample, Splits, as_dataset, collate
+from msafusion.samples import DataSource, Sample, Splits, as_dataset, collate, with_streams
 from msafusion.streams import nearest
 from msafusion.training.metrics import SHOWN, Task, report
 from msafusion.training.stage import Place, run_stage
 from msafusion.training.stage_options import StageOptions
+from msafusion.training.task import check_predictions
 from msafusion.version import __version__
 
 Metrics = dict[str, Any]
@@ -78,6 +80,7 @@ def train(
     place = Place(folder, trainer, num_workers, seed, resume, console)
     lightning.seed_everything(seed, workers=True, verbose=False)
     net = _start(network, splits, weights or {})
+    _check_stages(net, splits, alone, fused)
     saved = {"msafusion": __version__, "network": network.as_dict(), "classes": splits.classes}
     saved["preprocessing"] = splits.preprocessing.as_dict()
     rows: dict[str, Metrics] = {}
@@ -152,6 +155,21 @@ def _start(plan: NetworkPlan, splits: Splits, weights: Mapping[str, Path]) -> Fu
     return net
 
 
+def _check_stages(net: FusedNetwork, splits: Splits, alone: StageOptions, fused: StageOptions) -> None:
+    """Refuse before the first stage what would stop the second.
+
+    Raises:
+        ValueError: a figure that these labels do not have; losses of networks that give no prediction.
+    """
+    for options in (alone, fused):
+        options.figure(len(splits.classes))
+    if fused.epochs and len(net.networks) > 1 and (fused.losses == "separate" or fused.per_stream_loss):
+        batch = collate([splits.train[0]])
+        with evaluating(net):
+            outputs = net.stream_outputs(splits.preprocessing.inputs(batch["inputs"]), batch["lengths"])
+        check_predictions(outputs, splits.num_outputs)
+
+
 @torch.inference_mode()
 def _predict_and_report(
     network: FusedNetwork, samples: Sequence[Sample], preprocessing: Preprocessing, classes: list[str], batch_size: int
@@ -160,7 +178,7 @@ def _predict_and_report(
     outputs, labels = [], []
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     network.eval().to(device)
-    for batch in DataLoader(as_dataset(samples), batch_size, collate_fn=collate):
+    for batch in DataLoader(as_dataset(with_streams(samples, network.networks)), batch_size, collate_fn=collate):
         stored = {name: values.to(device) for name, values in batch["inputs"].items() if name in network.networks}
         lengths = {name: values.to(device) for name, values in batch["lengths"].items() if name in stored}
         outputs.append(network(preprocessing.inputs(stored), lengths).float().cpu())

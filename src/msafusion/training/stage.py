@@ -19,7 +19,7 @@ from torch.utils.data import DataLoader, DistributedSampler
 
 from msafusion.attach import FusedNetwork
 from msafusion.checkpoints import write_json
-from msafusion.samples import Batch, Sample, Splits, as_dataset, collate
+from msafusion.samples import Batch, Sample, Splits, as_dataset, collate, with_streams
 from msafusion.training.logs import EpochLog, StageProgress
 from msafusion.training.stage_options import FALLING, StageOptions
 from msafusion.training.task import FusionTask
@@ -55,7 +55,7 @@ class _Loaders(lightning.LightningDataModule):
 
     def _loader(self, samples: Sequence[Sample], **options: Any) -> DataLoader[Any]:
         return DataLoader(
-            as_dataset(samples),
+            as_dataset(with_streams(samples, self.streams)),
             batch_size=self.options.batch_size,
             collate_fn=self._collate,
             num_workers=self.place.num_workers,
@@ -144,6 +144,8 @@ def run_stage(
             )
         except SystemExit:  # how Lightning ends after Ctrl-C
             raise KeyboardInterrupt from None
+        except MisconfigurationException as error:
+            raise ValueError(f"the trainer options do not work here: {error} Correct --trainer.*.") from error
     if not best.best_model_path:
         raise ValueError(
             f"stage {name} ended without a validation, expected one to choose the epoch by; leave the limits "

@@ -62,30 +62,17 @@ class FusionTask(lightning.LightningModule):
             return functional.cross_entropy(output, label)
         return functional.mse_loss(output.flatten(), label)
 
-    def _own_losses(self, outputs: Mapping[str, Any], prediction: Tensor, label: Tensor) -> dict[str, Tensor]:
-        """Each network's loss by its own output.
-
-        Raises:
-            ValueError: a network gives features rather than a prediction.
-        """
-        losses = {}
-        for name, output in outputs.items():
-            own = prediction_in(output, name)
-            if own.shape != prediction.shape:
-                raise ValueError(
-                    f"network '{name}' gives {tuple(own.shape)}, expected a prediction {tuple(prediction.shape)} for "
-                    "a loss of its own; set per_stream_loss to 0 and losses to joint."
-                )
-            losses[name] = self._loss(own, label)
-        return losses
+    def _own_losses(self, outputs: Mapping[str, Any], label: Tensor) -> dict[str, Tensor]:
+        """Each network's loss by its own output."""
+        return {name: self._loss(prediction_in(output, name), label) for name, output in outputs.items()}
 
     def _total_loss(self, outputs: Mapping[str, Any], prediction: Tensor, label: Tensor) -> Tensor:
         """The loss to minimise, or to follow where the networks have their own."""
         if self.separate:
-            return torch.stack(list(self._own_losses(outputs, prediction, label).values())).mean()
+            return torch.stack(list(self._own_losses(outputs, label).values())).mean()
         loss = self._loss(prediction, label)
         if self.options.per_stream_loss and len(outputs) > 1:
-            own = torch.stack(list(self._own_losses(outputs, prediction, label).values()))
+            own = torch.stack(list(self._own_losses(outputs, label).values()))
             loss = loss + self.options.per_stream_loss * own.sum()
         return loss
 
@@ -99,7 +86,7 @@ class FusionTask(lightning.LightningModule):
         """The loss of a batch; with losses="separate" also the networks' steps."""
         outputs, prediction = self._outputs(batch, self.preprocessing.augmented(batch["inputs"]))
         if self.separate:
-            losses = self._own_losses(outputs, prediction, batch["label"])
+            losses = self._own_losses(outputs, batch["label"])
             self._step_separately(losses)
             loss = torch.stack(list(losses.values())).mean()
         else:
@@ -217,3 +204,18 @@ class FusionTask(lightning.LightningModule):
 
 def _parameters(optimizer: Any) -> list[nn.Parameter]:
     return [parameter for group in optimizer.param_groups for parameter in group["params"]]
+
+
+def check_predictions(outputs: Mapping[str, Any], num_outputs: int) -> None:
+    """Refuse networks that give features rather than a prediction where each is to have a loss of its own.
+
+    Raises:
+        ValueError: one does.
+    """
+    for name, output in outputs.items():
+        width = prediction_in(output, name).shape[1:]
+        if tuple(width) != (num_outputs,):
+            raise ValueError(
+                f"network '{name}' gives (batch, {', '.join(map(str, width))}), expected a prediction (batch, "
+                f"{num_outputs}) for a loss of its own; set --fused.per_stream_loss 0 and --fused.losses joint."
+            )
