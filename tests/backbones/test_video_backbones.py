@@ -118,7 +118,7 @@ def test_depths_have_the_published_number_of_blocks(depth, blocks):
 def test_a_wrong_depth_is_refused():
     with pytest.raises(ValueError, match=r"depth is 20, expected one of 18, 34, 50, 101, 152; choose one"):
         ResNet3d(7, depth=20)
-    with pytest.raises(ValueError, match=r"depth is 60, expected one of 18, 34, 50, 101, 152; choose one"):
+    with pytest.raises(ValueError, match=r"depth is 60, expected 50, 101 or 152 for a ResNeXt"):
         ResNeXt3d(7, depth=60)
     with pytest.raises(ValueError, match=r"depth is 34, expected 50, 101 or 152 for a ResNeXt; use ResNet3d"):
         ResNeXt3d(7, depth=34)

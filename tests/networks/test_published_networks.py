@@ -110,7 +110,15 @@ def test_a_new_network_is_the_head_of_the_unmodified_networks_to_the_last_bit(na
     assert not torch.allclose(stirred(inputs), expected, atol=1e-3)  # the same but for the fusion
 
 
-@pytest.mark.parametrize(("which", "rate"), [("ravdess", 1e-3), ("mosei", 3e-3), ("i3d", 1e-4), ("resnet50", 1e-4)])
+@pytest.mark.parametrize(
+    ("which", "rate"),
+    [
+        ("ravdess", 1e-3),
+        ("mosei", 3e-3),
+        ("i3d", 1e-4),
+        pytest.param("resnet50", 1e-4, marks=pytest.mark.slow),
+    ],
+)
 def test_they_train_and_gradients_reach_every_parameter(which, rate):
     net, inputs, labels = NETWORKS[which]().train(), random_inputs(which, batch=4), torch.arange(4) % 3
     for module in net.modules():  # noise hides what so few steps do
@@ -260,9 +268,9 @@ def test_bf16_autocast_is_near_float32(which):
 @pytest.mark.parametrize(
     "which",
     [
-        "ravdess",
+        pytest.param("ravdess", marks=pytest.mark.slow),
         "mosei",
-        pytest.param("i3d", marks=pytest.mark.slow),  # its graph is three times as large; HCN is tried below
+        pytest.param("i3d", marks=pytest.mark.slow),  # HCN is tried below
         pytest.param("resnet50", marks=pytest.mark.slow),
     ],
 )

@@ -165,6 +165,7 @@ def test_killed_and_resumed_a_run_from_its_config_ends_as_if_nothing_had_happene
             assert [row["epoch"] for row in csv.DictReader(file)] == ["0", "1"]
 
 
+@pytest.mark.slow
 def test_two_processes_in_bf16_with_separate_losses_agree_on_one_result(tmp_path):
     options = [
         "--fused.losses",
