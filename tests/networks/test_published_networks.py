@@ -282,7 +282,8 @@ def test_export_to_onnx_agrees_at_another_batch_size(which, tmp_path, monkeypatc
     torch.onnx.export(program, f=str(tmp_path / "net.onnx"), dynamo=True, verbose=False)
     session = onnxruntime.InferenceSession(str(tmp_path / "net.onnx"))
     feeds = {node.name: given.numpy() for node, given in zip(session.get_inputs(), inputs.values(), strict=True)}
-    torch.testing.assert_close(torch.tensor(session.run(None, feeds)[0]), net(inputs).detach(), **CLOSE)
+    got, expected = torch.tensor(session.run(None, feeds)[0]), net(inputs).detach()
+    assert (got - expected).abs().max() <= 1e-4 * expected.abs().max()  # deep networks in float32
 
 
 def test_the_skeleton_network_of_ntu_rgbd_exports_to_onnx_by_itself(tmp_path, monkeypatch):
