@@ -3,7 +3,7 @@
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -151,17 +151,12 @@ class Clips(Preprocessing):
                     f"unknown stream '{name}', expected {', '.join(self.channels)}; rename or leave it out."
                 )
             values, count = np.asarray(given), self.channels[name]
-            if name in self.mean:
-                fits, wanted = values.ndim == 4 and len(values) == count, f"uint8 ({count}, time, height, width)"
-                fits = fits and values.dtype == np.uint8
-            elif name in self.least_steps:
-                fits, wanted = values.ndim == 2 and len(values) > 0 and values.shape[1] == count, f"(time, {count})"
-            else:
-                fits, wanted = values.ndim > 0 and len(values) == count, f"({count}, ...)"
-            if not fits or not np.isfinite(values).all():
+            kind = "video" if name in self.mean else "sequence" if name in self.least_steps else "map"
+            wanted = layout_missed(values, count, kind)
+            if wanted or not np.isfinite(values).all():
                 raise DataError(
-                    f"stream '{name}' is {values.dtype} {values.shape}, expected finite {wanted} of one clip; give it "
-                    "as it is prepared."
+                    f"stream '{name}' is {values.dtype} {values.shape}, expected finite {wanted or 'values'} of one "
+                    "clip; give it as it is prepared."
                 )
             missing = self.least_steps.get(name, 0) - len(values)
             values = np.pad(values, [(0, missing), (0, 0)]) if missing > 0 else values
@@ -215,6 +210,17 @@ class Clips(Preprocessing):
         top, left = (int(torch.randint(0, room + 1, ())) for room in (height - tall, width - wide))
         crop = clip[..., top : top + tall, left : left + wide]
         return crop if (tall, wide) == (self.size, self.size) else _resized(crop, self.size)
+
+
+def layout_missed(values: np.ndarray, channels: int, kind: Literal["video", "sequence", "map"]) -> str:
+    """The layout that an array of a stream of whole clips should have and has not; empty where it has."""
+    if kind == "video":
+        fits = values.ndim == 4 and len(values) == channels and values.dtype == np.uint8
+        return "" if fits else f"uint8 ({channels}, time, height, width)"
+    if kind == "sequence":
+        fits = values.ndim == 2 and len(values) > 0 and values.shape[1] == channels
+        return "" if fits else f"(time, {channels})"
+    return "" if values.ndim and len(values) == channels else f"({channels}, ...)"
 
 
 def _crop_size(height: int, width: int, area: Sequence[float]) -> tuple[int, int]:

@@ -45,7 +45,8 @@ class TextEncoder(nn.Module):
     @property
     def out_channels(self) -> int:
         """Features a step."""
-        return int(getattr(self.model.config, "hidden_size"))  # noqa: B009
+        config: Any = self.model.config
+        return int(config.hidden_size)
 
     def forward(
         self, input_ids: Int[Tensor, "batch time"], attention_mask: Int[Tensor, "batch time"] | None = None

@@ -19,7 +19,7 @@ from typing import Any, overload
 import numpy as np
 import torch
 
-from msafusion.preprocessing import DataError
+from msafusion.preprocessing import DataError, layout_missed
 from msafusion.samples import Sample
 
 INFO, TABLE = "info.json", "samples.csv"
@@ -165,14 +165,8 @@ class PreparedFolder:
             raise DataError(f"'{file}' cannot be read ({' '.join(str(error).split())[:80]}); {REMEDY}.") from None
         if not isinstance(values, np.ndarray) or values.dtype.kind not in "biuf":
             raise DataError(f"'{file}' holds {getattr(values, 'dtype', 'an archive')}, expected numbers; {REMEDY}.")
-        if stream in self.videos:
-            fits, wanted = values.ndim == 4 and len(values) == count, f"uint8 ({count}, time, height, width)"
-            fits = fits and values.dtype == np.uint8
-        elif stream in self.sequences:
-            fits, wanted = values.ndim == 2 and len(values) > 0 and values.shape[1] == count, f"(time, {count})"
-        else:
-            fits, wanted = values.ndim > 0 and len(values) == count, f"({count}, ...)"
-        if not fits:
+        kind = "video" if stream in self.videos else "sequence" if stream in self.sequences else "map"
+        if wanted := layout_missed(values, count, kind):
             raise DataError(f"'{file}' is {values.dtype} {values.shape}, expected {wanted}; {REMEDY}.")
         return values
 
