@@ -118,7 +118,7 @@ def resnet50_on_images(state, images):
 
 
 @torch.no_grad()
-@pytest.mark.parametrize("frames", [3])
+@pytest.mark.parametrize("frames", [3, pytest.param(1, marks=pytest.mark.slow)])
 def test_inflated_resnet_answers_each_frame_as_the_image_network(frames):
     state = {key: value.double() for key, value in published.torchvision_resnet50().items()}
     net = InflatedResNet(60).double().eval()

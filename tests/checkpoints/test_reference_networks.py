@@ -80,7 +80,10 @@ def test_a_wrapped_checkpoint_is_opened_and_read_from_a_file(tmp_path):
     close(run(net, inputs, False)[0], expected)
 
 
-@pytest.mark.parametrize("name", ["network_ravdess", "network_mosei", "network_ntu_i3d"])
+@pytest.mark.parametrize(
+    "name",
+    ["network_ravdess", "network_mosei", "network_ntu_i3d", pytest.param("network_ntu_resnet", marks=pytest.mark.slow)],
+)
 def test_missing_and_unexpected_keys_are_reported_exactly_in_the_published_names(name):
     state, *_ = golden(name)
     lost = [key for key in state if key.endswith("weight")][::37]

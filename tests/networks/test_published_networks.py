@@ -283,7 +283,10 @@ def test_export_to_onnx_agrees_at_another_batch_size(which, tmp_path, monkeypatc
     session = onnxruntime.InferenceSession(str(tmp_path / "net.onnx"))
     feeds = {node.name: given.numpy() for node, given in zip(session.get_inputs(), inputs.values(), strict=True)}
     got, expected = torch.tensor(session.run(None, feeds)[0]), net(inputs).detach()
-    assert (got - expected).abs().max() <= 1e-4 * expected.abs().max()  # deep networks in float32
+    if which == "resnet50":  # the deepest: rounding is judged by the largest logit
+        assert (got - expected).abs().max() <= 1e-4 * expected.abs().max()
+    else:
+        torch.testing.assert_close(got, expected, **CLOSE)
 
 
 def test_the_skeleton_network_of_ntu_rgbd_exports_to_onnx_by_itself(tmp_path, monkeypatch):
