@@ -1,0 +1,18 @@
+"""Public data sets from their publishers: resumable transfers, checksums, archives unpacked inside their folder."""
+
+from msafusion.download.fetch import DownloadError, ResumableDownloader, fetch
+from msafusion.download.sources import SOURCES, RemoteFile, Source, ZenodoSource
+from msafusion.download.unpack import is_archive, unpack, unpacked
+
+__all__ = [
+    "SOURCES",
+    "DownloadError",
+    "RemoteFile",
+    "ResumableDownloader",
+    "Source",
+    "ZenodoSource",
+    "fetch",
+    "is_archive",
+    "unpack",
+    "unpacked",
+]

@@ -1,0 +1,162 @@
+"""Archives from strangers: nothing is written outside the target folder, and nothing before it has been looked at."""
+
+import json
+import shutil
+import stat
+import tarfile
+import zipfile
+import zlib
+from collections.abc import Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import IO
+
+from msafusion.download.fetch import DownloadError, check_space
+
+SUFFIXES = (".zip", ".tar", ".tar.gz", ".tgz")
+MOST_RATIO, UNSUSPICIOUS = 100, 100_000_000
+"""An archive that grows more than so many times, to more than so many bytes, is refused."""
+CLUTTER = ("__MACOSX", ".DS_Store")
+"""What macOS adds to archives; left out."""
+
+
+@dataclass(frozen=True)
+class _Member:
+    name: str
+    bytes: int
+    kind: str  # file, folder, or what it is else
+
+
+def is_archive(file: str | Path) -> bool:
+    """Whether `unpack` takes it, by its name."""
+    return str(file).lower().endswith(SUFFIXES)
+
+
+def unpack(archive: Path, target: Path) -> list[Path]:
+    """Unpack a .zip, .tar, .tar.gz or .tgz into a folder.
+
+    Its files appear one by one, each whole, after all of them have been unpacked beside; then a marker for `unpacked`
+    is written. After an interruption it starts again.
+
+    Args:
+        archive: the archive; it stays.
+        target: the folder; made where it is not there.
+
+    Returns:
+        The files, below `target`.
+
+    Raises:
+        DownloadError: a member would be outside the folder, is a link or a device, the archive is broken, or it grows
+            absurdly or beyond the free space; nothing is unpacked then.
+    """
+    target.mkdir(parents=True, exist_ok=True)
+    marker, scratch = _marker(archive.name, target), target / f".unpacking-{archive.name}"
+    marker.unlink(missing_ok=True)
+    shutil.rmtree(scratch, ignore_errors=True)
+    try:
+        with ExitStack() as stack:
+            content = _opened(archive, stack)
+            members = list(_members(content))
+            _check(archive, target, members)
+            files = [member for member in members if member.kind == "file" and not _clutter(member.name)]
+            for member in files:
+                path = scratch / member.name
+                path.parent.mkdir(parents=True, exist_ok=True)
+                with _member(content, member.name) as source, path.open("wb") as written:
+                    shutil.copyfileobj(source, written, 1 << 20)
+        moved = {member.name: _move(scratch, target, member.name) for member in files}
+    except (zipfile.BadZipFile, tarfile.TarError, zlib.error, EOFError, RuntimeError, NotImplementedError) as error:
+        why = " ".join(str(error).split())[:100]
+        raise DownloadError(
+            f"'{archive}' cannot be unpacked ({why}), expected a whole archive; get it again."
+        ) from None
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)
+    sizes = {name: path.stat().st_size for name, path in moved.items()}
+    waiting = marker.with_name(f"{marker.name}.part")
+    waiting.write_text(json.dumps(sizes, indent=0) + "\n")
+    waiting.replace(marker)
+    return list(moved.values())
+
+
+def unpacked(name: str, target: Path) -> bool:
+    """Whether an archive of this name has been unpacked into `target`, and all its files are still there."""
+    try:
+        sizes = json.loads(_marker(name, target).read_text())
+        return all((target / path).stat().st_size == size for path, size in sizes.items())
+    except (FileNotFoundError, NotADirectoryError, ValueError, AttributeError):
+        return False
+
+
+def _marker(name: str, target: Path) -> Path:
+    return target / f".{name}.unpacked"
+
+
+def _clutter(name: str) -> bool:
+    return any(part in CLUTTER for part in PurePosixPath(name).parts)
+
+
+def _opened(archive: Path, stack: ExitStack) -> zipfile.ZipFile | tarfile.TarFile:
+    if not archive.is_file():
+        raise DownloadError(f"no file '{archive}', expected an archive; check the path.")
+    if archive.name.lower().endswith(".zip"):
+        return stack.enter_context(zipfile.ZipFile(archive))
+    if is_archive(archive):
+        return stack.enter_context(tarfile.open(archive))
+    raise DownloadError(f"'{archive}' is no archive, expected {', '.join(SUFFIXES)}; unpack it yourself.")
+
+
+def _members(content: zipfile.ZipFile | tarfile.TarFile) -> Iterator[_Member]:
+    if isinstance(content, zipfile.ZipFile):
+        for info in content.infolist():
+            mode = info.external_attr >> 16  # of Unix; 0 in archives from elsewhere
+            special = stat.S_IFMT(mode) not in (0, stat.S_IFREG, stat.S_IFDIR)
+            kind = "link or device" if special else "folder" if info.is_dir() else "file"
+            yield _Member(info.filename, info.file_size, kind)
+    else:
+        for info in content:
+            kind = "file" if info.isreg() else "folder" if info.isdir() else "link or device"
+            yield _Member(info.name, info.size, kind)
+
+
+def _member(content: zipfile.ZipFile | tarfile.TarFile, name: str) -> IO[bytes]:
+    if isinstance(content, zipfile.ZipFile):
+        return content.open(name)
+    source = content.extractfile(name)
+    if source is None:
+        raise tarfile.TarError(f"'{name}' is no file")
+    return source
+
+
+def _check(archive: Path, target: Path, members: list[_Member]) -> None:
+    """Refuse the archive before anything is written."""
+    for member in members:
+        parts = PurePosixPath(member.name).parts
+        strange = not parts and member.name not in (".", "./")
+        outside = member.name.startswith("/") or ".." in parts or "\\" in member.name
+        drive = bool(parts) and ":" in parts[0]  # C:/ of Windows
+        if strange or outside or drive:
+            raise DownloadError(
+                f"'{archive}' holds '{member.name}', expected paths below its own folder; it is not unpacked, do "
+                "not trust it."
+            )
+        if member.kind not in ("file", "folder"):
+            raise DownloadError(
+                f"'{archive}' holds the {member.kind} '{member.name}', expected files and folders; it is not unpacked."
+            )
+    total, size = sum(member.bytes for member in members), archive.stat().st_size
+    if total > UNSUSPICIOUS and total > MOST_RATIO * size:
+        raise DownloadError(
+            f"'{archive}' would grow {total / size:,.0f} times to {total / 1e9:,.2f} GB, expected at most "
+            f"{MOST_RATIO} times; it is not unpacked, do not trust it."
+        )
+    check_space(target, total, f"'{archive}' unpacked")
+
+
+def _move(scratch: Path, target: Path, name: str) -> Path:
+    path = target / name
+    if not path.parent.resolve().is_relative_to(target.resolve()):
+        raise DownloadError(f"'{path}' leads out of '{target}' by a link that is there; remove the link.")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    return (scratch / name).replace(path)

@@ -1,0 +1,240 @@
+"""Pictures of one sample, a row a stream: what a network gets to see, to be looked at before it is trained.
+
+Figures are made without pyplot, hence without a display and without global state.
+"""
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from msafusion.data.prepared import INFO, PreparedFolder
+from msafusion.data.raw import RawReader
+from msafusion.preprocessing import DataError, Layout
+from msafusion.streams import nearest
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure, SubFigure
+
+FORMATS = (".png", ".pdf", ".svg")
+WIDTH = 11.0
+"""Of a figure (inches)."""
+MOST_FRAMES, MOST_LINES = 8, 8
+"""Frames in a strip; channels that are drawn as lines, more become a heat map."""
+_KINECT_20 = "0-1 1-2 2-3 1-4 4-5 5-6 6-7 1-8 8-9 9-10 10-11 3-12 12-13 13-14 14-15 3-16 16-17 17-18 18-19"
+_KINECT_25 = (
+    "0-1 1-20 20-2 2-3 20-4 4-5 5-6 6-7 7-22 22-21 20-8 8-9 9-10 10-11 11-24 24-23 "
+    "0-12 12-13 13-14 14-15 0-16 16-17 17-18 18-19"
+)
+BONES = {
+    joints: [tuple(map(int, bone.split("-"))) for bone in bones.split()]
+    for joints, bones in ((20, _KINECT_20), (25, _KINECT_25))
+}
+"""Number of joints -> pairs that are connected: Kinect 1 as UTD-MHAD orders it, Kinect 2 as NTU RGB+D does."""
+
+
+def plot_sample(
+    streams: Mapping[str, Any],
+    *,
+    layouts: Mapping[str, Layout] | None = None,
+    title: str = "",
+    rates: Mapping[str, float] | None = None,
+) -> "Figure":
+    """A figure with one row a stream.
+
+    Video becomes a strip of frames, a skeleton a strip of its front views, a few channels over time become lines, more
+    a heat map, a vector bars. A map (channels, ...) with more than one further axis is drawn flattened.
+
+    Args:
+        streams: name -> array or tensor, as stored: video (channels, time, height, width), sequence (time, channels),
+            map (channels, ...).
+        layouts: name -> layout; where it is not named, uint8 with four axes is video and all else a map.
+        title: above all rows.
+        rates: name -> time steps a second; with it time is in seconds.
+
+    Raises:
+        ValueError: no streams, or an empty array.
+    """
+    from matplotlib.figure import Figure
+
+    if not streams:
+        raise ValueError("got no stream to plot, expected at least one; give {name: array}.")
+    arrays = {name: np.asarray(values) for name, values in streams.items()}
+    if empty := [name for name, values in arrays.items() if not values.size]:
+        raise ValueError(f"stream '{empty[0]}' has shape {arrays[empty[0]].shape}, expected values; prepare it again.")
+    given = layouts or {}
+    kinds: dict[str, Layout] = {name: given.get(name) or _guessed(values) for name, values in arrays.items()}
+    heights = [_height(values, kinds[name]) for name, values in arrays.items()]
+    figure = Figure(figsize=(WIDTH, 0.4 + sum(heights)), layout="constrained")
+    if title:
+        figure.suptitle(title, fontsize=11, parse_math=False)  # ids hold dollar signs
+    rows = figure.subfigures(len(arrays), 1, squeeze=False, height_ratios=heights)[:, 0]
+    for row, (name, values) in zip(rows, arrays.items(), strict=True):
+        shape = " x ".join(map(str, values.shape))
+        row.suptitle(f"{name}: {kinds[name]}, {values.dtype} {shape}", fontsize=9, x=0.01, ha="left", parse_math=False)
+        _draw(row, name, values, kinds[name], (rates or {}).get(name))
+    return figure
+
+
+def plot_item(reader: RawReader, item_id: str, file: Path) -> None:
+    """Draw one sample of a raw data set, as `reader` reads it, into a .png, .pdf or .svg.
+
+    Raises:
+        ValueError: no sample has this identifier, or the file is of another kind.
+        DataError: the sample cannot be read.
+    """
+    items = {item.id: item for item in reader.items()}
+    if item_id not in items:
+        raise ValueError(f"no sample '{item_id}' in '{reader.source}'; {nearest(item_id, items)}")
+    _check_format(file)
+    item = items[item_id]
+    arrays, notes = reader.read(item)
+    title = "\n".join([f"{item_id}: {_label(item.label, reader.classes)}, group {item.group}", *notes])
+    _save(plot_sample(arrays, layouts=reader.layouts(), title=title), file)
+
+
+def plot_prepared(folder: Path, sample_id: str, file: Path) -> None:
+    """Draw one sample of a prepared folder into a .png, .pdf or .svg.
+
+    Raises:
+        ValueError: no sample has this identifier, or the file is of another kind.
+        DataError: no prepared folder, or the sample's files are missing or broken.
+    """
+    try:
+        dataset = str(json.loads((folder / INFO).read_text())["dataset"])
+    except FileNotFoundError:
+        dataset = "data set"  # PreparedFolder says what is missing
+    except (ValueError, KeyError, TypeError) as error:
+        raise DataError(f"'{folder / INFO}' is broken ({error!r}); prepare the data set again.") from None
+    opened = PreparedFolder(folder, dataset)
+    rows = {row["id"]: row for row in opened.rows}
+    if sample_id not in rows:
+        raise ValueError(f"no sample '{sample_id}' in '{folder}'; {nearest(sample_id, rows)}")
+    _check_format(file)
+    layouts = opened.info.get("layouts") or _stored_layouts(opened, sample_id)
+    kinds = {kind: [name for name in opened.channels if layouts[name] == kind] for kind in ("video", "sequence")}
+    opened = PreparedFolder(folder, dataset, videos=kinds["video"], sequences=kinds["sequence"])
+    arrays = {name: opened.array(name, sample_id) for name in opened.channels}
+    row = rows[sample_id]
+    label = _label(int(row["label"]) if opened.classes else float(row["label"]), opened.classes)
+    _save(plot_sample(arrays, layouts=layouts, title=f"{sample_id}: {label}, group {row['group']}"), file)
+
+
+def _stored_layouts(folder: PreparedFolder, sample_id: str) -> dict[str, Layout]:
+    """The layouts in a folder that was prepared before they were recorded, by the shapes of one sample."""
+    layouts: dict[str, Layout] = {}
+    for name, channels in folder.channels.items():
+        file = folder.root / name / f"{sample_id}.npy"
+        try:
+            values = np.load(file, mmap_mode="r", allow_pickle=False)
+        except (OSError, ValueError, EOFError) as error:
+            raise DataError(f"'{file}' cannot be read ({error}); prepare the data set again.") from None
+        columns = values.ndim == 2 and values.shape[1] == channels != values.shape[0]
+        layouts[name] = "sequence" if columns else _guessed(values)
+    return layouts
+
+
+def _height(values: np.ndarray, layout: Layout) -> float:
+    """Of a row (inches)."""
+    if layout != "video":
+        return 2.1
+    height, width = values.shape[-2:]
+    return min(0.6 + WIDTH / MOST_FRAMES * height / width, 3.0)
+
+
+def _guessed(values: np.ndarray) -> Layout:
+    return "video" if values.ndim == 4 and values.dtype == np.uint8 and len(values) in (1, 3) else "map"
+
+
+def _label(label: float, classes: Sequence[str]) -> str:
+    return f"'{classes[int(label)]}'" if classes else f"label {label:g}"
+
+
+def _check_format(file: Path) -> None:
+    if file.suffix.lower() not in FORMATS:
+        raise ValueError(f"'{file}' is no picture's name, expected it to end in {', '.join(FORMATS)}; choose another.")
+
+
+def _save(figure: "Figure", file: Path) -> None:
+    """Write the figure at once, so that a broken off one is never left."""
+    scratch = file.with_name(f".{file.name}")
+    figure.savefig(scratch, format=file.suffix[1:].lower(), dpi=110)
+    scratch.replace(file)
+
+
+def _draw(row: "SubFigure", name: str, values: np.ndarray, layout: Layout, rate: float | None) -> None:
+    if layout == "video":
+        _draw_frames(row, values, rate)
+    elif (bodies := _bodies(name, values, layout)) is not None:
+        _draw_bodies(row, bodies, rate)
+    elif layout == "map" and values.ndim == 1:
+        axes = row.subplots()
+        axes.bar(np.arange(len(values)), values, width=1.0)
+        axes.set(xlabel="channel", ylabel="value")
+    else:
+        _draw_channels(row, values.T if layout == "sequence" else values.reshape(len(values), -1), rate, values.ndim)
+
+
+def _draw_channels(row: "SubFigure", values: np.ndarray, rate: float | None, axes_in_all: int) -> None:
+    """(channels, time): lines or a heat map."""
+    axes = row.subplots()
+    step = 1 / rate if rate else 1.0
+    if len(values) <= MOST_LINES:
+        for number, channel in enumerate(values):
+            axes.plot(np.arange(len(channel)) * step, channel, linewidth=0.9, label=str(number))
+        axes.legend(title="channel", fontsize=6, title_fontsize=6, loc="center left", bbox_to_anchor=(1, 0.5))
+        axes.set_ylabel("value")
+        axes.margins(x=0)
+    else:
+        extent = (-0.5 * step, (values.shape[1] - 0.5) * step, len(values) - 0.5, -0.5)
+        image = axes.imshow(values, aspect="auto", interpolation="nearest", extent=extent)
+        row.colorbar(image, ax=axes, label="value")
+        axes.set_ylabel("channel")
+    axes.set_xlabel("time (s)" if rate else "time step" if axes_in_all == 2 else "position (flattened)")
+
+
+def _draw_frames(row: "SubFigure", video: np.ndarray, rate: float | None) -> None:
+    """(channels, time, height, width), evenly spaced frames."""
+    for axes, step in _strip(row, video.shape[1], rate):
+        frame = np.moveaxis(video[:, step], 0, -1)
+        axes.imshow(frame if frame.shape[-1] == 3 else frame[..., 0], cmap="gray", vmin=0, vmax=255)
+
+
+def _bodies(name: str, values: np.ndarray, layout: Layout) -> np.ndarray | None:
+    """(3, time, joints, bodies) of a skeleton, of which x and y are drawn; None where the stream is none."""
+    if layout == "map" and values.ndim == 4 and len(values) == 3 and values.shape[2] in BONES:
+        return values
+    if layout == "sequence" and "skeleton" in name.lower() and values.shape[1] in [3 * joints for joints in BONES]:
+        return values.reshape(len(values), -1, 3).transpose(2, 0, 1)[..., None]
+    return None
+
+
+def _draw_bodies(row: "SubFigure", bodies: np.ndarray, rate: float | None) -> None:
+    present = np.any(bodies != 0, axis=(0, 2))  # (time, bodies); an absent one is zero throughout
+    shown = bodies[:2].transpose(1, 3, 0, 2)  # (time, bodies, 2, joints)
+    corners = shown[present] if present.any() else shown.reshape(-1, *shown.shape[2:])
+    low, high = corners.min(axis=(0, 2)), corners.max(axis=(0, 2))
+    margin = 0.05 * (high - low).max() + 1e-6
+    for axes, step in _strip(row, bodies.shape[1], rate):
+        for body in np.flatnonzero(present[step]):
+            x, y = shown[step, body]
+            for first, second in BONES[len(x)]:
+                axes.plot(x[[first, second]], y[[first, second]], color=f"C{body}", linewidth=1)
+            axes.scatter(x, y, s=4, color=f"C{body}")
+        axes.set(xlim=(low[0] - margin, high[0] + margin), ylim=(low[1] - margin, high[1] + margin), aspect="equal")
+
+
+def _strip(row: "SubFigure", steps: int, rate: float | None) -> "list[tuple[Axes, int]]":
+    """Axes side by side, and the time step of each."""
+    chosen = np.unique(np.linspace(0, steps - 1, MOST_FRAMES).round().astype(int))
+    strip = row.subplots(1, MOST_FRAMES, squeeze=False)[0]
+    for axes in strip:
+        axes.set(xticks=[], yticks=[])
+    for axes in strip[len(chosen) :]:
+        axes.set_visible(False)
+    for axes, step in zip(strip, chosen, strict=False):
+        axes.set_xlabel(f"{step / rate:.2f} s" if rate else f"step {step}", fontsize=7)
+    return list(zip(strip, map(int, chosen), strict=False))
