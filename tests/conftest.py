@@ -1,9 +1,15 @@
-"""Shared settings: two threads, dynamo reset between tests, few and repeatable hypothesis examples."""
+"""Shared settings: one thread, dynamo reset between tests, few and repeatable hypothesis examples."""
 
+import collections.abc
+import gc
+import inspect
 import os
+import sys
 
+import jaxtyping
 import pytest
 import torch
+import typeguard
 from hypothesis import settings
 
 if (
@@ -14,6 +20,45 @@ if (
 
 settings.register_profile("msafusion", max_examples=25, deadline=None, derandomize=True)
 settings.load_profile("msafusion")
+
+check_every_element = typeguard.origin_type_checkers[collections.abc.Sequence]
+
+
+def check_some_elements(argname, value, expected_type, memo):
+    """Of a whole data set its ends: every annotated call would read and check all of its samples anew."""
+    if isinstance(value, collections.abc.Sequence) and (len(value) > 32 or not isinstance(value, list | tuple)):
+        value = [value[index] for index in sorted({0, len(value) - 1}) if len(value)]
+    check_every_element(argname, value, expected_type, memo)
+
+
+typeguard.origin_type_checkers[collections.abc.Sequence] = check_some_elements
+
+
+def unchecked(value):
+    """A function, method or property without jaxtyping's wrapper; anything else as it is."""
+    if isinstance(value, classmethod | staticmethod):
+        return type(value)(unchecked(value.__func__))
+    if isinstance(value, property):
+        return property(unchecked(value.fget))
+    if hasattr(value, "_torchdynamo_orig_callable"):  # torch.compiler.disable around the wrapper
+        inner = value._torchdynamo_orig_callable
+        without = unchecked(inner)
+        return value if without is inner else torch.compiler.disable(without, recursive=False)
+    if inspect.isfunction(value) and "jaxtyping" in value.__code__.co_filename:
+        return value.__wrapped__
+    return value
+
+
+@pytest.fixture
+def without_shape_checks(monkeypatch):
+    """Take jaxtyping's wrappers off: dynamo cannot trace them (its own switch leaves them in place)."""
+    monkeypatch.setattr(jaxtyping.config, "jaxtyping_disable", True)  # of functions inside functions
+    for module in [module for name, module in sys.modules.items() if name.startswith("msafusion")]:
+        classes = [value for value in vars(module).values() if inspect.isclass(value)]
+        for owner in (module, *(one for one in classes if one.__module__ == module.__name__)):
+            for name, value in list(vars(owner).items()):
+                if (without := unchecked(value)) is not value:
+                    monkeypatch.setattr(owner, name, without)
 
 
 @pytest.fixture(autouse=True)
@@ -28,7 +73,13 @@ def _fresh_dynamo():
     torch._dynamo.reset()
 
 
+def pytest_collection_finish():
+    """What the imports have made stays: it need not be searched for garbage, nor by tests that look for some."""
+    gc.collect()
+    gc.freeze()
+
+
 def pytest_collection_modifyitems(items):
     """The longest files first, so that two workers end at about the same time."""
-    long = ("test_train", "compile", "published_networks", "recipes", "resume")
+    long = ("test_train", "compil", "export", "published_networks", "recipes", "resume")
     items.sort(key=lambda item: not any(name in item.nodeid for name in long))

@@ -74,6 +74,7 @@ def test_points_are_reached_by_some_networks_only():
     assert torch.equal(net.stream_outputs({"c": example["c"]})["c"], expected["c"])
 
 
+@pytest.mark.usefixtures("without_shape_checks")  # many calls
 def test_four_threads_at_once_get_their_own_results():
     net = stir(fused_cnns()).eval()
     inputs = [cnn_example() for _ in range(4)]
@@ -163,6 +164,7 @@ def test_an_error_in_one_network_ends_the_others_before_it_is_seen():
     assert error.value.args == ("no and luck",)  # held until here, and with it what its traceback holds
 
 
+@pytest.mark.usefixtures("without_shape_checks")  # many calls
 def test_many_calls_leave_no_greenlet_and_no_hook():
     net, example = fused_chains()
     hooks, before = num_hooks(net), live_greenlets()

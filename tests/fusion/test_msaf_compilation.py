@@ -40,16 +40,31 @@ def way(request):
     return request.param
 
 
-@pytest.mark.parametrize("segments", [1, 2])
+@pytest.mark.parametrize(
+    ("way", "segments"),
+    [
+        *((way, 2) for way in WAYS),
+        ("masks and presence", 1),
+        *(pytest.param(way, 1, marks=pytest.mark.slow) for way in WAYS if way != "masks and presence"),
+    ],
+)
 def test_fullgraph_compilation_agrees_with_eager(way, segments):
     module = new_module(segments=segments)
     compiled = torch.compile(module, fullgraph=True, backend="aot_eager")
-    given = way(*new_inputs())
+    given = WAYS[way](*new_inputs())
     assert_close(compiled(*given, return_attention=True), module(*given, return_attention=True))
 
 
-@pytest.mark.parametrize("norm", ["batch", "layer", "none"])
-@pytest.mark.parametrize("gain", ["identity", "none"])
+@pytest.mark.parametrize(
+    ("gain", "norm"),
+    [
+        ("identity", "batch"),
+        ("identity", "none"),
+        ("none", "layer"),
+        *(pytest.param(*options, marks=pytest.mark.slow) for options in (("identity", "layer"), ("none", "batch"))),
+        pytest.param("none", "none", marks=pytest.mark.slow),
+    ],
+)
 def test_a_compiled_training_step_agrees_with_eager(norm, gain):
     module, results = new_module(norm=norm, gain=gain, segments=2).train(), []
     state = {key: value.clone() for key, value in module.state_dict().items()}

@@ -265,15 +265,8 @@ def test_bf16_autocast_is_near_float32(which):
         torch.testing.assert_close(rounded[stream].float(), logits, rtol=0.05, atol=0.05 * logits.abs().max().item())
 
 
-@pytest.mark.parametrize(
-    "which",
-    [
-        pytest.param("ravdess", marks=pytest.mark.slow),
-        "mosei",
-        pytest.param("i3d", marks=pytest.mark.slow),  # HCN is tried below
-        pytest.param("resnet50", marks=pytest.mark.slow),
-    ],
-)
+@pytest.mark.slow  # by default: HCN below, fused LSTMs and CNNs in tests/attach/test_precision_export.py
+@pytest.mark.parametrize("which", NETWORKS)
 def test_export_to_onnx_agrees_at_another_batch_size(which, tmp_path, monkeypatch):
     monkeypatch.setattr(jaxtyping.config, "jaxtyping_disable", True)  # shape checks refuse symbolic sizes
     onnxruntime = pytest.importorskip("onnxruntime")

@@ -1,5 +1,7 @@
 """The recipes in configs/, each run by `msafusion train` on small prepared folders in the real layout."""
 
+import contextlib
+import io
 import json
 import shutil
 from pathlib import Path
@@ -45,6 +47,13 @@ def train(config, folders, out, *more):
     return json.loads((out / "metrics.json").read_text())
 
 
+@pytest.fixture(scope="module")
+def mosei_run(folders, tmp_path_factory):
+    """A finished short run of the recipe for MOSEI, and its metrics; no test changes what is in it."""
+    folder = tmp_path_factory.mktemp("runs") / "mosei"
+    return folder, train("mosei", folders, folder)
+
+
 @pytest.mark.parametrize(
     "config",
     [
@@ -56,17 +65,20 @@ def train(config, folders, out, *more):
         *(pytest.param(f"ntu_rgbd_{rgb}-modern", marks=pytest.mark.slow) for rgb in ("i3d", "resnet50")),
     ],
 )
-def test_recipe_trains_both_stages_tests_and_can_be_loaded(config, folders, tmp_path):
+def test_recipe_trains_both_stages_tests_and_can_be_loaded(config, folders, tmp_path, request):
     more = ["--trainer.precision", "32-true"] if config.endswith("-modern") and "mos" not in config else []
     more += ["--alone.epochs", "0"] if config == "ravdess" else []  # large checkpoints; the others try that stage
-    result = train(config, folders, tmp_path / "run", *more)
+    if config == "mosei":
+        run, result = request.getfixturevalue("mosei_run")
+    else:
+        run, result = tmp_path / "run", train(config, folders, tmp_path / "run", *more)
     assert set(result["rows"]) == ROWS[config.removesuffix("-modern")]
     for row in result["rows"].values():
         figure = row["test"].get("accuracy", row["test"].get("mae"))
         assert figure is not None
         assert row["test"]["num_samples"] == result["num_samples"]["test"] > 0
-    saved = yaml.safe_load((tmp_path / "run" / "config.yaml").read_text())
-    model = msafusion.load(tmp_path / "run")
+    saved = yaml.safe_load((run / "config.yaml").read_text())
+    model = msafusion.load(run)
     assert type(model.network).__name__ == "FusedNetwork"
     assert (saved["network"]["init_args"]["gain"] == "none") != config.endswith("-modern")
     assert all(joint.fusion.gain == saved["network"]["init_args"]["gain"] for joint in model.network.joints)
@@ -95,10 +107,10 @@ def test_recipes_hold_the_papers_numbers(config, stage):
     assert {name: given.fused[name] for name in stage} == stage
 
 
-def test_evaluate_gives_the_same_metrics_of_values(folders, tmp_path):
-    result = train("mosei", folders, tmp_path / "run")
-    run_evaluate([str(tmp_path / "run")])
-    again = json.loads((tmp_path / "run" / "evaluation.json").read_text())["rows"]
+def test_evaluate_gives_the_same_metrics_of_values(mosei_run, tmp_path):
+    run, result = mosei_run
+    run_evaluate([str(run), "--out", str(tmp_path / "evaluation.json")])
+    again = json.loads((tmp_path / "evaluation.json").read_text())["rows"]
     assert {name: row["test"] for name, row in again.items()} == {
         name: row["test"] for name, row in result["rows"].items()
     }
@@ -109,20 +121,27 @@ def test_bf16_is_refused_where_the_cpu_would_compute_wrong_gradients(folders, tm
         train("ravdess-modern", folders, tmp_path / "run")
 
 
-def test_the_published_protocol_chooses_on_the_test_fold_and_says_so(folders, tmp_path, capsys):
+@pytest.fixture(scope="module")
+def untrained(folders, tmp_path_factory):
+    """A run by the published protocol that starts and ends with given weights: its folder, result, output, weights."""
+    folder, network = tmp_path_factory.mktemp("untrained"), MFCCNet(2)
+    torch.save({f"module.{key}": value for key, value in network.state_dict().items()}, folder / "audio.pth")
     only = ["--alone.epochs", "0", "--fused.epochs", "0", "--data.protocol", "published"]
-    result = train("ravdess", folders, tmp_path / "run", *only)
+    with contextlib.redirect_stdout(io.StringIO()) as printed:
+        result = train("ravdess", folders, folder / "run", *only, "--weights.audio", folder / "audio.pth")
+    return folder / "run", result, printed.getvalue(), network.state_dict()
+
+
+def test_the_published_protocol_chooses_on_the_test_fold_and_says_so(untrained):
+    _, result, printed, _ = untrained
     assert result["chosen_on_test"]
-    assert "CHOSEN ON THE TEST SPLIT" in capsys.readouterr().out
+    assert "CHOSEN ON THE TEST SPLIT" in printed
 
 
-def test_training_starts_from_the_weights_given(folders, tmp_path):
-    network = MFCCNet(2)
-    torch.save({f"module.{key}": value for key, value in network.state_dict().items()}, tmp_path / "audio.pth")
-    untrained = ["--alone.epochs", "0", "--fused.epochs", "0"]
-    train("ravdess", folders, tmp_path / "run", *untrained, "--weights.audio", tmp_path / "audio.pth")
-    loaded = msafusion.load(tmp_path / "run").network.networks["audio"].state_dict()
-    assert all(torch.equal(loaded[key], value) for key, value in network.state_dict().items())
+def test_training_starts_from_the_weights_given(untrained):
+    run, _, _, weights = untrained
+    loaded = msafusion.load(run).network.networks["audio"].state_dict()
+    assert all(torch.equal(loaded[key], value) for key, value in weights.items())
 
 
 def test_a_missing_file_is_found_before_training(folders, tmp_path):
@@ -139,15 +158,14 @@ def test_a_stage_of_one_stream_reads_that_stream_alone(folders):
     assert set(with_streams(samples, {"audio"})[0]["streams"]) == {"audio"}
 
 
-def test_a_short_utterance_is_padded_in_use_as_in_training(folders, tmp_path):
-    train("mosei", folders, tmp_path / "run", "--alone.epochs", "0", "--fused.epochs", "0")
-    model = msafusion.load(tmp_path / "run")
+def test_a_short_utterance_is_padded_in_use_as_in_training(mosei_run):
+    model = msafusion.load(mosei_run[0])
     clip = {stream: torch.randn(3, count) for stream, count in model.preprocessing.num_channels().items()}
     assert model(clip).shape == (1, 1)
     with pytest.raises(ValueError, match=r"stream 'text' is float32 \(16, 3\), expected finite \(time, 16\)"):
         model({**clip, "text": clip["text"].T})
     with pytest.raises(ValueError, match=r"holds the network of the stream 'text' alone"):
-        msafusion.load(tmp_path / "run" / "alone" / "text")
+        msafusion.load(mosei_run[0] / "alone" / "text")
 
 
 def test_what_lightning_refuses_with_separate_losses_is_one_line(folders, tmp_path):

@@ -17,7 +17,7 @@ from safetensors.torch import load_file
 import msafusion
 from msafusion.data import Watch
 from msafusion.data.watch import STREAMS
-from msafusion.training.options import run_evaluate
+from msafusion.training.options import run_evaluate, run_train
 
 SHORT = [
     "--alone.epochs",
@@ -143,6 +143,7 @@ def _kill_after(folder, stage, epochs, *arguments):
     process.wait()
 
 
+@pytest.mark.usefixtures("without_shape_checks")  # many calls
 @pytest.mark.parametrize(
     "stages", [("alone-gyroscope",), pytest.param(("alone-gyroscope", "fused"), marks=pytest.mark.slow)]
 )
@@ -152,7 +153,7 @@ def test_killed_and_resumed_a_run_from_its_config_ends_as_if_nothing_had_happene
         _kill_after(folder, stage, 1, *start)
         assert not (folder / "metrics.json").exists()
         start = ("--resume",)
-    command("train", "--out", folder, "--resume")
+    run_train(["--out", str(folder), "--resume"])
     resumed = json.loads((folder / "metrics.json").read_text())["rows"]
     for name, row in metrics.items():
         for figure in ("accuracy", "macro_f1", "unweighted_average_recall"):

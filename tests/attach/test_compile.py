@@ -1,10 +1,11 @@
-"""torch.compile: the same numbers, from graphs of the networks. Run by test_precision_compile_export.py."""
+"""torch.compile: the same numbers, from graphs of the networks."""
 
 import pytest
 import torch
 from small_networks import cnn_example, cnns, gradients, lstms
 
 CLOSE = {"rtol": 1e-4, "atol": 1e-5}
+pytestmark = pytest.mark.usefixtures("without_shape_checks")
 
 
 @pytest.mark.parametrize("make", [cnns, lstms])

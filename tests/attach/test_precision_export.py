@@ -1,8 +1,4 @@
-"""bf16, torch.compile, torch.export and ONNX Runtime: the same network, the same numbers."""
-
-import subprocess
-import sys
-from pathlib import Path
+"""bf16, torch.export and ONNX Runtime: the same network, the same numbers."""
 
 import pytest
 import torch
@@ -24,7 +20,6 @@ from torch import nn
 from msafusion import FusionPoint, fuse
 
 CLOSE = {"rtol": 1e-4, "atol": 1e-5}
-CASES = str(Path(__file__).with_name("compile_cases.py"))
 pytestmark = pytest.mark.usefixtures("no_shape_checks")
 
 
@@ -58,19 +53,6 @@ def test_networks_in_another_type_keep_their_outputs(dtype):
     net = fuse(networks, FusionPoint({"video": "layer1", "audio": "relu1"}, block_channels=4), example=example)
     outputs = net.stream_outputs(example)
     assert all(torch.equal(outputs[name], expected[name]) for name in outputs)
-
-
-def compile_cases(which):
-    """Shape checks wrap functions that the compiler must leave alone, so a pytest without them runs these."""
-    command = [sys.executable, "-m", "pytest", "-q", "-o", "addopts=", "-p", "no:cacheprovider", "-m", which, CASES]
-    return subprocess.run(command, capture_output=True, text=True)
-
-
-@pytest.mark.parametrize("which", ["not slow", pytest.param("slow", marks=pytest.mark.slow)])
-def test_compiled_networks(which):
-    result = compile_cases(which)
-    assert result.returncode == 0, result.stdout + result.stderr
-    assert " passed" in result.stdout
 
 
 def run_onnx(program, path, inputs):
