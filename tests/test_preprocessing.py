@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 import torch
 
-from msafusion.preprocessing import Clips, DataError, _crop_size, preprocessing_from
+from msafusion.preprocessing import Clips, DataError, preprocessing_from
+from msafusion.preprocessing.clips import _crop_size
 
 MEAN, STD = [0.5, 0.2, 0.0], [0.25, 0.1, 1.0]
 

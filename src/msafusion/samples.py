@@ -1,8 +1,8 @@
 """Samples of several streams: what every data set gives, and what a batch is made of."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any, Literal, NotRequired, TypedDict
 
 import torch
@@ -81,6 +81,8 @@ class Splits:
         classes: names of the classes; none: the labels are values, for a regression.
         channels: stream name -> channels, in the order of the networks.
         preprocessing: from stored streams to what the networks take.
+        extraction: {"streams": {stream: how it was read from raw files (`Extractor.as_dict`)}, "seconds": the usual
+            duration of a recording, if it has one}; kept with a model, which predicts from raw files by it. Empty: none.
         chosen_on_test: the protocol chooses the epoch on the test samples, as the published code does; `valid` is then
             `test`, and results say so.
     """
@@ -92,6 +94,7 @@ class Splits:
     channels: dict[str, int]
     preprocessing: Preprocessing
     chosen_on_test: bool = False
+    extraction: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         groups = [_groups(part) for part in (self.train, self.valid, self.test)]

@@ -8,14 +8,18 @@ from msafusion.backbones.i3d import I3D
 from msafusion.backbones.lstm import SequenceLSTM
 from msafusion.backbones.mfcc_cnn import MFCCNet
 from msafusion.backbones.resnet3d import InflatedResNet, ResNet3d, ResNeXt3d
+from msafusion.backbones.small_nets import MLP, CNN2d, CNN3d
 from msafusion.backbones.text import TextEncoder
 
 BACKBONES: dict[str, type[nn.Module]] = {
     "cnn1d": CNN1d,
+    "cnn2d": CNN2d,
+    "cnn3d": CNN3d,
     "hcn": HCN,
     "i3d": I3D,
     "inflated_resnet": InflatedResNet,
     "mfcc_cnn": MFCCNet,
+    "mlp": MLP,
     "resnet3d": ResNet3d,
     "resnext3d": ResNeXt3d,
     "sequence_lstm": SequenceLSTM,
@@ -27,7 +31,10 @@ __all__ = [
     "BACKBONES",
     "HCN",
     "I3D",
+    "MLP",
     "CNN1d",
+    "CNN2d",
+    "CNN3d",
     "InflatedResNet",
     "MFCCNet",
     "ResNeXt3d",

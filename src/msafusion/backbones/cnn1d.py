@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 
@@ -39,9 +39,27 @@ class CNN1d(nn.Module):
         self.dropout = nn.Dropout(dropout)
         self.fc = nn.Linear(widths[-1], num_outputs)
 
-    def forward(self, signal: Float[Tensor, "batch channels time"]) -> Float[Tensor, "batch outputs"]:
-        """Logits of a batch of signals."""
-        features = signal
+    def forward(
+        self, signal: Float[Tensor, "batch channels time"], lengths: Int[Tensor, " batch"] | None = None
+    ) -> Float[Tensor, "batch outputs"]:
+        """Logits of a batch of signals.
+
+        Args:
+            signal: any length.
+            lengths: real steps of each signal; what follows is taken for zeros and left out of the mean.
+        """
+        features = signal if lengths is None else signal * _real(lengths, signal.shape[2], signal.shape[2])
         for name in self.stages:
             features = self.get_submodule(name)(features)
-        return self.fc(self.dropout(torch.mean(features, dim=2)))
+            if lengths is not None:
+                features = features * _real(lengths, signal.shape[2], features.shape[2])
+        if lengths is None:
+            return self.fc(self.dropout(torch.mean(features, dim=2)))
+        real = _real(lengths, signal.shape[2], features.shape[2]).sum(dim=2).clamp(min=1)
+        return self.fc(self.dropout(features.sum(dim=2) / real))
+
+
+def _real(lengths: Tensor, before: int, now: int) -> Tensor:
+    """(batch, 1, now): 1 where a step is real after `before` steps have become `now`, 0 elsewhere."""
+    scaled = (lengths * now + before - 1) // before
+    return (torch.arange(now, device=lengths.device) < scaled.unsqueeze(1)).unsqueeze(1).float()

@@ -13,18 +13,28 @@ class NetworkPlan(ABC):
     """A network described by options (the arguments of its constructor, all kept as attributes of the same name).
 
     Attributes:
-        cpu_threads: threads that its operations are worth on a CPU; None: all.
         typical_channels: stream -> channels of the data it was made for.
         typical_outputs: number of outputs for that data.
     """
 
-    cpu_threads: ClassVar[int | None] = None
     typical_channels: ClassVar[Mapping[str, int]]
     typical_outputs: ClassVar[int]
+
+    @property
+    def cpu_threads(self) -> int | None:
+        """Threads that its operations are worth on a CPU; None: all."""
+        return None
 
     @abstractmethod
     def build(self, channels: Mapping[str, int], num_outputs: int) -> FusedNetwork:
         """The network, with new weights, for streams of so many channels and a prediction of `num_outputs`."""
+
+    def fitted(self, shapes: Mapping[str, tuple[int, ...]]) -> "NetworkPlan":
+        """This plan with what it leaves open decided by the shape of one sample's inputs (without the batch axis).
+
+        What is saved with a model is the fitted plan.
+        """
+        return self
 
     @abstractmethod
     def typical_shapes(self) -> dict[str, tuple[int, ...]]:
@@ -32,7 +42,8 @@ class NetworkPlan(ABC):
 
     def alone(self, net: FusedNetwork, stream: str, num_outputs: int) -> FusedNetwork:
         """One network of `net`, sharing its weights, as it is trained by itself in the first stage."""
-        return fuse({stream: net.networks[stream]})
+        axis = net.input_rules[stream].time_axis
+        return fuse({stream: net.networks[stream]}, time_axis=None if axis is None else {stream: axis})
 
     def as_dict(self) -> dict[str, Any]:
         """Name and options, from which `plan_from` makes the plan again."""
@@ -55,5 +66,5 @@ class NetworkPlan(ABC):
             wanted = ", ".join(stream if n is None else f"{stream} ({n})" for stream, n in expected.items())
             raise ValueError(
                 f"network {type(self).__name__} got the streams {dict(channels)}, expected {wanted}; choose another "
-                "--network (SmallCNN takes any signals) or another --data."
+                "--network (SmallCNN takes any streams) or another --data."
             )

@@ -66,10 +66,14 @@ class Mosei(NetworkPlan):
 
     typical_channels: ClassVar = CHANNELS
     typical_outputs = 1
-    cpu_threads = 1  # the matrices are too small for two
 
     def __init__(self, gain: Gain = "identity", block_dropout: float = 0.2, segments: int = 5) -> None:
         self.gain, self.block_dropout, self.segments = gain, block_dropout, segments
+
+    @property
+    def cpu_threads(self) -> int:
+        """One: the matrices are too small for two."""
+        return 1
 
     def build(self, channels: Mapping[str, int], num_outputs: int) -> FusedNetwork:
         """The network for the features of a data set; the streams must be visual, audio and text."""

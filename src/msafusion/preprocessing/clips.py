@@ -1,113 +1,14 @@
-"""What happens to stored streams before a network sees them, in training and in use alike."""
+"""Whole clips: videos standardised, cropped and flipped."""
 
-from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
-from typing import Any, Literal
+from dataclasses import dataclass, field
 
 import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional
 
-from msafusion.streams import nearest
-
-
-class DataError(ValueError):
-    """The data are not what the reader expects; the message says which file, what was expected and what to do."""
-
-
-class Preprocessing(ABC):
-    """Saved with a model, so that it sees in use what it saw in training. Add a dataclass and a line to KINDS."""
-
-    @abstractmethod
-    def num_channels(self) -> dict[str, int]:
-        """Stream name -> channels."""
-
-    @abstractmethod
-    def __call__(self, recording: Mapping[str, np.ndarray | Tensor]) -> dict[str, Tensor]:
-        """One raw recording to a batch for the network.
-
-        Raises:
-            DataError: the recording does not fit.
-        """
-
-    def inputs(self, stored: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """A batch of stored streams to the network's inputs; runs on the batch's device."""
-        return dict(stored)
-
-    def augmented(self, stored: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """The same with random changes, drawn for each sample: what training sees."""
-        return self.inputs(stored)
-
-    def as_dict(self) -> dict[str, Any]:
-        """Kind and plain numbers, for a saved model's configuration; see `preprocessing_from`."""
-        return {"kind": type(self).__name__, **asdict(self)}  # pyright: ignore[reportArgumentType]
-
-
-@dataclass(frozen=True)
-class Windows(Preprocessing):
-    """Cuts recordings into windows and standardises their channels: what happens to raw signals before a network.
-
-    Attributes:
-        rate: samples per second of the recordings (Hz).
-        steps: time steps of a window.
-        hop: time steps between the starts of two windows.
-        mean, std: per stream and channel, of the training recordings, in the recording's units.
-    """
-
-    rate: float
-    steps: int
-    hop: int
-    mean: dict[str, list[float]]
-    std: dict[str, list[float]]
-
-    def num_channels(self) -> dict[str, int]:
-        """Stream name -> channels."""
-        return {name: len(values) for name, values in self.mean.items()}
-
-    @classmethod
-    def fitted(cls, recordings: Sequence[Mapping[str, np.ndarray]], rate: float, steps: int, hop: int) -> "Windows":
-        """With the mean and standard deviation of the training recordings, {stream: (time, channels)} each."""
-        stacked = {name: np.concatenate([recording[name] for recording in recordings]) for name in recordings[0]}
-        mean = {name: values.mean(axis=0).tolist() for name, values in stacked.items()}
-        std = {name: np.maximum(values.std(axis=0), 1e-8).tolist() for name, values in stacked.items()}
-        return cls(rate, steps, hop, mean, std)
-
-    def __call__(self, recording: Mapping[str, np.ndarray | Tensor]) -> dict[str, Tensor]:
-        """{stream: (time, channels)} of one recording to {stream: float32 (windows, channels, steps)}.
-
-        Raises:
-            DataError: an unknown stream, the wrong number of channels, streams of different lengths, fewer time steps
-                than one window, or values that are not finite.
-        """
-        if not isinstance(recording, Mapping):
-            raise DataError(f"the recording is a {type(recording).__name__}, expected {{stream: (time, channels)}}.")
-        arrays = {name: np.asarray(values, dtype=np.float64) for name, values in recording.items()}
-        lengths = {name: len(values) for name, values in arrays.items()}
-        for name, values in arrays.items():
-            if name not in self.mean:
-                raise DataError(f"unknown stream '{name}', expected {', '.join(self.mean)}; rename or leave it out.")
-            if values.ndim != 2 or values.shape[1] != len(self.mean[name]):
-                raise DataError(
-                    f"stream '{name}' has shape {values.shape}, expected (time, {len(self.mean[name])}); "
-                    "give it one column a channel."
-                )
-            if len(values) < self.steps:
-                raise DataError(
-                    f"stream '{name}' has {len(values)} time steps, expected at least {self.steps} "
-                    f"({self.steps / self.rate:g} s at {self.rate:g} Hz); record longer or resample."
-                )
-            if not np.isfinite(values).all():
-                raise DataError(f"stream '{name}' holds NaN or infinity, expected finite values; clean the recording.")
-        if len(set(lengths.values())) > 1:
-            raise DataError(f"the streams have {lengths} time steps, expected equal ones; align them first.")
-        return {name: self._cut(name, values) for name, values in arrays.items()}
-
-    def _cut(self, name: str, values: np.ndarray) -> Tensor:
-        standard = (values - np.array(self.mean[name])) / np.array(self.std[name])
-        windows = np.lib.stride_tricks.sliding_window_view(standard, self.steps, axis=0)[:: self.hop]
-        return torch.from_numpy(np.ascontiguousarray(windows)).float()
+from msafusion.preprocessing.base import DataError, Layout, Preprocessing, layout_missed
 
 
 @dataclass(frozen=True)
@@ -151,8 +52,7 @@ class Clips(Preprocessing):
                     f"unknown stream '{name}', expected {', '.join(self.channels)}; rename or leave it out."
                 )
             values, count = np.asarray(given), self.channels[name]
-            kind = "video" if name in self.mean else "sequence" if name in self.least_steps else "map"
-            wanted = layout_missed(values, count, kind)
+            wanted = layout_missed(values, count, self._layout(name))
             if wanted or not np.isfinite(values).all():
                 raise DataError(
                     f"stream '{name}' is {values.dtype} {values.shape}, expected finite {wanted or 'values'} of one "
@@ -162,6 +62,9 @@ class Clips(Preprocessing):
             values = np.pad(values, [(0, missing), (0, 0)]) if missing > 0 else values
             batch[name] = torch.as_tensor(values.astype(np.float32) if values.dtype.kind == "f" else values)[None]
         return self.inputs(batch)
+
+    def _layout(self, name: str) -> Layout:
+        return "video" if name in self.mean else "sequence" if name in self.least_steps else "map"
 
     def inputs(self, stored: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Standardised; the central crop where frames are larger than `size`."""
@@ -212,17 +115,6 @@ class Clips(Preprocessing):
         return crop if (tall, wide) == (self.size, self.size) else _resized(crop, self.size)
 
 
-def layout_missed(values: np.ndarray, channels: int, kind: Literal["video", "sequence", "map"]) -> str:
-    """The layout that an array of a stream of whole clips should have and has not; empty where it has."""
-    if kind == "video":
-        fits = values.ndim == 4 and len(values) == channels and values.dtype == np.uint8
-        return "" if fits else f"uint8 ({channels}, time, height, width)"
-    if kind == "sequence":
-        fits = values.ndim == 2 and len(values) > 0 and values.shape[1] == channels
-        return "" if fits else f"(time, {channels})"
-    return "" if values.ndim and len(values) == channels else f"({channels}, ...)"
-
-
 def _crop_size(height: int, width: int, area: Sequence[float]) -> tuple[int, int]:
     """Height and width of a random crop with a part of the frame's area and an aspect ratio from 3:4 to 4:3."""
     for _ in range(10):
@@ -240,20 +132,3 @@ def _resized(video: Tensor, size: int) -> Tensor:
     resized = functional.interpolate(frames, (size, size), mode="bilinear", align_corners=False, antialias=True)
     resized = resized.reshape(*video.shape[:-2], size, size)
     return resized if video.is_floating_point() else resized.round().clamp(0, 255).to(video.dtype)
-
-
-KINDS: dict[str, type[Preprocessing]] = {"Windows": Windows, "Clips": Clips}
-"""Name -> preprocessing."""
-
-
-def preprocessing_from(saved: Mapping[str, Any]) -> Preprocessing:
-    """The preprocessing that `Preprocessing.as_dict` describes.
-
-    Raises:
-        ValueError: its kind is unknown to this version.
-    """
-    options = {name: value for name, value in saved.items() if name != "kind"}
-    kind = saved.get("kind", "Windows")
-    if kind not in KINDS:
-        raise ValueError(f"unknown preprocessing {kind!r}; {nearest(kind, KINDS)}")
-    return KINDS[kind](**options)

@@ -79,10 +79,11 @@ def train(
     splits = data.splits()
     place = Place(folder, trainer, num_workers, seed, resume, console)
     lightning.seed_everything(seed, workers=True, verbose=False)
+    network = network.fitted(_shapes(splits))
     net = _start(network, splits, weights or {})
     _check_stages(net, splits, alone, fused)
     saved = {"msafusion": __version__, "network": network.as_dict(), "classes": splits.classes}
-    saved["preprocessing"] = splits.preprocessing.as_dict()
+    saved["preprocessing"], saved["extraction"] = splits.preprocessing.as_dict(), dict(splits.extraction)
     rows: dict[str, Metrics] = {}
     for stream in net.networks:
         single = network.alone(net, stream, splits.num_outputs)
@@ -133,6 +134,12 @@ def evaluate(folder: Path, splits: Splits, batch_size: int = 32) -> dict[str, Me
         name: _predict_and_report(row, splits.test, preprocessing, config["classes"], batch_size)
         for name, row in rows.items()
     }
+
+
+def _shapes(splits: Splits) -> dict[str, tuple[int, ...]]:
+    """Of one sample's inputs, without the batch axis."""
+    inputs = splits.preprocessing.inputs(collate([splits.train[0]])["inputs"])
+    return {stream: tuple(values.shape[1:]) for stream, values in inputs.items()}
 
 
 def _build(plan: NetworkPlan, splits: Splits) -> FusedNetwork:

@@ -1,0 +1,150 @@
+"""Recordings of any layout, standardised channel by channel: the preprocessing for one's own data."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from msafusion.preprocessing.base import DataError, Layout
+from msafusion.preprocessing.clips import Clips
+
+
+LEAST_STEPS = 8
+"""Shorter signals get zeros at their end: what three stages that halve time need."""
+
+
+@dataclass(frozen=True)
+class Recordings(Clips):
+    """Every channel minus its mean, divided by its standard deviation; sequences turned to (channels, time).
+
+    Attributes:
+        layouts: stream -> layout of its stored arrays. `mean` and `std` hold those of the video streams.
+        signal_mean, signal_std: by stream of another layout, of each channel, in the stored unit.
+        shift: in training, clips of video are moved by up to this part of the frame's height and width, the edge
+            repeated; one move for a clip, the same in all its videos.
+        noise: in training, standard deviation of the noise on standardised signals.
+        scale: in training, every signal is multiplied by a random factor between 1 - scale and 1 + scale.
+        drop: in training, the probability that a signal loses a stretch of up to a quarter of its time.
+    """
+
+    layouts: dict[str, Layout] = field(default_factory=dict)
+    signal_mean: dict[str, list[float]] = field(default_factory=dict)
+    signal_std: dict[str, list[float]] = field(default_factory=dict)
+    shift: float = 0.0
+    noise: float = 0.0
+    scale: float = 0.0
+    drop: float = 0.0
+
+    @classmethod
+    def fitted(
+        cls,
+        samples: Sequence[Mapping[str, Tensor]],
+        layouts: Mapping[str, Layout],
+        *,
+        flip: bool = False,
+        shift: float = 0.0,
+        noise: float = 0.0,
+        scale: float = 0.0,
+        drop: float = 0.0,
+    ) -> "Recordings":
+        """With the mean and standard deviation of training samples, {stream: stored array} each.
+
+        Raises:
+            DataError: the samples differ in their channels.
+        """
+        channels: dict[str, int] = {}
+        mean: dict[str, list[float]] = {}
+        std: dict[str, list[float]] = {}
+        for stream, layout in layouts.items():
+            axis = 1 if layout == "sequence" else 0
+            counts = {sample[stream].shape[axis] for sample in samples}
+            if len(counts) > 1:
+                raise DataError(f"stream '{stream}' has {sorted(counts)} channels, expected one number; correct it.")
+            channels[stream] = counts.pop()
+            total = torch.zeros(2, channels[stream], dtype=torch.float64)
+            number = 0
+            for sample in samples:
+                values = sample[stream].double().movedim(axis, 0).reshape(channels[stream], -1)
+                total += torch.stack([values.sum(1), values.square().sum(1)])
+                number += values.shape[1]
+            of_mean = total[0] / number
+            of_std = (total[1] / number - of_mean.square()).clamp(min=0).sqrt()
+            # a channel that does not vary would be blown up by a small difference in use
+            of_std = torch.where(of_std > 1e-6 * of_mean.abs().clamp(min=1e-6), of_std, torch.ones_like(of_std))
+            factor = 255.0 if layout == "video" else 1.0
+            mean[stream], std[stream] = (of_mean / factor).tolist(), (of_std / factor).tolist()
+        videos = [stream for stream, layout in layouts.items() if layout == "video"]
+        others = [stream for stream in layouts if stream not in videos]
+        return cls(
+            channels,
+            mean={stream: mean[stream] for stream in videos},
+            std={stream: std[stream] for stream in videos},
+            flip=flip,
+            layouts=dict(layouts),
+            signal_mean={stream: mean[stream] for stream in others},
+            signal_std={stream: std[stream] for stream in others},
+            shift=shift,
+            noise=noise,
+            scale=scale,
+            drop=drop,
+        )
+
+    def _layout(self, name: str) -> Layout:
+        return self.layouts[name]
+
+    def inputs(self, stored: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Standardised; sequences (batch, time, channels) become signals (batch, channels, time)."""
+        videos = super().inputs({name: values for name, values in stored.items() if name in self.mean})
+        return {name: videos[name] if name in videos else self._signal(name, stored[name]) for name in stored}
+
+    def augmented(self, stored: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """The same, moved, flipped, and with noise."""
+        videos = super().augmented({name: values for name, values in stored.items() if name in self.mean})
+        if self.shift and videos:
+            first = next(iter(videos.values()))
+            moves = torch.empty(len(first), 2).uniform_(-self.shift, self.shift)
+            videos = {
+                name: torch.stack([_moved(clip, move.tolist()) for clip, move in zip(video, moves, strict=True)])
+                for name, video in videos.items()
+            }
+        results = dict(videos)
+        for name in stored:
+            if name not in videos:
+                results[name] = self._changed(self._signal(name, stored[name]))
+        return {name: results[name] for name in stored}
+
+    def _signal(self, name: str, values: Tensor) -> Tensor:
+        if self.layouts[name] == "sequence":
+            values = values.movedim(2, 1)
+        mean, std = (values.new_tensor(n[name], dtype=torch.float32) for n in (self.signal_mean, self.signal_std))
+        shape = (-1, *[1] * (values.dim() - 2))
+        signal = (values.float() - mean.reshape(shape)) / std.reshape(shape)
+        short = LEAST_STEPS - signal.shape[2] if self.layouts[name] == "sequence" else 0
+        return functional.pad(signal, (0, short)) if short > 0 else signal
+
+    def _changed(self, signal: Tensor) -> Tensor:
+        """With noise, another strength, and a stretch lost; each sample by itself."""
+        each = (len(signal), *[1] * (signal.dim() - 1))
+        if self.scale:
+            signal = signal * torch.empty(each, device=signal.device).uniform_(1 - self.scale, 1 + self.scale)
+        if self.noise:
+            signal = signal + self.noise * torch.randn_like(signal)
+        if self.drop and signal.dim() == 3:
+            steps = signal.shape[2]
+            length = torch.rand(each, device=signal.device) * steps / 4
+            start = torch.rand(each, device=signal.device) * (steps - length)
+            lost = torch.rand(each, device=signal.device) < self.drop
+            step = torch.arange(steps, device=signal.device)
+            signal = signal.masked_fill(lost & (step >= start) & (step < start + length), 0)
+        return signal
+
+
+def _moved(clip: Tensor, move: Sequence[float]) -> Tensor:
+    """A clip (channels, time, height, width) moved by parts of its height and width, its edge repeated."""
+    down, right = (round(part * length) for part, length in zip(move, clip.shape[-2:], strict=True))
+    margins = (max(right, 0), max(-right, 0), max(down, 0), max(-down, 0))
+    height, width = clip.shape[-2:]
+    padded = functional.pad(clip, margins, mode="replicate")
+    return padded[..., max(-down, 0) : max(-down, 0) + height, max(-right, 0) : max(-right, 0) + width]

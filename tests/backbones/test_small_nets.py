@@ -1,0 +1,57 @@
+import pytest
+import torch
+
+from msafusion.backbones import MLP, CNN1d, CNN2d, CNN3d
+from msafusion.networks import SmallCNN, plan_from
+
+SHAPES = {"vector": (5,), "signal": (3, 20), "image": (3, 18, 22), "clip": (1, 6, 20, 24)}
+
+
+@pytest.mark.parametrize(("network", "shape"), [(MLP, (5,)), (CNN2d, (3, 33, 20)), (CNN3d, (1, 5, 30, 21))])
+def test_small_networks_give_logits_and_stages_to_fuse_at(network, shape):
+    net = network(shape[0], 4).eval()
+    assert net(torch.randn(2, *shape)).shape == (2, 4)
+    assert [name for name, _ in net.named_children()][:3] == ["stage1", "stage2", "stage3"]
+
+
+def test_a_clip_keeps_its_time_steps_and_sees_their_order():
+    net = CNN3d(1, 4).eval()
+    clip = torch.randn(2, 1, 6, 20, 24)
+    assert net.stage3(net.stage2(net.stage1(clip))).shape[2] == 6
+    assert not torch.allclose(net(clip), net(clip.flip(2)))
+
+
+def test_gradients_of_clips_are_those_of_double_precision():
+    """torch 2.13 computes wrong weight gradients for some 3D convolutions on a CPU (docs/log.md)."""
+    clip = torch.randn(2, 1, 6, 20, 24)
+    net = CNN3d(1, 4).eval()
+    net(clip).square().sum().backward()
+    single = [parameter.grad.clone() for parameter in net.parameters()]
+    net.double().zero_grad()
+    net(clip.double()).square().sum().backward()
+    for one, parameter in zip(single, net.parameters(), strict=True):
+        torch.testing.assert_close(one.double(), parameter.grad, atol=1e-4, rtol=1e-3)
+
+
+def test_padding_changes_nothing_where_lengths_are_given():
+    net = CNN1d(3, 4).eval()
+    signal = torch.randn(1, 3, 16)
+    padded = torch.cat([signal, torch.randn(1, 3, 8)], dim=2)
+    torch.testing.assert_close(net(padded, torch.tensor([16])), net(signal))
+    assert not torch.allclose(net(padded), net(signal))
+
+
+def test_a_fitted_plan_has_a_network_for_every_rank_and_trains_them_together():
+    plan = SmallCNN(backbones={"signal": "cnn1d"}).fitted(SHAPES)
+    assert plan.backbones == {"vector": "mlp", "signal": "cnn1d", "image": "cnn2d", "clip": "cnn3d"}
+    net = plan_from(plan.as_dict()).build({name: shape[0] for name, shape in SHAPES.items()}, 4)
+    batch = {name: torch.randn(3, *shape) for name, shape in SHAPES.items()}
+    net(batch, {"signal": torch.tensor([20, 9, 12])}).sum().backward()
+    assert all(parameter.grad is not None for parameter in net.parameters())
+
+
+def test_a_backbone_for_an_unknown_stream_or_an_unknown_rank_is_refused():
+    with pytest.raises(ValueError, match="unknown stream 'clp'; did you mean 'clip'"):
+        SmallCNN(backbones={"clp": "cnn3d"}).fitted(SHAPES)
+    with pytest.raises(ValueError, match="expected 1 to 4 axes"):
+        SmallCNN().fitted({"tensor": (1, 2, 3, 4, 5)})
