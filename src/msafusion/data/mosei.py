@@ -1,7 +1,11 @@
 """CMU-MOSEI and CMU-MOSI: sentiment of spoken opinions (Zadeh et al. 2018, P18-1208; 2016, arXiv 1606.06259)."""
 
+import inspect
 from pathlib import Path
+from typing import Any
 
+from msafusion.data.mosei_csd import CmuSdkFiles
+from msafusion.data.mosei_pickles import SentimentPickle
 from msafusion.data.prepared import PreparedFolder
 from msafusion.preprocessing import Clips, DataError
 from msafusion.samples import DataSource, Splits
@@ -12,6 +16,9 @@ LEAST_STEPS = 5
 
 class MOSEI(DataSource):
     """Sentiment in [-3, 3]: `visual` (time, 35 or 47), `audio` (time, 74), `text` (time, 768), aligned by words.
+
+    Streams of other widths (20 and 5 in MMSA's aligned CMU-MOSI, 300 of word vectors) and of lengths of their own
+    (unaligned) are taken as they are prepared.
 
     Protocol: the standard folds, in the table's column `split` (train, valid, test), disjoint by video.
 
@@ -48,3 +55,32 @@ class MOSEI(DataSource):
             channels=channels,
             preprocessing=Clips(channels, least_steps=dict.fromkeys(streams, LEAST_STEPS)),
         )
+
+
+def mosei_reader(source: str | Path, dataset: str = "mosei", **options: Any) -> CmuSdkFiles | SentimentPickle:
+    """The reader for what is there: a folder of `.csd` files, or a pickle (`.pkl`) of MMSA or MultiBench.
+
+    Args:
+        source: the folder, or the file; a folder without `.csd` files may hold one pickle.
+        dataset: "mosei" or "mosi".
+        options: of `CmuSdkFiles` or `SentimentPickle`.
+
+    Raises:
+        DataError: neither of them is there.
+        ValueError: another data set, or an option that the form of the source does not have.
+    """
+    source = Path(source)
+    sequences, pickles = ([*source.glob(pattern)] if source.is_dir() else [] for pattern in ("*.csd", "*.pkl"))
+    if source.is_file() and source.suffix == ".pkl":
+        pickles = [source]
+    if not sequences and len(pickles) != 1:
+        found = "no such path" if not source.exists() else f"{len(pickles)} .pkl and no .csd files"
+        raise DataError(
+            f"'{source}': {found}, expected a folder of the CMU SDK's .csd files or one .pkl file of MMSA or "
+            "MultiBench; give the path of one."
+        )
+    reader = CmuSdkFiles if sequences else SentimentPickle
+    known = inspect.signature(reader).parameters
+    if unknown := [name for name in options if name not in known]:
+        raise ValueError(f"'{source}' is read by {reader.__name__}, which has no option '{unknown[0]}'; leave it out.")
+    return reader(source if sequences else pickles[0], dataset, **options)

@@ -1,6 +1,7 @@
 """Prepared folders: what is left to read in training once media files have been decoded, cropped and resampled.
 
-    <root>/info.json               {"dataset": "ravdess", "classes": [...], "streams": {"video": 3, ...}, ...}
+    <root>/info.json               {"dataset": "ravdess", "classes": [...], "streams": {"video": 3, ...}, ...}, and
+                                   "layouts" and "extraction" by stream where raw files were read (see `preparing`)
     <root>/samples.csv             id,label,group, and one column for each further property (such as split)
     <root>/<stream>/<id>.npy       one array a sample and stream, (channels, ...), or (time, channels) of a sequence
 
@@ -19,10 +20,12 @@ from typing import Any, overload
 import numpy as np
 import torch
 
+from msafusion.data.writing import INFO, TABLE, array_file, write_prepared
 from msafusion.preprocessing import DataError, layout_missed
 from msafusion.samples import Sample
 
-INFO, TABLE = "info.json", "samples.csv"
+__all__ = ["INFO", "TABLE", "PreparedFolder", "StoredSamples", "write_prepared"]
+
 REMEDY = "prepare the data set again"
 
 
@@ -31,10 +34,10 @@ class PreparedFolder:
 
     Args:
         root: the folder.
-        dataset: the data set it must hold.
-        videos: streams that are uint8 video (3, time, height, width).
+        dataset: the data set it must hold; None: any.
+        videos: streams that are uint8 video (channels, time, height, width).
         sequences: streams of variable length, (time, channels), whose lengths go with the samples; all others have
-            their channels first.
+            their channels first. Where neither videos nor sequences are named, the folder's own layouts count.
         least_steps: shorter sequences get zeros at their end, which count as real.
         classification: the data set must have classes.
 
@@ -45,7 +48,7 @@ class PreparedFolder:
     def __init__(
         self,
         root: str | Path,
-        dataset: str,
+        dataset: str | None,
         *,
         videos: Sequence[str] = (),
         sequences: Sequence[str] = (),
@@ -54,11 +57,12 @@ class PreparedFolder:
     ) -> None:
         self.root, self.least_steps = Path(root), least_steps
         self.videos, self.sequences = tuple(videos), tuple(sequences)
+        wanted = f"a prepared {dataset} folder" if dataset else "a prepared folder"
         for name in (INFO, TABLE):
             if not (self.root / name).is_file():
                 raise DataError(
-                    f"no {name} in '{self.root}', expected a prepared {dataset} folder ({INFO}, {TABLE}, one folder of "
-                    ".npy files a stream); give its path as root, or prepare the data set first."
+                    f"no {name} in '{self.root}', expected {wanted} ({INFO}, {TABLE}, one folder of .npy "
+                    "files a stream); give its path as root, or prepare the data set first."
                 )
         try:
             self.info: dict[str, Any] = json.loads((self.root / INFO).read_text())
@@ -66,12 +70,16 @@ class PreparedFolder:
             self.classes = [str(name) for name in self.info.get("classes", [])]
             if odd := [name for name in self.channels if not re.fullmatch(r"\w[\w.-]*", name)]:
                 raise ValueError(f"no stream can be called '{odd[0]}'")
+            if not self.videos and not self.sequences:
+                layouts = {str(stream): layout for stream, layout in self.info.get("layouts", {}).items()}
+                self.videos = tuple(stream for stream, layout in layouts.items() if layout == "video")
+                self.sequences = tuple(stream for stream, layout in layouts.items() if layout == "sequence")
         except (json.JSONDecodeError, KeyError, AttributeError, TypeError, ValueError) as error:
             raise DataError(f"'{self.root / INFO}' is broken ({error}); {REMEDY}.") from None
-        if found != dataset:
+        if dataset is not None and found != dataset:
             raise DataError(f"'{self.root}' holds {found}, expected {dataset}; give another root or data set.")
         if classification and not self.classes:
-            raise DataError(f"'{self.root / INFO}' names no classes, expected those of {dataset}; {REMEDY}.")
+            raise DataError(f"'{self.root / INFO}' names no classes, expected those of {found}; {REMEDY}.")
         if missing := [name for name in (*self.videos, *self.sequences) if name not in self.channels]:
             here = ", ".join(self.channels)
             raise DataError(f"'{self.root}' has the streams {here}, expected also {', '.join(missing)}; {REMEDY}.")
@@ -105,6 +113,11 @@ class PreparedFolder:
                 what = f"an index below {len(self.classes)}" if self.classes else "a number"
                 raise DataError(f"'{file}', line {line}: label '{row['label']}', expected {what}; {REMEDY}.")
         return rows
+
+    @property
+    def extraction(self) -> dict[str, dict[str, Any]]:
+        """Stream -> how it was read from raw files (see `media.extractor_from`); empty where that is not known."""
+        return self.info.get("extraction", {})
 
     def verify(self) -> list[str]:
         """Every file that is missing or broken, one line each; reads all of them."""
@@ -152,7 +165,7 @@ class PreparedFolder:
         return values
 
     def _file(self, stream: str, name: str) -> Path:
-        return self.root / stream / f"{name}.npy"
+        return array_file(self.root, stream, name)
 
     def _opened(self, stream: str, name: str) -> np.ndarray:
         """One stored array, mapped into memory, with the shape and type that its stream must have."""
@@ -205,40 +218,3 @@ class StoredSamples(Sequence[Sample]):
         if folder.sequences:
             sample["lengths"] = {name: len(streams[name]) for name in folder.sequences if name in streams}
         return sample
-
-
-def write_prepared(
-    root: Path,
-    dataset: str,
-    classes: Sequence[str],
-    channels: Mapping[str, int],
-    samples: Iterable[tuple[Mapping[str, Any], Mapping[str, np.ndarray]]],
-) -> int:
-    """Write a prepared folder; the table comes last, so that an interrupted folder is not taken for a whole one.
-
-    Args:
-        root: the folder.
-        dataset: name of the data set.
-        classes: names of the classes; none for a regression.
-        channels: stream name -> channels.
-        samples: for each its row (id, label, group, further columns) and its arrays by stream.
-
-    Returns:
-        The number of samples.
-    """
-    rows = []
-    for row, arrays in samples:
-        for stream in channels:
-            (root / stream).mkdir(parents=True, exist_ok=True)
-            scratch = root / stream / f".{row['id']}.npy"
-            np.save(scratch, arrays[stream], allow_pickle=False)
-            scratch.replace(root / stream / f"{row['id']}.npy")
-        rows.append(dict(row))
-    (root / INFO).write_text(
-        json.dumps({"dataset": dataset, "classes": list(classes), "streams": dict(channels)}, indent=2) + "\n"
-    )
-    with (root / TABLE).open("w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, list(rows[0]) if rows else ["id", "label", "group"])
-        writer.writeheader()
-        writer.writerows(rows)
-    return len(rows)

@@ -17,7 +17,7 @@ IMAGENET = ([0.485, 0.456, 0.406], [0.229, 0.224, 0.225])
 
 
 class RAVDESS(DataSource):
-    """Emotion of 1440 spoken clips: `video` (3, 30, 224, 224) uint8 RGB faces and `audio` (13, 212) MFCCs.
+    """Emotion of 1440 spoken clips: `video` (3, 30, 224, 224) uint8 RGB faces, `audio` (13, 212) MFCCs, or one of both.
 
     Protocol: the actors of one fold are tested; two actors of the following fold choose the model; the rest trains.
 
@@ -56,7 +56,14 @@ class RAVDESS(DataSource):
 
     def splits(self) -> Splits:
         """Samples by actor."""
-        folder = PreparedFolder(self.root, "ravdess", videos=("video",), classification=True)
+        folder = PreparedFolder(self.root, "ravdess", classification=True)
+        if not set(folder.channels) & {"video", "audio"}:
+            raise DataError(
+                f"'{self.root}' has the streams {', '.join(folder.channels)}, expected video, audio or both; prepare "
+                "it again."
+            )
+        videos = ("video",) if "video" in folder.channels else ()
+        folder = PreparedFolder(self.root, "ravdess", videos=videos, classification=True)
         folder.check_files()
         published = self.protocol == "published"
         parts: dict[str, list[dict[str, str]]] = {"train": [], "valid": [], "test": []}
@@ -76,7 +83,12 @@ class RAVDESS(DataSource):
             classes=folder.classes,
             channels=folder.channels,
             preprocessing=Clips(
-                folder.channels, {"video": mean}, {"video": std}, size=self.size, crop_area=[0.8, 1.4], flip=True
+                folder.channels,
+                dict.fromkeys(videos, mean),
+                dict.fromkeys(videos, std),
+                size=self.size,
+                crop_area=[0.8, 1.4],
+                flip=True,
             ),
             chosen_on_test=published,
         )

@@ -1,0 +1,80 @@
+"""The command `msafusion prepare`: a raw data set to a folder of arrays that training reads."""
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from jsonargparse import ArgumentParser
+from rich.console import Console
+from rich.table import Table
+
+from msafusion.arguments import parse
+from msafusion.commands.reading import Readers, add_reader, all_readers, dataset_of, made_reader
+from msafusion.data.engines import Engine
+from msafusion.data.preparing import PrepareReport, prepare
+
+PURPOSE = "Read a raw data set and write it as a prepared folder, in parallel; the same again goes on."
+MOST_SHOWN = 10
+
+
+def run_prepare(arguments: Sequence[str], readers: Readers | None = None) -> None:
+    """`msafusion prepare DATASET SOURCE TARGET [--workers N] [--limit N] [options of the data set]`.
+
+    Args:
+        arguments: what follows the verb.
+        readers: the data sets it knows; None: all.
+
+    Raises:
+        ValueError: see `data.preparing.prepare`; or samples failed (the others are prepared).
+        KeyboardInterrupt: interrupted; how to go on has been printed.
+    """
+    readers = all_readers() if readers is None else readers
+    name = dataset_of(arguments, "prepare", list(readers), PURPOSE)
+    parser = ArgumentParser(prog=f"msafusion prepare {name}", exit_on_error=False, description=PURPOSE)
+    options = add_reader(parser, readers[name])
+    parser.add_argument("target", type=Path, help="folder for the arrays; new, or one that `prepare` began")
+    parser.add_argument("--workers", type=int, default=1, help="processes")
+    parser.add_argument("--engine", type=Engine, default="joblib", help="joblib (this machine) or ray (a cluster)")
+    parser.add_argument("--ray_address", type=str | None, default=None, help="of a running Ray cluster")
+    parser.add_argument("--limit", type=int | None, default=None, help="a trial run: so many samples, spread evenly")
+    parser.add_argument("--overwrite", action="store_true", help="delete what was prepared in the target before")
+    given = parse(parser, arguments[1:])
+    console = Console()
+    try:
+        report = prepare(
+            made_reader(readers[name], given, options),
+            given.target,
+            workers=given.workers,
+            engine=given.engine,
+            ray_address=given.ray_address,
+            limit=given.limit,
+            overwrite=given.overwrite,
+            console=console,
+        )
+    except KeyboardInterrupt:
+        again = "the same command" + (" without --overwrite" if given.overwrite else "")
+        print(f"what is done is kept in '{given.target}'; {again} goes on.", file=sys.stderr)
+        raise
+    console.print(_table(report, given.target))
+    console.print(f"report in {report.file}", soft_wrap=True)
+    if report.failed:
+        raise ValueError(
+            f"{len(report.failed)} samples failed, see '{report.file}'; mend or remove them and run the same again "
+            "(the others are prepared)."
+        )
+
+
+def _table(report: PrepareReport, target: Path) -> Table:
+    table = Table(title=f"{target}: {report.seconds:.1f} s, {report.rate:.1f} samples/s")
+    table.add_column("samples")
+    table.add_column("", justify="right")
+    table.add_column("why", overflow="fold")
+    table.add_row("prepared", str(report.prepared), "")
+    table.add_row("already there", str(report.skipped), "")
+    table.add_row("with notes", str(len(report.notes)), "")
+    table.add_row("failed", str(len(report.failed)), "")
+    for name in list(report.failed)[:MOST_SHOWN]:
+        table.add_row(f"  {name}", "", report.failed[name])
+    if len(report.failed) > MOST_SHOWN:
+        table.add_row("  ...", "", f"{len(report.failed) - MOST_SHOWN} more in the report")
+    return table

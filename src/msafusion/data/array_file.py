@@ -1,0 +1,95 @@
+"""Files of named arrays: `.npz`, `.safetensors` and `.h5`, whole arrays or row by row."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from msafusion.preprocessing import DataError
+
+REMEDY = "write the file again"
+
+
+class ArrayFile:
+    """Named arrays in one file; rows of `.h5` and `.safetensors` are read when they are asked for.
+
+    It is opened once a process, so that loader processes do not share a file handle.
+
+    Attributes:
+        path: the file.
+        names: of the arrays, in the file's order.
+
+    Raises:
+        DataError: no such file, an unknown ending, a broken file.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = Path(path)
+        if self.path.suffix not in (".npz", ".safetensors", ".h5", ".hdf5"):
+            raise DataError(f"'{path}' ends in '{self.path.suffix}', expected .npz, .safetensors or .h5; convert it.")
+        if not self.path.is_file():
+            raise DataError(f"no file '{path}', expected arrays; check the path.")
+        self._arrays: Any = None
+        self.names = self._opened_names()
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_arrays": None}
+
+    def _open(self) -> Any:
+        if self._arrays is None:
+            try:
+                if self.path.suffix == ".npz":
+                    with np.load(self.path, allow_pickle=False) as archive:
+                        self._arrays = {name: archive[name] for name in archive.files}
+                elif self.path.suffix == ".safetensors":
+                    from safetensors import safe_open
+
+                    self._arrays = safe_open(self.path, framework="numpy")
+                else:
+                    import h5py
+
+                    self._arrays = h5py.File(self.path, "r")
+            except (ModuleNotFoundError, MemoryError):
+                raise
+            except Exception as error:  # every library has its own
+                reason = " ".join(str(error).split())[:80]
+                raise DataError(f"'{self.path}' cannot be read ({reason}), expected arrays; {REMEDY}.") from None
+        return self._arrays
+
+    def _opened_names(self) -> list[str]:
+        return list(self._open().keys())
+
+    def _array(self, name: str) -> Any:
+        arrays = self._open()
+        return arrays.get_slice(name) if self.path.suffix == ".safetensors" else arrays[name]
+
+    def shape(self, name: str) -> tuple[int, ...]:
+        """Of an array, without reading it."""
+        array = self._array(name)
+        return tuple(array.get_shape() if self.path.suffix == ".safetensors" else getattr(array, "shape", ()))
+
+    def numeric(self, name: str) -> bool:
+        """Whether an array holds real numbers."""
+        if self.path.suffix == ".safetensors":
+            return True
+        dtype = getattr(self._array(name), "dtype", None)
+        return dtype is not None and dtype.kind in "biuf"
+
+    def row(self, name: str, index: int) -> np.ndarray:
+        """One row, as numbers."""
+        return np.asarray(self._array(name)[index])
+
+    def whole(self, name: str) -> np.ndarray:
+        """A whole array."""
+        return np.asarray(self._array(name)[:])
+
+    def texts(self, name: str) -> list[str]:
+        """A whole array of one axis as text: names, or numbers as Python writes them (0.0 stays "0.0").
+
+        Raises:
+            DataError: it has more axes.
+        """
+        values = self.whole(name)
+        if values.ndim != 1:
+            raise DataError(f"'{self.path}': '{name}' has shape {values.shape}, expected (n,); {REMEDY}.")
+        return [value.decode() if isinstance(value, bytes) else str(value) for value in values.tolist()]

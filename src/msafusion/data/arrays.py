@@ -1,0 +1,197 @@
+"""Your own data as arrays, without writing code: one `.npz`, `.safetensors` or `.h5` file."""
+
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any, overload
+
+import numpy as np
+import torch
+
+from msafusion.data.array_file import ArrayFile
+from msafusion.data.labelled import Labels, Task, divide
+from msafusion.preprocessing import DataError, Layout, Recordings
+from msafusion.samples import DataSource, Sample, Splits, collate
+from msafusion.streams import nearest
+
+CODES = {"0": "train", "1": "valid", "2": "test"}
+MOST_FITTED = 1000
+"""Training samples, evenly spread, from which mean and standard deviation are taken."""
+
+
+class Arrays(DataSource):
+    """One array a stream, (n, ...), with labels and splits beside them.
+
+    Format: `<stream>` (n, channels) vectors, (n, time, channels) sequences, (n, channels, height, width) images, uint8
+    (n, channels, time, height, width) videos; `<stream>_lengths` (n,) real steps of right-padded sequences; `label`
+    (n,) numbers or names; `split` (n,) train, valid or test (or 0, 1, 2: `.safetensors` hold no text); `id` (n,), where
+    there is one. Without valid rows, some training rows are drawn for it. `.h5` and `.safetensors` files are read row
+    by row when a batch asks for them.
+
+    Args:
+        root: the file.
+        streams: names of the streams; none: every numeric array of n rows and two axes or more.
+        label: array of the labels.
+        split: array of the splits.
+        group: array of subjects, speakers or videos, of which no two splits may share one; none: rows are independent.
+        task: classification, regression, or auto (by the labels).
+        valid_fraction: of the training rows, for validation, where no row is marked valid.
+        flip, shift, noise, scale, drop: random changes in training, see `Recordings`.
+    """
+
+    def __init__(
+        self,
+        root: Path,
+        streams: Sequence[str] = (),
+        label: str = "label",
+        split: str = "split",
+        group: str | None = None,
+        task: Task = "auto",
+        valid_fraction: float = 0.15,
+        flip: bool = False,
+        shift: float = 0.0,
+        noise: float = 0.0,
+        scale: float = 0.0,
+        drop: float = 0.0,
+    ) -> None:
+        self.root, self.streams, self.label, self.split, self.group = root, tuple(streams), label, split, group
+        self.task: Task = task
+        self.valid_fraction = valid_fraction
+        self.changes = {"flip": flip, "shift": shift, "noise": noise, "scale": scale, "drop": drop}
+
+    def splits(self) -> Splits:
+        """Samples by the array of splits."""
+        file = ArrayFile(self.root)
+        texts = self._texts(file, self.label)
+        number = len(texts)
+        split = [CODES.get(text, text) for text in self._texts(file, self.split, number)]
+        groups = self._texts(file, self.group, number) if self.group else [str(row) for row in range(number)]
+        ids = self._texts(file, "id", number) if "id" in file.names else [f"{row:06d}" for row in range(number)]
+        if len(set(ids)) < number:
+            twice = next(name for name in ids if ids.count(name) > 1)
+            raise DataError(f"'{self.root}': the id '{twice}' occurs twice, expected it once; correct it.")
+        streams = self._streams(file, number)
+        labels = Labels.read(texts, self.task, f"'{self.root}', {self.label}")
+        rows = [
+            {"id": name, "split": part, "group": group, "label": label}
+            for name, part, group, label in zip(ids, split, groups, labels.values, strict=True)
+        ]
+        parts = divide(rows, labels.classes, self.valid_fraction, f"'{self.root}'")
+        table = _Table(file, rows, streams, {name: self._lengths(file, name, number) for name in streams})
+        samples = {name: ArraySamples(table, indices) for name, indices in parts.items()}
+        train = samples["train"]
+        some = train[:: -(-len(train) // MOST_FITTED)]
+        preprocessing = Recordings.fitted([sample["streams"] for sample in some], table.layouts(), **self.changes)
+        splits = Splits(
+            *(samples[name] for name in ("train", "valid", "test")),
+            classes=labels.classes,
+            channels=preprocessing.num_channels(),
+            preprocessing=preprocessing,
+        )
+        collate([train[0]])
+        return splits
+
+    def _texts(self, file: ArrayFile, name: str, number: int | None = None) -> list[str]:
+        if name not in file.names:
+            raise DataError(f"'{self.root}' has no array '{name}'; {nearest(name, file.names)}")
+        texts = file.texts(name)
+        if not texts:
+            raise DataError(f"'{self.root}': '{name}' is empty, expected one entry a sample; fill it.")
+        if number is not None and len(texts) != number:
+            raise DataError(f"'{self.root}': '{name}' has {len(texts)} rows, expected {number} as in '{self.label}'.")
+        return texts
+
+    def _streams(self, file: ArrayFile, number: int) -> list[str]:
+        if not self.streams:
+            found = [n for n in file.names if len(file.shape(n)) > 1 and file.shape(n)[0] == number and file.numeric(n)]
+            if not found:
+                raise DataError(f"'{self.root}' has no array of {number} rows and two axes or more; add the streams.")
+            return found
+        for name in self.streams:
+            if name not in file.names:
+                raise DataError(f"'{self.root}' has no stream '{name}'; {nearest(name, file.names)}")
+            shape = file.shape(name)
+            if len(shape) < 2 or shape[0] != number or not file.numeric(name):
+                raise DataError(
+                    f"'{self.root}': stream '{name}' is {shape}, expected numbers ({number}, channels) or ({number}, "
+                    "time, channels); correct it."
+                )
+        return list(self.streams)
+
+    def _lengths(self, file: ArrayFile, stream: str, number: int) -> np.ndarray | None:
+        name = f"{stream}_lengths"
+        if name not in file.names:
+            return None
+        lengths, steps = file.whole(name), file.shape(stream)[1]
+        if lengths.shape != (number,) or lengths.dtype.kind not in "iu":
+            raise DataError(
+                f"'{self.root}': '{name}' is {lengths.dtype} {lengths.shape}, expected integers ({number},)."
+            )
+        if lengths.min() < 1 or lengths.max() > steps:
+            row = int(np.flatnonzero((lengths < 1) | (lengths > steps))[0])
+            raise DataError(
+                f"'{self.root}': '{name}' is {lengths[row]} in row {row}, expected 1 to the {steps} steps of "
+                f"'{stream}'; correct it."
+            )
+        return lengths
+
+
+class _Table:
+    """What the samples of all splits share."""
+
+    def __init__(
+        self,
+        file: ArrayFile,
+        rows: Sequence[dict[str, Any]],
+        streams: Sequence[str],
+        lengths: dict[str, np.ndarray | None],
+    ) -> None:
+        self.file, self.rows, self.streams, self.lengths = file, rows, streams, lengths
+
+    def layouts(self) -> dict[str, Layout]:
+        axes = {name: len(self.file.shape(name)) for name in self.streams}
+        return {name: "sequence" if n == 3 else "video" if n == 5 else "map" for name, n in axes.items()}
+
+    def sample(self, index: int, streams: Iterable[str]) -> Sample:
+        row, arrays, lengths = self.rows[index], {}, {}
+        for name in streams:
+            values, real = self.file.row(name, index), self.lengths[name]
+            if real is not None:
+                values = values[: real[index]]
+                lengths[name] = len(values)
+            if values.dtype.kind == "f":
+                values = values.astype(np.float32)
+                if not np.isfinite(values).all():
+                    raise DataError(
+                        f"'{self.file.path}': stream '{name}' of sample '{row['id']}' holds NaN or infinity, expected "
+                        "finite values; clean the data."
+                    )
+            arrays[name] = torch.from_numpy(np.ascontiguousarray(values))
+        sample: Sample = {"id": row["id"], "streams": arrays, "label": row["label"], "group": row["group"]}
+        if lengths:
+            sample["lengths"] = lengths
+        return sample
+
+
+class ArraySamples(Sequence[Sample]):
+    """Some rows of an array file, each read when it is asked for."""
+
+    def __init__(self, table: _Table, indices: Sequence[int], streams: Sequence[str] | None = None) -> None:
+        self.table, self.indices = table, indices
+        self.streams = tuple(table.streams if streams is None else streams)
+        self.groups = {table.rows[index]["group"] for index in indices}
+
+    def only(self, streams: Iterable[str]) -> "ArraySamples":
+        """The same samples, of which only some streams are read."""
+        return ArraySamples(self.table, self.indices, [name for name in self.streams if name in set(streams)])
+
+    def __len__(self) -> int:
+        return len(self.indices)
+
+    @overload
+    def __getitem__(self, index: int) -> Sample: ...
+    @overload
+    def __getitem__(self, index: slice) -> "ArraySamples": ...
+    def __getitem__(self, index: int | slice) -> "Sample | ArraySamples":
+        if isinstance(index, slice):
+            return ArraySamples(self.table, self.indices[index], self.streams)
+        return self.table.sample(self.indices[index], self.streams)

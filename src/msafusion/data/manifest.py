@@ -1,0 +1,186 @@
+"""Your own files, without writing code: a table with one row a sample and one column of paths a stream."""
+
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, ClassVar
+
+from msafusion.data.fitting import fitted_splits
+from msafusion.data.labelled import Labels, Task, divide
+from msafusion.data.prepared import INFO, PreparedFolder
+from msafusion.data.preparing import cached
+from msafusion.data.raw import RawItem, RawReader
+from msafusion.data.table_file import inside, read_manifest
+from msafusion.media import EXTRACTORS, Extractor, Frames, ImageFile, Mfcc, StoredArray, extractor_from
+from msafusion.media.stored import ARRAYS, IMAGES
+from msafusion.preprocessing import DataError
+from msafusion.samples import DataSource, Splits
+from msafusion.streams import nearest
+
+VIDEOS = (".mp4", ".avi", ".mpg", ".mpeg", ".mov", ".mkv", ".webm")
+SOUNDS = (".wav", ".flac", ".mp3", ".ogg", ".m4a", ".aac")
+MEDIA = (*VIDEOS, *SOUNDS, *ARRAYS, *IMAGES)
+HEARD = re.compile("audio|sound|speech|voice|mfcc", re.IGNORECASE)
+"""Columns of video files with such a name mean their sound."""
+LANDMARKS = "_landmarks"
+"""Column `<stream>_landmarks`: files that help to find the face in the stream's videos."""
+
+
+class ManifestFiles(RawReader):
+    """Media and arrays that a table names.
+
+    Format: `manifest.csv` or `.parquet`; columns `id`, `label`, `split` (train, valid, test), one column for each
+    stream with a path relative to the table, and any others, such as speaker.
+
+    Args:
+        source: the folder that holds the table, or the table.
+        streams: stream -> how it is read, as `{"kind": "Frames", "num_frames": 25, "size": 64}` (kinds: `EXTRACTORS`);
+            without a kind the one that fits the files. None: every column whose first entry is the name of a file.
+        label: column of the labels.
+        split: column of the splits.
+        group: column of subjects or speakers, of which no two splits may share one; none: rows are independent.
+        task: classification, regression, or auto (by the labels).
+    """
+
+    dataset: ClassVar[str] = "manifest"
+
+    def __init__(
+        self,
+        source: Path,
+        streams: dict[str, dict[str, Any]] | None = None,
+        label: str = "label",
+        split: str = "split",
+        group: str | None = None,
+        task: Task = "auto",
+    ) -> None:
+        self.source, self.group, self.label, self.split = Path(source), group, label, split
+        self.file, self.rows = read_manifest(self.source, ("id", label, split, *([group] if group else [])))
+        for name in (row["id"] for row in self.rows):
+            if not re.fullmatch(r"[\w.$ +-]+", name) or name.startswith("."):
+                raise DataError(
+                    f"'{self.file}': '{name}' cannot be an id, expected letters, digits and _ $ + - .; rename it."
+                )
+        self.task: Task = task
+        labels = Labels.read([row[label] for row in self.rows], task, f"'{self.file}', {label}")
+        self.classes, self._values = labels.classes, labels.values
+        self.extraction = {name: self._reading(name, dict(options)) for name, options in self._streams(streams).items()}
+
+    def _streams(self, asked: Mapping[str, dict[str, Any]] | None) -> Mapping[str, dict[str, Any]]:
+        """Column -> options of its reading."""
+        columns = self.rows[0]
+        if asked:
+            for name in asked:
+                if name not in columns:
+                    raise DataError(f"'{self.file}' has no column for the stream '{name}'; {nearest(name, columns)}")
+            return asked
+        found = {
+            name: {}
+            for name, text in columns.items()
+            if name not in ("id", self.label, self.split, self.group)
+            and not name.endswith(LANDMARKS)
+            and Path(text.partition("#")[0]).suffix.lower() in MEDIA
+        }
+        if not found:
+            raise DataError(
+                f"'{self.file}' has no column of files ({' '.join(MEDIA)}), expected one a stream; add them."
+            )
+        return found
+
+    def _reading(self, stream: str, options: dict[str, Any]) -> Extractor:
+        """How a stream's files are read."""
+        file = inside(self.file.parent, self.rows[0][stream], f"'{self.file}', row 1, {stream}")
+        suffix = Path(str(file).partition("#")[0]).suffix.lower()
+        try:
+            if "kind" in options:
+                return extractor_from(options)
+            if suffix in ARRAYS:
+                return StoredArray.like(file, **options)
+            if suffix in IMAGES:
+                return ImageFile(**options)
+            if suffix in SOUNDS or (suffix in VIDEOS and HEARD.search(stream)):
+                return Mfcc(**{"rate": 16000, "offset": 0.0, "seconds": None, **options})
+            if suffix in VIDEOS:
+                return Frames(**{"num_frames": 16, "size": 112, "face": "none", **options})
+        except TypeError as error:
+            raise DataError(f"stream '{stream}' cannot be read by {options}: {error}; correct its options.") from None
+        raise DataError(
+            f"'{self.file}': '{file.name}' of stream '{stream}' ends in '{suffix}', expected {' '.join(MEDIA)}; name a "
+            f"kind ({', '.join(EXTRACTORS)})."
+        )
+
+    def items(self) -> list[RawItem]:
+        """One for each row, in the order of ids."""
+        items = []
+        for number, (row, value) in enumerate(zip(self.rows, self._values, strict=True), start=1):
+            where = f"'{self.file}', row {number}"
+            files = {name: inside(self.file.parent, row[name], f"{where}, {name}") for name in self.extraction}
+            companions = {
+                name: inside(self.file.parent, row[name + LANDMARKS], f"{where}, {name}{LANDMARKS}")
+                for name in self.extraction
+                if row.get(name + LANDMARKS)
+            }
+            group = row[self.group] if self.group else row["id"]
+            items.append(RawItem(row["id"], value, group, files, companions, {"split": row[self.split]}))
+        return sorted(items, key=lambda item: item.id)
+
+    def missing(self) -> list[str]:
+        """Files that the table names and that are not there."""
+        return [
+            f"no file '{file}', expected the {stream} of sample '{item.id}'"
+            for item in self.items()
+            for stream, file in item.files.items()
+            if not Path(str(file).partition("#")[0]).is_file()
+        ]
+
+    def settings(self) -> dict[str, Any]:
+        """How streams are read, and which columns count."""
+        columns = {"label": self.label, "split": self.split, "group": self.group, "task": self.task}
+        return {**super().settings(), **columns}
+
+
+class Manifest(DataSource):
+    """Samples of a manifest (see `ManifestFiles`), prepared once into the user's cache, or of a prepared folder.
+
+    Without valid rows, some training rows are drawn for validation.
+
+    Args:
+        root: the folder that holds the manifest, the manifest, or a prepared folder.
+        streams, label, split, group, task: see `ManifestFiles`.
+        valid_fraction: of the training rows, for validation, where no row is marked valid.
+        flip, shift, noise, scale, drop: random changes in training, see `Recordings`.
+        workers: processes that prepare.
+    """
+
+    def __init__(
+        self,
+        root: Path,
+        streams: dict[str, dict[str, Any]] | None = None,
+        label: str = "label",
+        split: str = "split",
+        group: str | None = None,
+        task: Task = "auto",
+        valid_fraction: float = 0.15,
+        flip: bool = False,
+        shift: float = 0.0,
+        noise: float = 0.0,
+        scale: float = 0.0,
+        drop: float = 0.0,
+        workers: int = 2,
+    ) -> None:
+        self.root, self.valid_fraction, self.workers = Path(root), valid_fraction, workers
+        self.reading: dict[str, Any] = {"streams": streams, "label": label, "split": split, "group": group}
+        self.reading["task"] = task
+        self.changes = {"flip": flip, "shift": shift, "noise": noise, "scale": scale, "drop": drop}
+
+    def splits(self) -> Splits:
+        """Samples by the table's column of splits."""
+        prepared = (self.root / INFO).is_file()
+        root = self.root if prepared else cached(ManifestFiles(self.root, **self.reading), workers=self.workers)
+        folder = PreparedFolder(root, "manifest")
+        folder.check_files()
+        rows: list[dict[str, Any]] = [
+            {**row, "label": int(row["label"]) if folder.classes else float(row["label"])} for row in folder.rows
+        ]
+        indices = divide(rows, folder.classes, self.valid_fraction, f"'{self.root}'")
+        parts = {part: [folder.rows[index] for index in of_part] for part, of_part in indices.items()}
+        return fitted_splits(folder, parts, **self.changes)

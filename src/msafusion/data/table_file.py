@@ -1,0 +1,81 @@
+"""Tables of samples with paths of their files: `manifest.csv`, or Parquet."""
+
+import csv
+import os
+from collections import Counter
+from pathlib import Path
+
+from msafusion.preprocessing import DataError
+
+NAMES = ("manifest.csv", "manifest.parquet")
+
+
+def read_manifest(source: Path, needed: tuple[str, ...] = ("id",)) -> tuple[Path, list[dict[str, str]]]:
+    """The table's path and its rows, all as text.
+
+    Args:
+        source: the table (.csv or .parquet), or the folder that holds `manifest.csv` or `manifest.parquet`.
+        needed: columns that there must be.
+
+    Raises:
+        DataError: no table, no row, a missing column, a row of another length, an id that occurs twice.
+    """
+    file = next((source / name for name in NAMES if (source / name).is_file()), source)
+    if not file.is_file():
+        raise DataError(
+            f"no {NAMES[0]} in '{source}', expected a manifest; give the folder that holds it, or the file."
+        )
+    rows = _parquet(file) if file.suffix == ".parquet" else _csv(file)
+    if not rows:
+        raise DataError(f"'{file}' has no rows, expected one a sample under the columns {', '.join(needed)}; fill it.")
+    if missing := [name for name in needed if name not in rows[0]]:
+        raise DataError(
+            f"'{file}' has the columns {', '.join(rows[0])}, expected also {', '.join(missing)}; add them, or name "
+            "others by the options."
+        )
+    if "id" in needed:
+        name, times = Counter(row["id"] for row in rows).most_common(1)[0]
+        if times > 1:
+            raise DataError(f"'{file}': the id '{name}' occurs {times} times, expected it once; correct it.")
+    return file, rows
+
+
+def _csv(file: Path) -> list[dict[str, str]]:
+    try:
+        with file.open(newline="", encoding="utf-8-sig") as opened:
+            rows = list(csv.DictReader(opened))
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise DataError(f"'{file}' is not a CSV file in UTF-8 ({error}); save it as one.") from None
+    for line, row in enumerate(rows, start=2):
+        if None in row or None in row.values():
+            raise DataError(
+                f"'{file}', row {line - 1}: expected {len(rows[0])} columns as in its first line; correct it."
+            )
+    return rows
+
+
+def _parquet(file: Path) -> list[dict[str, str]]:
+    import pyarrow
+    import pyarrow.parquet
+
+    try:
+        rows = pyarrow.parquet.read_table(file).to_pylist()
+    except (pyarrow.ArrowException, OSError) as error:
+        reason = " ".join(str(error).split())[:80]
+        raise DataError(f"'{file}' is not a Parquet file ({reason}); save it as one.") from None
+    return [{str(name): "" if value is None else str(value) for name, value in row.items()} for row in rows]
+
+
+def inside(folder: Path, text: str, where: str) -> Path:
+    """A file that a table names, relative to the table's folder; with `#key` where it has one.
+
+    Raises:
+        DataError: an empty name, an absolute path, or one that leaves the folder.
+    """
+    if not text:
+        raise DataError(f"{where}: no file is named, expected a path relative to the table; fill it in.")
+    path, _, _ = text.partition("#")
+    resolved = Path(os.path.normpath(folder / path))
+    if Path(path).is_absolute() or not resolved.is_relative_to(Path(os.path.normpath(folder))):
+        raise DataError(f"{where}: '{text}' leads out of the table's folder '{folder}', expected a path inside it.")
+    return folder / text

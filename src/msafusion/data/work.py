@@ -1,0 +1,82 @@
+"""One sample of a raw data set to its files in a prepared folder, in any process."""
+
+import traceback
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from msafusion.data.raw import RawItem, RawReader
+from msafusion.data.writing import write_array
+from msafusion.preprocessing import DataError, Layout, layout_missed
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a worker tells of one sample: its arrays stay where it has written them.
+
+    Attributes:
+        id: the sample.
+        arrays: stream -> shape and size of its file (bytes).
+        notes: about the sample.
+        problem: why it failed, one line; empty where it did not.
+    """
+
+    id: str
+    arrays: dict[str, dict[str, Any]] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
+    problem: str = ""
+
+
+@dataclass(frozen=True)
+class Work:
+    """Prepares one sample in whatever process it is called.
+
+    Attributes:
+        reader: the raw data set.
+        target: the prepared folder.
+        channels: stream -> channels.
+        layouts: stream -> layout.
+    """
+
+    reader: RawReader
+    target: Path
+    channels: Mapping[str, int]
+    layouts: Mapping[str, Layout]
+
+    def __call__(self, item: RawItem) -> Outcome:
+        """Read, check and write the arrays of one sample.
+
+        Raises:
+            OSError: they cannot be written.
+        """
+        try:
+            arrays, notes = self.reader.read(item)
+            self._check(arrays)
+        except DataError as error:
+            return Outcome(item.id, problem=" ".join(str(error).split()))
+        except Exception as error:  # one file that shows a mistake of ours must not end a night's work
+            place = traceback.extract_tb(error.__traceback__)[-1]
+            where = f"{Path(place.filename).name}, line {place.lineno}"
+            said = " ".join(str(error).split())[:300]
+            return Outcome(item.id, problem=f"unexpected {type(error).__name__} in {where} ({said}); please report it.")
+        written = {}
+        for stream in self.channels:
+            size = write_array(self.target, stream, item.id, arrays[stream])
+            written[stream] = {"shape": list(arrays[stream].shape), "bytes": size}
+        return Outcome(item.id, written, notes)
+
+    def _check(self, arrays: Mapping[str, np.ndarray]) -> None:
+        if arrays.keys() != self.channels.keys():
+            raise DataError(f"the sample has the streams {', '.join(arrays)}, expected {', '.join(self.channels)}.")
+        for stream, values in arrays.items():
+            missed = layout_missed(values, self.channels[stream], self.layouts[stream])
+            if values.dtype.kind not in "biuf" or missed or not values.size:
+                raise DataError(
+                    f"stream '{stream}' is {values.dtype} {values.shape}, expected {missed or 'numbers'}; check its "
+                    "raw file."
+                )
+            if values.dtype.kind == "f" and not np.isfinite(values).all():
+                raise DataError(f"stream '{stream}' holds NaN or infinity, expected finite values; check its raw file.")

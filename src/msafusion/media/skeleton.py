@@ -1,0 +1,190 @@
+"""Kinect skeletons in the text format of NTU RGB+D (github.com/shahroudy/NTURGB-D, Matlab/read_skeleton_file.m).
+
+The file: number of frames; per frame the number of bodies; per body a line of 10 numbers (the first is its id), the
+number of joints (25), then a line of 12 numbers a joint, of which the first three are x, y and z in metres.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from msafusion.media.extraction import WHOLE, Extracted, Extractor, Span, StreamMissing
+from msafusion.media.timeline import part, resampled
+from msafusion.preprocessing import DataError, Layout
+from msafusion.streams import check_count
+
+NUM_JOINTS, NUM_BODIES, FRAME_RATE = 25, 2, 30.0
+SPINE_MIDDLE = 1
+"""Joint 2 of the data set's page, counted from 0."""
+NUMBERS_OF_BODY, NUMBERS_OF_JOINT = 10, 12
+FARTHEST = 1000.0
+"""Metres; a Kinect sees no farther than 8, and larger numbers are damage."""
+
+
+def read_skeleton(file: Path) -> list[dict[str, np.ndarray]]:
+    """All frames of a .skeleton file: per frame {id of a body: float32 (25, 3) metres}, in the file's order.
+
+    Raises:
+        DataError: no such file, no text, a wrong count, a number that is none or not finite, or the text ends early or
+            goes on; one line with the file and the number of its line.
+    """
+    try:
+        lines = file.read_text(encoding="ascii").split("\n")
+    except FileNotFoundError:
+        raise DataError(f"no file '{file}', expected a .skeleton file; check its path.") from None
+    except (UnicodeDecodeError, OSError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "it is not text"
+        raise DataError(f"'{file}' cannot be read ({reason}), expected a .skeleton file; download it again.") from None
+    while lines and not lines[-1].strip():
+        lines.pop()
+    text = _Lines(file, lines)
+    frames = []
+    for _ in range(text.count("the number of frames")):
+        frame: dict[str, np.ndarray] = {}
+        for _ in range(text.count("the number of bodies")):
+            name = text.words(NUMBERS_OF_BODY, "of a body")[0]
+            if name in frame:
+                raise text.error(f"the body {name} a second time in one frame", "each body once")
+            if (joints := text.count("the number of joints")) != NUM_JOINTS:
+                raise text.error(f"{joints} joints", f"{NUM_JOINTS} of each body")
+            frame[name] = text.joints()
+        frames.append(frame)
+    if text.next < len(lines):
+        text.next += 1
+        raise text.error("more lines", f"the end after {len(frames)} frames")
+    return frames
+
+
+class _Lines:
+    """The lines of a file, taken one after the other."""
+
+    def __init__(self, file: Path, lines: list[str]) -> None:
+        self.file, self.lines, self.next = file, lines, 0
+
+    def words(self, number: int, what: str) -> list[str]:
+        if self.next == len(self.lines):
+            self.next += 1
+            raise self.error("the end of the file", f"{number} numbers {what}")
+        words = self.lines[self.next].split()
+        self.next += 1
+        if len(words) != number:
+            raise self.error(f"{len(words)} words", f"{number} numbers {what}")
+        return words
+
+    def count(self, what: str) -> int:
+        word = self.words(1, f"({what})")[0]
+        if not (word.isascii() and word.isdigit()):
+            raise self.error(f"'{word[:20]}'", what)
+        return int(word)
+
+    def joints(self) -> np.ndarray:
+        """Positions of one body: float32 (25, 3) metres."""
+        positions = []
+        for line in self.lines[self.next : self.next + NUM_JOINTS]:
+            self.next += 1
+            words = line.split()
+            if len(words) != NUMBERS_OF_JOINT:
+                raise self.error(f"{len(words)} words", f"{NUMBERS_OF_JOINT} numbers of a joint")
+            try:
+                position = [float(word) for word in words[:3]]
+            except ValueError:
+                raise self.error("a word", "x, y and z of a joint") from None
+            if not all(abs(number) < FARTHEST for number in position):  # nor is NaN
+                raise self.error(f"a joint at {position}", "x, y and z in metres")
+            positions.append(position)
+        if len(positions) < NUM_JOINTS:
+            self.next += 1
+            raise self.error("the end of the file", f"{NUM_JOINTS} joints of a body")
+        return np.array(positions, np.float32)
+
+    def error(self, got: str, expected: str) -> DataError:
+        return DataError(f"'{self.file}', line {self.next}: {got}, expected {expected}; download it again.")
+
+
+@dataclass(frozen=True)
+class NtuSkeleton(Extractor):
+    """Two bodies, metres from the middle of the first one's spine in each frame: (3, num_steps, 25, 2) float32.
+
+    Bodies are followed by their ids. Of more than two, those that move most stay (the standard deviation of their
+    joints over time), in the file's order. Frames in which a body is lost are bridged linearly; before it comes and
+    after it has gone it is zero.
+
+    Attributes:
+        num_steps: steps in time, resampled linearly from the frames of the span (30 a second).
+        reference: as the published weights expect it: a body that is absent is zero before the origin is taken off,
+            hence minus the origin.
+    """
+
+    num_steps: int = 32
+    reference: bool = False
+
+    def __post_init__(self) -> None:
+        check_count("num_steps", self.num_steps)
+
+    @property
+    def layout(self) -> Layout:
+        """(3, num_steps, 25, 2)."""
+        return "map"
+
+    @property
+    def channels(self) -> int:
+        """x, y and z."""
+        return 3
+
+    def probe(self, file: Path) -> float:
+        """Seconds; the whole text is read, as it can break anywhere."""
+        frames = read_skeleton(file)
+        _require_body(file, frames)
+        return len(frames) / FRAME_RATE
+
+    def __call__(self, file: Path, *, span: Span = WHOLE, companion: Path | None = None) -> Extracted:
+        """The bodies; StreamMissing where no frame of the span has one."""
+        frames = read_skeleton(file)
+        _require_body(file, frames)
+        frames = frames[part(span, len(frames), FRAME_RATE, file)]
+        _require_body(file, frames)
+        bodies = list(dict.fromkeys(name for frame in frames for name in frame))
+        kept, notes = bodies, []
+        if len(bodies) > NUM_BODIES:
+            most = sorted(bodies, key=lambda name: -_motion([frame[name] for frame in frames if name in frame]))
+            kept = [name for name in bodies if name in most[:NUM_BODIES]]
+            notes.append(f"{len(bodies)} bodies, kept the {NUM_BODIES} that move most")
+        present = np.array([[name in frame for name in kept] for frame in frames])
+        absent = np.zeros((NUM_JOINTS, 3), np.float32)
+        positions = np.array([[frame.get(name, absent) for name in kept] for frame in frames])
+        if empty := int((~present.any(axis=1)).sum()):
+            notes.append(f"{empty} of {len(frames)} frames have no body")
+        values = self._as_reference(positions) if self.reference else self._centred(positions, present)
+        return Extracted(np.ascontiguousarray(values.transpose(3, 0, 2, 1)), notes)
+
+    def _as_reference(self, positions: np.ndarray) -> np.ndarray:
+        both = np.pad(positions, [(0, 0), (0, NUM_BODIES - positions.shape[1]), (0, 0), (0, 0)])
+        return resampled(both - both[:, :1, SPINE_MIDDLE : SPINE_MIDDLE + 1], self.num_steps)
+
+    def _centred(self, positions: np.ndarray, present: np.ndarray) -> np.ndarray:
+        """(time, bodies, 25, 3) to (num_steps, 2, 25, 3)."""
+        steps = np.arange(len(positions))
+        bridged, there = np.empty_like(positions), np.empty_like(present)
+        for body in range(positions.shape[1]):
+            seen = np.flatnonzero(present[:, body])
+            there[:, body] = (steps >= seen[0]) & (steps <= seen[-1])
+            known = positions[seen, body].reshape(len(seen), -1)
+            held = np.stack([np.interp(steps, seen, column) for column in known.T], axis=1)
+            bridged[:, body] = held.reshape(-1, NUM_JOINTS, 3)
+        values = resampled(bridged - bridged[:, :1, SPINE_MIDDLE : SPINE_MIDDLE + 1], self.num_steps)
+        nearest = np.linspace(0, len(steps) - 1, self.num_steps).round().astype(int)
+        values[~there[nearest]] = 0
+        return np.pad(values, [(0, 0), (0, NUM_BODIES - values.shape[1]), (0, 0), (0, 0)])
+
+
+def _require_body(file: Path, frames: list[dict[str, np.ndarray]]) -> None:
+    if not any(frames):
+        raise StreamMissing(
+            f"'{file}' has no body in any of {len(frames)} frames, expected one or two; leave the sample out (the "
+            "official list of bad skeletons names such ones)."
+        )
+
+
+def _motion(positions: list[np.ndarray]) -> float:
+    return float(np.std(positions, axis=0).sum())

@@ -1,0 +1,187 @@
+"""Arrays and images as streams: `x.npy`, `x.npz#key`, `.png`, `.jpg`."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+
+from msafusion.media.extraction import WHOLE, Extracted, Extractor, Span
+from msafusion.media.timeline import middles, part, resampled
+from msafusion.preprocessing import DataError, Layout
+
+ARRAYS = (".npy", ".npz")
+IMAGES = (".png", ".jpg", ".jpeg", ".bmp", ".webp", ".tif", ".tiff")
+
+
+def read_array(file: Path) -> np.ndarray:
+    """The array in `x.npy`, in `x.npz#key`, or the only one in `x.npz`.
+
+    Raises:
+        DataError: no such file or key, a broken file, a pickle, NaN or infinity.
+    """
+    path, _, key = str(file).partition("#")
+    try:
+        loaded: Any = np.load(path, allow_pickle=False)
+        if isinstance(loaded, np.ndarray):
+            values = loaded
+        else:
+            with loaded:
+                if not key and len(loaded.files) == 1:
+                    key = loaded.files[0]
+                if key not in loaded.files:
+                    raise DataError(
+                        f"'{path}' holds the arrays {', '.join(loaded.files)}, expected '{key or 'one, or #key'}'; "
+                        "correct the part after #."
+                    )
+                values = loaded[key]
+    except FileNotFoundError:
+        raise DataError(f"no file '{path}', expected an array; check the path.") from None
+    except DataError:
+        raise
+    except Exception as error:  # zipfile, zlib and numpy have their own
+        raise DataError(
+            f"'{path}' cannot be read as an array ({' '.join(str(error).split())[:80]}); write it again."
+        ) from None
+    if values.dtype.kind not in "biuf":
+        raise DataError(f"'{file}' holds {values.dtype}, expected numbers; write it again.")
+    if values.dtype.kind == "f" and not np.isfinite(values).all():
+        raise DataError(
+            f"'{file}' holds {int((~np.isfinite(values)).sum())} values that are NaN or infinite, expected finite "
+            "ones; clean the data."
+        )
+    return values
+
+
+def _frames_first(values: np.ndarray) -> np.ndarray | None:
+    """A uint8 video as (channels, time, height, width); None: it is none."""
+    if values.dtype != np.uint8:
+        return None
+    if values.ndim == 3:  # (time, height, width)
+        return values[None]
+    if values.ndim == 4 and values.shape[-1] in (1, 3):
+        return values.transpose(3, 0, 1, 2)
+    return values if values.ndim == 4 and len(values) in (1, 3) else None
+
+
+@dataclass(frozen=True)
+class StoredArray(Extractor):
+    """An array that somebody has stored.
+
+    uint8 with three axes, or with four of which the last or first is 1 or 3, is a video: (time, height, width),
+    (time, height, width, channels), (channels, time, height, width). Other arrays of two axes are sequences (time,
+    channels); all others are maps (channels, ...).
+
+    Attributes:
+        kind_of: layout that the array must have.
+        num_channels: that it must have.
+        num_steps: time steps: frames evenly spaced, sequences resampled linearly; None: as many as there are, which a
+            video must have in common with all others.
+        rate: time steps per second; None: unknown, and any span is the whole.
+    """
+
+    suffixes: ClassVar = ARRAYS
+    kind_of: Layout
+    num_channels: int
+    num_steps: int | None = None
+    rate: float | None = None
+
+    @classmethod
+    def like(cls, file: Path, num_steps: int | None = None, rate: float | None = None) -> "StoredArray":
+        """For files as this one is.
+
+        Raises:
+            DataError: it cannot be read.
+        """
+        values = read_array(file)
+        video = _frames_first(values)
+        if video is not None:
+            return cls("video", len(video), video.shape[1] if num_steps is None else num_steps, rate)
+        if values.ndim == 0:
+            raise DataError(f"'{file}' holds one number, expected an array; store (channels,) or more.")
+        return cls("sequence", values.shape[1], num_steps, rate) if values.ndim == 2 else cls("map", len(values))
+
+    @property
+    def layout(self) -> Layout:
+        """As `kind_of` says."""
+        return self.kind_of
+
+    @property
+    def channels(self) -> int:
+        """As `num_channels` says."""
+        return self.num_channels
+
+    def __call__(self, file: Path, *, span: Span = WHOLE, companion: Path | None = None) -> Extracted:
+        """The array in its layout; see `Extractor`."""
+        values = read_array(file)
+        if self.kind_of == "video":
+            video = _frames_first(values)
+            if video is None or len(video) != self.num_channels or not video.shape[1]:
+                raise self._misfit(file, values, f"uint8 (time, height, width, {self.num_channels})")
+            values = self._cut(file, video.swapaxes(0, 1), span).swapaxes(0, 1)
+            if self.num_steps is not None and values.shape[1] != self.num_steps:
+                values = values[:, middles(values.shape[1], self.num_steps)]
+        elif self.kind_of == "sequence":
+            if values.ndim != 2 or values.shape[1] != self.num_channels or not len(values):
+                raise self._misfit(file, values, f"(time, {self.num_channels})")
+            values = self._cut(file, values.astype(np.float32), span)
+            values = values if self.num_steps is None else resampled(values, self.num_steps)
+        else:
+            if values.ndim == 0 or len(values) != self.num_channels:
+                raise self._misfit(file, values, f"({self.num_channels}, ...)")
+            values = values if values.dtype == np.uint8 else values.astype(np.float32)
+        return Extracted(np.ascontiguousarray(values))
+
+    def _misfit(self, file: Path, values: np.ndarray, wanted: str) -> DataError:
+        return DataError(f"'{file}' is {values.dtype} {values.shape}, expected {wanted}; correct it.")
+
+    def _cut(self, file: Path, values: np.ndarray, span: Span) -> np.ndarray:
+        return values if self.rate is None else values[part(span, len(values), self.rate, file)]
+
+    def probe(self, file: Path) -> float | None:
+        """Reads the array; its duration where `rate` is known."""
+        values = read_array(file)
+        video = _frames_first(values) if self.kind_of == "video" else None
+        steps = video.shape[1] if video is not None else len(values)
+        return None if self.rate is None or self.kind_of == "map" else steps / self.rate
+
+
+@dataclass(frozen=True)
+class ImageFile(Extractor):
+    """A picture as a map, uint8 RGB (3, size, size), turned as its metadata say.
+
+    Attributes:
+        size: height and width (pixels) to which it is resized.
+    """
+
+    suffixes: ClassVar = IMAGES
+    size: int = 224
+
+    @property
+    def layout(self) -> Layout:
+        """A map."""
+        return "map"
+
+    @property
+    def channels(self) -> int:
+        """Red, green, blue."""
+        return 3
+
+    def __call__(self, file: Path, *, span: Span = WHOLE, companion: Path | None = None) -> Extracted:
+        """The picture; see `Extractor`."""
+        from PIL import Image, ImageOps, UnidentifiedImageError
+
+        try:
+            with Image.open(file) as image:
+                upright = ImageOps.exif_transpose(image).convert("RGB").resize((self.size, self.size))
+        except FileNotFoundError:
+            raise DataError(f"no file '{file}', expected a picture; check the path.") from None
+        except (UnidentifiedImageError, OSError, Image.DecompressionBombError) as error:
+            raise DataError(
+                f"'{file}' cannot be read as a picture ({' '.join(str(error).split())[:80]}); replace it."
+            ) from None
+        return Extracted(np.ascontiguousarray(np.asarray(upright).transpose(2, 0, 1)))
+
+    def probe(self, file: Path) -> None:
+        """Reads the picture."""
+        self(file)

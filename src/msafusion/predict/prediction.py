@@ -1,0 +1,62 @@
+"""What a model says about one recording."""
+
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+
+@dataclass(frozen=True)
+class StreamPart:
+    """One stream's part in a prediction.
+
+    Attributes:
+        present: the recording has it.
+        contribution: what the label's probability (or the value) loses when the stream is left out, the mean over
+            windows; None: it is absent, or the only one.
+    """
+
+    present: bool
+    contribution: float | None = None
+
+
+@dataclass(frozen=True)
+class WindowPrediction:
+    """A part of a recording: from `start` to `end` seconds (None: it has no time), with its prediction."""
+
+    start: float | None
+    end: float | None
+    label: str | None
+    value: float | None
+    probabilities: dict[str, float]
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """What a model says about one recording.
+
+    Attributes:
+        file: the recording's name.
+        label: the likeliest class; None: the model predicts a value.
+        value: the value predicted; None: the model predicts a class.
+        probabilities: class -> mean probability over the windows, adding up to 1.
+        streams: stream -> its part.
+        warnings: what was missing or odd.
+        timeline: each window by itself.
+    """
+
+    file: str
+    label: str | None
+    value: float | None
+    probabilities: dict[str, float]
+    streams: dict[str, StreamPart]
+    warnings: list[str] = field(default_factory=list)
+    timeline: list[WindowPrediction] = field(default_factory=list)
+
+    def as_dict(self, timeline: bool = False) -> dict[str, Any]:
+        """For JSON; `value` only where there is one, the timeline only if asked for."""
+        line = asdict(self)
+        if self.value is None:
+            del line["value"]
+        windows = line.pop("timeline")
+        if timeline:
+            line["timeline"] = windows
+        return line

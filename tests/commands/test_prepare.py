@@ -1,0 +1,176 @@
+"""`msafusion prepare` and `msafusion verify`: options of each data set, what is printed, and the status."""
+
+import json
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from msafusion import cli
+from msafusion.commands.prepare import run_prepare
+from msafusion.commands.verify import run_verify
+from msafusion.data.raw import RawItem, RawReader
+from msafusion.media import WHOLE, Extracted, Extractor
+from msafusion.preprocessing import DataError
+
+
+@dataclass(frozen=True)
+class Numbers(Extractor):
+    """A sequence (time, 2) of an .npy file."""
+
+    scale: float = 1.0
+
+    layout = "sequence"
+    channels = 2
+
+    def __call__(self, file, *, span=WHOLE, companion=None):
+        if file.stat().st_size == 6:
+            raise KeyboardInterrupt
+        self.probe(file)
+        return Extracted(np.load(file) * self.scale)
+
+    def probe(self, file):
+        try:
+            return len(np.load(file)) / 2
+        except ValueError:
+            raise DataError(f"'{file}' is no array; save it again.") from None
+
+
+class Files(RawReader):
+    """A folder of .npy files.
+
+    Args:
+        source: the folder.
+        scale: what the numbers are multiplied by.
+    """
+
+    dataset = "numbers"
+
+    def __init__(self, source: Path, scale: float = 1.0) -> None:
+        self.source, self.classes, self.extraction = source, [], {"numbers": Numbers(scale)}
+
+    def items(self):
+        return [RawItem(f.stem, 0.5, "g", {"numbers": f}) for f in sorted(self.source.glob("*.npy"))]
+
+    def missing(self):
+        return [f"no '{self.source / name}'" for name in ("p.npy", "q.npy") if not (self.source / name).exists()]
+
+
+def half(source: Path, scale: float = 0.5) -> Files:
+    """Half of the numbers."""
+    return Files(source, scale)
+
+
+READERS = {"numbers": Files, "half": half}
+
+
+@pytest.fixture(autouse=True)
+def _command(monkeypatch):
+    for name, run in (("prepare", run_prepare), ("verify", run_verify)):
+        monkeypatch.setattr(sys.modules[run.__module__], "all_readers", lambda: READERS)
+        monkeypatch.setitem(cli.VERBS, name, (f"{run.__module__}:{run.__name__}", ""))
+    monkeypatch.setenv("COLUMNS", "200")
+
+
+@pytest.fixture
+def source(tmp_path):
+    folder = tmp_path / "raw"
+    folder.mkdir()
+    for name in "pqr":
+        np.save(folder / f"{name}.npy", np.ones((4, 2)))
+    return folder
+
+
+@pytest.fixture
+def command(monkeypatch, capsys):
+    def run(*arguments):
+        """Status, or the line of the error, and what was printed."""
+        monkeypatch.setattr(sys, "argv", ["msafusion", *map(str, arguments)])
+        try:
+            cli.main()
+            status = 0
+        except SystemExit as end:
+            status = end.code
+        return status, "".join(capsys.readouterr())
+
+    return run
+
+
+@pytest.mark.parametrize(("options", "value"), [(["numbers"], 1), (["numbers", "--scale", "3"], 3), (["half"], 0.5)])
+def test_prepare_takes_the_options_of_the_data_set(command, source, tmp_path, options, value):
+    name, *options = options
+    status, text = command("prepare", name, source, tmp_path / "out", *options)
+    assert status == 0
+    assert "prepared" in text
+    assert np.load(tmp_path / "out" / "numbers" / "p.npy").max() == value
+    assert json.loads((tmp_path / "out" / "report.json").read_text())["prepared"] == 3
+
+
+def test_a_failed_file_makes_the_status_non_zero(command, source, tmp_path):
+    (source / "q.npy").write_bytes(b"text")
+    status, text = command("prepare", "numbers", source, tmp_path / "out")
+    assert "1 samples failed" in str(status)
+    assert f"'{source}/q.npy' is no array; save it again." in text
+    assert len((tmp_path / "out" / "samples.csv").read_text().splitlines()) == 3
+
+
+def test_ctrl_c_says_how_to_go_on(command, source, tmp_path):
+    (source / "q.npy").write_bytes(b"ctrl-c")
+    status, text = command("prepare", "numbers", source, tmp_path / "out")
+    assert status == 130
+    assert f"what is done is kept in '{tmp_path}/out'; the same command goes on" in text
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["prepare"], "no data set, expected one of numbers, half"),
+        (["prepare", "number"], "unknown data set 'number'; did you mean 'numbers'?"),
+        (["prepare", "numbers", "nowhere"], "target"),
+        (["prepare", "numbers", "nowhere", "OUT"], "no sample of numbers in 'nowhere'"),
+        (["prepare", "numbers", "nowhere", "OUT", "--scale", "big"], "scale"),
+        (["prepare", "numbers", "nowhere", "OUT", "--workers", "0"], "workers is 0"),
+        (["prepare", "numbers", "nowhere", "OUT", "--engine", "spark"], "engine"),
+        (["verify", "prepared", "nowhere"], "no info.json in 'nowhere', expected a prepared folder"),
+    ],
+)
+def test_mistakes_end_in_one_line(command, tmp_path, arguments, message):
+    status, _ = command(*(str(tmp_path / "out") if word == "OUT" else word for word in arguments))
+    assert message in str(status)
+    assert "\n" not in str(status)
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("arguments", [("prepare", "--help"), ("prepare", "numbers", "--help"), ("verify", "--help")])
+def test_help_names_data_sets_and_their_options(command, arguments):
+    status, text = command(*arguments)
+    assert status == 0
+    assert "half" in text or "what the numbers are multiplied by" in text
+
+
+def test_verify_names_every_file(command, source, tmp_path):
+    assert command("verify", "numbers", source) == (
+        0,
+        "samples: 3\nnumbers: 3\nmissing: 0\nbroken: 0\nskipped: 0\n",
+    )
+    (source / "q.npy").unlink()
+    for number in range(22):
+        (source / f"x{number}.npy").write_bytes(b"text")
+    status, text = command("verify", "numbers", source, "--out", tmp_path / "found.json")
+    assert "1 missing, 22 broken" in str(status)
+    assert f"no '{source}/q.npy'" in text
+    assert text.count("is no array") == 20
+    assert "and 2 more" in text
+    found = json.loads((tmp_path / "found.json").read_text())
+    assert (found["ok"], len(found["broken"]), found["present"]) == (False, 22, {"samples": 24, "numbers": 2})
+
+
+def test_verify_reads_prepared_folders(command, source, tmp_path):
+    command("prepare", "numbers", source, tmp_path / "out")
+    assert command("verify", "prepared", tmp_path / "out")[0] == 0
+    (tmp_path / "out" / "numbers" / "p.npy").unlink()
+    status, text = command("verify", "prepared", tmp_path / "out")
+    assert "0 missing, 1 broken" in str(status)
+    assert "numbers/p.npy" in text

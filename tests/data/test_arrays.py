@@ -1,0 +1,156 @@
+import pickle
+
+import h5py
+import numpy as np
+import pytest
+import torch
+from safetensors.numpy import save_file
+
+from msafusion.data import Arrays
+from msafusion.preprocessing import DataError
+from msafusion.samples import collate
+
+
+def arrays(num=24, **changed):
+    random = np.random.default_rng(0)
+    label = np.arange(num) % 2
+    content = {
+        "text": (random.normal(size=(num, 4)) + label[:, None]).astype(np.float32),
+        "audio": random.normal(size=(num, 9, 3)).astype(np.float32),
+        "audio_lengths": np.arange(num) % 5 + 5,
+        "label": label,
+        "split": np.array(["train", "train", "valid", "test"] * (num // 4)),
+        "video_of": np.array([f"v{row}" for row in range(num)]),
+    } | changed
+    return {name: values for name, values in content.items() if values is not None}
+
+
+def npz(tmp_path, **changed):
+    np.savez(tmp_path / "data.npz", **arrays(**changed))
+    return tmp_path / "data.npz"
+
+
+@pytest.mark.parametrize("kind", ["npz", "h5", "safetensors"])
+def test_the_three_formats_give_the_same_samples(tmp_path, kind):
+    content = arrays()
+    expected = Arrays(npz(tmp_path)).splits()
+    file = tmp_path / f"data.{kind}"
+    if kind == "h5":
+        with h5py.File(file, "w") as opened:
+            for name, values in content.items():
+                opened[name] = values.astype("S") if values.dtype.kind == "U" else values
+    elif kind == "safetensors":
+        codes = {"train": 0, "valid": 1, "test": 2}
+        content["split"] = np.array([codes[name] for name in content["split"]])
+        del content["video_of"]
+        save_file({name: np.ascontiguousarray(values) for name, values in content.items()}, file)
+    splits = Arrays(file, streams=["text", "audio"]).splits()
+    assert [len(splits.train), len(splits.valid), len(splits.test)] == [12, 6, 6]
+    assert splits.classes == ["0", "1"]
+    for one, other in zip(splits.train, expected.train, strict=True):
+        assert one["label"] == other["label"]
+        assert one["lengths"] == other["lengths"]
+        for name in ("text", "audio"):
+            torch.testing.assert_close(one["streams"][name], other["streams"][name])
+    pickle.loads(pickle.dumps(splits.train))[0]  # loader processes open the file themselves
+
+
+def test_sequences_are_cut_to_their_lengths_and_padded_in_a_batch(tmp_path):
+    splits = Arrays(npz(tmp_path)).splits()
+    batch = collate([splits.train[0], splits.train[1]])
+    assert batch["lengths"]["audio"].tolist() == [5, 6]
+    assert batch["inputs"]["audio"].shape == (2, 6, 3)
+    assert splits.preprocessing.inputs(batch["inputs"])["audio"].shape == (2, 3, 8)  # what three stages need
+
+
+def test_standardised_by_the_training_samples_alone(tmp_path):
+    text = arrays()["text"]
+    text[np.arange(24) % 4 == 3] += 100  # the test rows
+    splits = Arrays(npz(tmp_path, text=text)).splits()
+    stored = torch.stack([sample["streams"]["text"] for sample in splits.train])
+    inputs = splits.preprocessing.inputs({"text": stored})["text"]
+    torch.testing.assert_close(inputs.mean(0), torch.zeros(4), atol=1e-5, rtol=0)
+    torch.testing.assert_close(inputs.std(0, correction=0), torch.ones(4), atol=1e-5, rtol=0)
+
+
+def test_names_as_labels_and_values_as_labels(tmp_path):
+    names = np.array(["yes", "no"] * 12)
+    assert Arrays(npz(tmp_path, label=names)).splits().classes == ["no", "yes"]
+    values = np.linspace(-3, 3, 24).astype(np.float32)
+    splits = Arrays(npz(tmp_path, label=values)).splits()
+    assert splits.task == "regression"
+    assert splits.train[0]["label"] == pytest.approx(-3)
+    assert Arrays(npz(tmp_path, label=np.arange(24) % 2), task="regression").splits().task == "regression"
+
+
+def test_validation_is_drawn_from_training_groups_where_none_is_marked(tmp_path):
+    split = np.array(["train"] * 18 + ["test"] * 6)
+    groups = np.array([f"v{row // 2}" for row in range(24)])
+    file = npz(tmp_path, split=split, video_of=groups)
+    splits = Arrays(file, group="video_of", valid_fraction=0.25).splits()
+    assert 2 <= len(splits.valid) <= 6
+    assert not splits.valid.groups & splits.train.groups
+    assert [s["id"] for s in splits.valid] == [
+        s["id"] for s in Arrays(file, group="video_of", valid_fraction=0.25).splits().valid
+    ]
+
+
+def bad(what):
+    values = arrays()
+    if what == "nan":
+        values["text"][0, 0] = np.nan
+    if what == "lengths":
+        values["audio_lengths"][7] = 10
+    if what == "shared":
+        values["video_of"][:] = "v0"
+    if what == "label":
+        values["label"][3] = 7
+    if what == "split":
+        values["split"] = np.where(values["split"] == "valid", "dev", values["split"])
+    if what == "ids":
+        values["id"] = np.array(["same"] * 24)
+    if what == "rows":
+        values["split"] = values["split"][:20]
+    if what == "missing":
+        del values["split"]
+    if what == "empty":
+        values["label"] = values["label"][:0]
+    return values
+
+
+@pytest.mark.parametrize(
+    ("what", "message"),
+    [
+        ("nan", "stream 'text' of sample '000000' holds NaN or infinity"),
+        ("lengths", "'audio_lengths' is 10 in row 7, expected 1 to the 9 steps"),
+        ("shared", r"the splits share \['v0'\]"),
+        ("label", r"sample '000003' \(test\) has the unknown label '7'"),
+        ("split", "has the split 'dev', expected train, valid or test"),
+        ("ids", "the id 'same' occurs twice"),
+        ("rows", "'split' has 20 rows, expected 24"),
+        ("missing", "has no array 'split'"),
+        ("empty", "'label' is empty"),
+    ],
+)
+def test_bad_arrays_are_named(tmp_path, what, message):
+    with pytest.raises(DataError, match=message):
+        Arrays(npz(tmp_path, **(dict.fromkeys(arrays()) | bad(what))), group="video_of").splits()
+
+
+def test_files_that_are_none(tmp_path):
+    for name, content, message in [
+        ("a.csv", b"x", "ends in '.csv', expected .npz"),
+        ("a.npz", b"no zip", "cannot be read"),
+        ("a.h5", b"no hdf5", "cannot be read"),
+        ("a.safetensors", b"no tensors", "cannot be read"),
+    ]:
+        (tmp_path / name).write_bytes(content)
+        with pytest.raises(DataError, match=message):
+            Arrays(tmp_path / name).splits()
+    with pytest.raises(DataError, match="no file"):
+        Arrays(tmp_path / "nowhere.npz").splits()
+    np.savez(tmp_path / "objects.npz", label=np.array([{"a": 1}], dtype=object))
+    with pytest.raises(DataError, match="cannot be read"):
+        Arrays(tmp_path / "objects.npz").splits()
+    with pytest.raises(DataError, match="no stream 'txt'; did you mean 'text'"):
+        Arrays(npz(tmp_path), streams=["txt"]).splits()

@@ -1,0 +1,439 @@
+"""CMU-MOSEI and CMU-MOSI from their files: alignment by hand, what is left out and why, splits, and broken files."""
+
+import json
+import os
+import pickle
+import re
+
+import h5py
+import numpy as np
+import pytest
+import raw_mosei
+
+from msafusion.data import MOSEI
+from msafusion.data.csd import averaged
+from msafusion.data.mosei import mosei_reader
+from msafusion.data.mosei_csd import CmuSdkFiles
+from msafusion.data.mosei_pickles import SentimentPickle
+from msafusion.data.mosei_raw import made_folds, read_folds, sample_id
+from msafusion.data.preparing import prepare
+from msafusion.samples import DataError
+
+CLOSE = {"rtol": 1e-5, "atol": 1e-6}
+FOLDS = {"train": ["v-0", "v_1"], "valid": ["v2"], "test": ["v3"]}
+VIDEOS = [video for listed in FOLDS.values() for video in listed]
+
+
+def glove(video):
+    """The video with a vector for each spoken word, pauses too."""
+    features, intervals = video["words"]
+    vectors = np.arange(len(features), dtype=np.float32)[:, None] + np.zeros((1, 300), np.float32)
+    return video | {"vectors": (vectors, intervals)}
+
+
+@pytest.fixture
+def videos():
+    return {name: glove(raw_mosei.one_video(seed)) for seed, name in enumerate(VIDEOS)}
+
+
+@pytest.fixture
+def folds(tmp_path):
+    (tmp_path / "folds.json").write_text(json.dumps(FOLDS))
+    return tmp_path / "folds.json"
+
+
+@pytest.fixture
+def reader(tmp_path, videos, folds):
+    return CmuSdkFiles(raw_mosei.write_sdk(tmp_path / "csd", videos), text_model=None, folds=folds)
+
+
+def mmsa(path, change=None, **options):
+    splits = {split: raw_mosei.mmsa_split(names, **options) for split, names in FOLDS.items()}
+    if change is not None:
+        change(splits)
+    return raw_mosei.write_pickle(path / "mosi.pkl", splits)
+
+
+def multibench(path, change=None):
+    splits = {split: raw_mosei.multibench_split(names) for split, names in FOLDS.items()}
+    if change is not None:
+        change(splits)
+    return raw_mosei.write_pickle(path / "mosi_raw.pkl", splits)
+
+
+# .csd
+
+
+def test_words_take_the_mean_of_the_frames_whose_middles_lie_in_them(reader, videos):
+    first, second = (item for item in reader.items() if item.group == "v2")
+    arrays, notes = reader.read(first)
+    visual, audio = videos["v2"]["visual"][0], videos["v2"]["audio"][0]
+    # 10 frames a second from 0: "a" 0-0.5 s, "good" 0.5-1 s; the pause after them is none of the steps
+    np.testing.assert_allclose(arrays["visual"], [visual[0:5].mean(0), visual[5:10].mean(0)], **CLOSE)
+    np.testing.assert_allclose(arrays["audio"], [audio[0:50].mean(0), audio[50:100].mean(0)], **CLOSE)
+    assert arrays["text"][:, 0].tolist() == [0, 1]
+    arrays, more = reader.read(second)
+    np.testing.assert_allclose(arrays["visual"], [visual[15:20].mean(0), visual[20:30].mean(0)], **CLOSE)
+    assert arrays["text"][:, 0].tolist() == [3, 4]
+    assert notes == more == []
+    assert first.label == pytest.approx(float(videos["v2"]["labels"][0][0, 0]))
+    assert (first.id, first.columns["split"]) == ("v2$_$0", "valid")
+
+
+def test_overlaps_gaps_and_words_shorter_than_a_frame():
+    frames = np.array([[0.0, 1], [1, 2], [2, 3], [5, 6]])
+    values = np.array([[1.0], [10], [100], [1000]])
+    words = np.array([[0, 2.5], [1.4, 2.6], [2.1, 2.3], [3.2, 4], [5, 9]])
+    notes = []
+    means = averaged(values, frames, words, notes, "audio")
+    # middles are 0.5, 1.5, 2.5 and 5.5; the third word lies within the third frame, the fourth in the gap
+    np.testing.assert_allclose(means[:, 0], [5.5, 55, 100, 0, 1000])
+    assert notes == ["audio: 1 words of 5 have no frame, zeros for them"]
+    shuffled = [2, 0, 3, 1]
+    np.testing.assert_array_equal(averaged(values[shuffled], frames[shuffled], words, [], "audio"), means)
+
+
+def test_values_that_are_not_finite_become_zeros_and_are_counted(reader, videos, tmp_path):
+    videos["v2"]["audio"][0][:3, 0] = [-np.inf, np.nan, np.inf]
+    raw_mosei.write_sdk(tmp_path / "csd", videos)
+    arrays, notes = reader.read(next(item for item in reader.items() if item.group == "v2"))
+    assert notes == ["audio: 3 values of 7400 are not finite, replaced by 0"]
+    np.testing.assert_allclose(arrays["audio"][0, 0], videos["v2"]["audio"][0][3:50, 0].sum() / 50, **CLOSE)
+
+
+def test_segments_without_a_stream_or_a_fold_are_left_out_with_the_reason(reader, videos, tmp_path):
+    del videos["v-0"]["visual"]  # of all its segments
+    videos["v_1"] = glove(raw_mosei.one_video(1, spoken=(("sp", 0, 1.5), ("film", 1.5, 3))))
+    videos["v2"]["audio"] = videos["v2"]["audio"][0][:150], videos["v2"]["audio"][1][:150]
+    videos["v3"]["labels"] = (np.ones((3, 7), np.float32), [[0, 1.5], [2, 2], [1.5, 3]])
+    videos["other"] = glove(raw_mosei.one_video(9))
+    raw_mosei.write_sdk(tmp_path / "csd", videos)
+    assert [item.id for item in reader.items()] == ["v2$_$0", "v3$_$0", "v3$_$2", "v_1$_$1"]
+    reasons = dict(line.split(": ", 1) for line in reader.skipped())
+    assert reasons.keys() == {"v-0$_$0", "v-0$_$1", "v_1$_$0", "v2$_$1", "v3$_$1", "other$_$0", "other$_$1"}
+    assert "CMU_MOSEI_VisualFacet42.csd" in reasons["v-0$_$0"]
+    assert reasons["v_1$_$0"] == "nothing of 'CMU_MOSEI_TimestampedWords.csd' between 0 and 1.5 s"
+    assert reasons["v2$_$1"] == "nothing of 'CMU_MOSEI_COVAREP.csd' between 1.5 and 3 s"
+    assert reasons["v3$_$1"] == "its interval 2 to 2 s is empty"
+    assert reasons["other$_$0"].startswith("its video is in no fold of")
+    found = reader.verify()
+    assert found.ok
+    assert len(found.skipped) == 7
+    assert found.present == {"samples": 4, "videos": 3, "train": 1, "valid": 1, "test": 2}
+
+
+def test_a_video_of_the_folds_without_labels_is_missing(reader, videos, tmp_path):
+    del videos["v3"]
+    raw_mosei.write_sdk(tmp_path / "csd", videos)
+    (line,) = reader.verify().missing
+    assert re.fullmatch(r"video 'v3' of '.*folds\.json': not in '.*CMU_MOSEI_Labels\.csd'", line)
+
+
+def test_files_are_told_by_what_they_hold_or_by_name(videos, tmp_path):
+    names = {role: f"{number}.csd" for number, role in enumerate(raw_mosei.NAMES)}
+    folder = raw_mosei.write_sdk(tmp_path / "csd", videos, names)
+    raw_mosei.write_csd(folder / "phones.csd", "phonemes", {"v2": raw_mosei.words_of(("sp", 0, 1))})
+    reader = mosei_reader(folder, "mosi", text_model=None)
+    assert {role: path.name for role, path in reader.files.items()} == names
+    assert reader.channels() == {"visual": 35, "audio": 74, "text": 300}
+    face = {name: (np.ones((40, 713)), parts["visual"][1]) for name, parts in videos.items()}
+    raw_mosei.write_csd(folder / "openface.csd", "OpenFace 2", face)
+    assert mosei_reader(folder, text_model=None, files={"visual": "openface.csd"}).channels()["visual"] == 713
+    raw_mosei.write_sdk(tmp_path / "csd", {"x": raw_mosei.one_video(0, width=47)}, names | {"visual": "47.csd"})
+    ambiguous = mosei_reader(folder, text_model=None)
+    with pytest.raises(
+        DataError, match=r"'3\.csd' and '47\.csd' .* both look like Facet .*; name it: files=\{'visual'"
+    ):
+        ambiguous.items()
+
+
+def test_without_words_each_vector_is_a_word(videos, tmp_path, folds):
+    without = {name: {role: v for role, v in parts.items() if role != "words"} for name, parts in videos.items()}
+    reader = CmuSdkFiles(raw_mosei.write_sdk(tmp_path / "csd", without), text_model=None, folds=folds)
+    arrays, _ = reader.read(reader.items()[0])
+    assert arrays["text"][:, 0].tolist() == [0, 1, 2]
+
+
+def test_without_folds_the_split_is_by_video_repeatable_and_says_that_it_is_not_standard(reader):
+    videos = [f"video{n}" for n in range(100)]
+    made = made_folds(videos)
+    assert made == made_folds(reversed(videos))
+    assert [list(made.values()).count(split) for split in ("train", "valid", "test")] == [70, 10, 20]
+    own = CmuSdkFiles(reader.source, text_model=None)
+    assert own.settings()["folds"].startswith("not the standard folds")
+    assert {item.group: item.columns["split"] for item in own.items()} == made_folds(VIDEOS)
+    assert reader.settings()["folds"].endswith("folds.json")
+
+
+def test_folds_of_the_sdk_are_read_without_running_them(tmp_path, folds):
+    lists = "".join(f"standard_{split}_fold={videos!r}\n" for split, videos in FOLDS.items())
+    (tmp_path / "cmu_mosei_std_folds.py").write_text(f"import os\nos.mkdir({str(tmp_path / 'ran')!r})\n{lists}")
+    assert read_folds(tmp_path / "cmu_mosei_std_folds.py") == read_folds(folds)
+    assert not (tmp_path / "ran").exists()
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (
+            {"train": ["aa", "bb"], "valid": ["cc"], "test": ["bb"]},
+            "has video 'bb' in train and test, expected it in one",
+        ),
+        ({"train": ["aa"], "test": ["bb"]}, r"holds no folds \(KeyError: 'valid'\), expected JSON"),
+        ({"train": "aa", "valid": [], "test": []}, r"holds no folds \(TypeError: 'a' is no video\)"),
+        ([1], "holds no folds"),
+    ],
+)
+def test_broken_folds_are_refused(tmp_path, content, message):
+    (tmp_path / "folds.json").write_text(json.dumps(content))
+    with pytest.raises(DataError, match=message):
+        read_folds(tmp_path / "folds.json")
+
+
+def test_a_truncated_file_is_named(reader, tmp_path):
+    path = tmp_path / "csd" / raw_mosei.NAMES["audio"]
+    path.write_bytes(path.read_bytes()[:-2000])
+    with pytest.raises(
+        DataError, match=r"CMU_MOSEI_COVAREP\.csd' cannot be opened \(.*truncated.*\), expected an HDF5"
+    ):
+        reader.items()
+    assert not reader.verify().ok
+    path.write_text("no HDF5")
+    with pytest.raises(DataError, match=r"CMU_MOSEI_COVAREP\.csd' cannot be opened"):
+        reader.items()
+
+
+def test_a_file_that_is_lacking_is_named(reader, tmp_path):
+    (tmp_path / "csd" / raw_mosei.NAMES["visual"]).unlink()
+    with pytest.raises(DataError, match=r"no \.csd file of Facet \(35 or 47 wide\) in '.*csd', expected the CMU SDK's"):
+        reader.items()
+
+
+def test_a_video_with_broken_intervals_is_found_and_stops_only_its_samples(reader, tmp_path):
+    with h5py.File(tmp_path / "csd" / raw_mosei.NAMES["visual"], "a") as file:
+        del file["FACET 4.2/data/v2/intervals"]
+        file["FACET 4.2/data/v2/intervals"] = np.zeros((7, 2), np.float32)
+    (line,) = reader.verify().broken
+    assert re.search(r"VisualFacet42\.csd', video 'v2': features \(40, 35\) with intervals \(7, 2\), expected", line)
+    for item in reader.items():
+        if item.group == "v2":
+            with pytest.raises(DataError, match=re.escape(line)):
+                reader.read(item)
+        else:
+            reader.read(item)
+
+
+def test_labels_out_of_range_are_no_labels(reader, videos, tmp_path):
+    videos["v3"]["labels"][0][1, 0] = 85
+    raw_mosei.write_sdk(tmp_path / "csd", videos)
+    with pytest.raises(DataError, match=r"Labels\.csd', v3\$_\$1: sentiment is 85, expected -3 to 3; check"):
+        reader.items()
+
+
+def test_text_is_the_models_last_layer_with_the_pieces_of_a_word_averaged(tmp_path, videos, folds):
+    import torch
+    from transformers import BertModel
+
+    bert = raw_mosei.write_tiny_bert(tmp_path / "bert")
+    source = raw_mosei.write_sdk(tmp_path / "csd", videos)
+    reader = pickle.loads(pickle.dumps(CmuSdkFiles(source, text_model=bert, folds=folds)))
+    assert reader.channels() == {"visual": 35, "audio": 74, "text": 16}
+    arrays, notes = reader.read(next(item for item in reader.items() if item.id == "v2$_$1"))
+    pieces = [raw_mosei.VOCABULARY.index(piece) for piece in ("[CLS]", "bad", "##ly", "film", "[SEP]")]
+    with torch.no_grad():
+        states = BertModel.from_pretrained(bert).eval()(torch.tensor([pieces])).last_hidden_state[0].numpy()
+    np.testing.assert_allclose(arrays["text"], [states[1:3].mean(0), states[3]], **CLOSE)
+    assert [len(values) for values in arrays.values()] == [2, 2, 2]
+    assert notes == []
+
+    tokens = mosei_reader(mmsa(tmp_path), "mosi", text_model=bert)
+    assert tokens.channels()["text"] == 16
+    arrays, _ = tokens.read(tokens.items()[0])
+    with torch.no_grad():
+        states = BertModel.from_pretrained(bert).eval()(torch.tensor([[2, 5, 6, 8, 3]])).last_hidden_state[0].numpy()
+    np.testing.assert_allclose(arrays["text"], states, rtol=1e-4, atol=1e-5)
+
+
+# pickles
+
+
+@pytest.mark.parametrize("unaligned", [False, True])
+def test_mmsa_pickles_come_without_their_padding(tmp_path, unaligned):
+    reader = mosei_reader(mmsa(tmp_path, unaligned=unaligned), "mosi")
+    item = next(item for item in reader.items() if item.id == "v_1$_$1")
+    given = raw_mosei.mmsa_split(FOLDS["train"], unaligned=unaligned)
+    arrays, notes = pickle.loads(pickle.dumps(reader)).read(item)
+    lengths = {"visual": 3, "audio": 4, "text": 5} if unaligned else dict.fromkeys(("visual", "audio", "text"), 5)
+    for stream, column in (("visual", "vision"), ("audio", "audio"), ("text", "text")):
+        np.testing.assert_array_equal(arrays[stream], given[column][3, : lengths[stream]])
+    assert (item.label, item.group, notes) == (float(given["regression_labels"][3]), "v_1", [])
+    assert (reader.settings()["form"], reader.settings()["aligned"]) == ("MMSA", not unaligned)
+    assert reader.verify().present == {"samples": 8, "videos": 4, "train": 4, "valid": 2, "test": 2}
+
+
+def test_multibench_pickles_lose_the_zeros_on_their_left(tmp_path):
+    def silence(splits):
+        splits["train"]["audio"][0, :6] = 0
+        splits["train"]["audio"][0, 7, 0] = -np.inf
+        splits["test"]["text"][0] = 0
+
+    reader = mosei_reader(multibench(tmp_path, silence), "mosi")
+    assert reader.channels() == {"visual": 20, "audio": 5, "text": 300}
+    item = next(item for item in reader.items() if item.group == "v-0")
+    arrays, notes = reader.read(item)
+    assert item.id == "v-0$_$0.5-1.25"
+    given = raw_mosei.multibench_split(FOLDS["train"])
+    np.testing.assert_array_equal(arrays["visual"], given["vision"][0, 3:])
+    assert arrays["audio"].shape == (5, 5)  # still beside the visual steps
+    assert (arrays["audio"][:3] == 0).all()
+    assert arrays["audio"][4, 0] == 0
+    assert notes == ["audio: 1 values of 40 are not finite, replaced by 0"]
+    assert item.label == given["labels"][0, 0, 0]
+    assert reader.skipped() == ["v3$_$0.5-1.25: its text is all zeros"]
+
+
+@pytest.mark.parametrize("length", [17, -1, 2.5])
+def test_lengths_beyond_the_data_name_the_sample(tmp_path, length):
+    def lengthen(splits):
+        splits["valid"]["audio_lengths"][1] = length
+
+    reader = mosei_reader(mmsa(tmp_path, lengthen, unaligned=True))
+    (line,) = reader.verify().broken
+    assert f"valid, sample 'v2$_$1': audio_lengths is {length:g}, expected a whole number up to the 16 steps" in line
+    with pytest.raises(DataError, match=re.escape(line)):
+        reader.read(next(item for item in reader.items() if item.id == "v2$_$1"))
+
+
+def test_a_stream_that_is_nothing_but_padding_is_one_step_of_zeros(tmp_path):
+    def empty(splits):
+        splits["valid"]["vision_lengths"][0] = 0
+
+    reader = mosei_reader(mmsa(tmp_path, empty, unaligned=True))
+    arrays, notes = reader.read(next(item for item in reader.items() if item.id == "v2$_$0"))
+    np.testing.assert_array_equal(arrays["visual"], np.zeros((1, 35)))
+    assert notes == ["visual: nothing but padding, one step of zeros"]
+
+
+def drop_column(splits):
+    del splits["valid"]["vision"]
+
+
+def drop_split(splits):
+    del splits["test"]
+
+
+def shorten(splits):
+    splits["train"]["regression_labels"] = splits["train"]["regression_labels"][:3]
+
+
+def share(splits):
+    splits["test"]["id"][0] = "v_1$_$7"
+
+
+def repeat(splits):
+    splits["train"]["id"][2] = "v-0$_$1"
+
+
+def flatten(splits):
+    splits["train"]["audio"] = splits["train"]["audio"][:, 0]
+
+
+def widen(splits):
+    splits["valid"]["audio"] = splits["valid"]["audio"][..., :5]
+
+
+def unlabel(splits):
+    splits["valid"]["regression_labels"][0] = np.nan
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (drop_column, "valid: no vision among raw_text, id, audio"),
+        (drop_split, "holds train, valid, expected a dict of train, valid, test"),
+        (shorten, r"train: \{.*'regression_labels': 3.*\} samples, expected as many of each"),
+        (share, r"has 1 videos in more than one split \(v_1\), expected each in one"),
+        (repeat, r"train, row 2: the id 'v-0\$_\$1' is that of train, row 1, expected it once"),
+        (flatten, r"train: audio is float32 \(4, 74\), expected numbers of shape \(samples, steps, channels\)"),
+        (widen, "has the widths .*'valid': .35, 5, 16.* expected one"),
+        (unlabel, r"valid, sample 'v2\$_\$0': sentiment is nan, expected -3 to 3"),
+    ],
+)
+def test_broken_pickles_are_refused(tmp_path, change, message):
+    reader = mosei_reader(mmsa(tmp_path, change))
+    with pytest.raises(DataError, match=message) as caught:
+        reader.items()
+    assert "\n" not in str(caught.value)
+    assert reader.verify().broken == [str(caught.value)]
+
+
+class Harmful:
+    def __init__(self, path):
+        self.path = str(path)
+
+    def __reduce__(self):
+        return os.mkdir, (self.path,)
+
+
+def test_a_pickle_that_would_run_code_is_refused_and_does_not_run_it(tmp_path):
+    def harm(splits):
+        splits["train"]["annotations"] = Harmful(tmp_path / "ran")
+
+    with pytest.raises(DataError, match=r"mosi\.pkl' is not a pickle of plain arrays \(it names posix\.mkdir\)"):
+        mosei_reader(mmsa(tmp_path, harm)).items()
+    assert not (tmp_path / "ran").exists()
+
+
+@pytest.mark.parametrize(
+    ("ids", "expected"),
+    [
+        (["a$b$_$3", "a$b$_$4"], [("a$b", "a$b$_$3"), ("a$b", "a$b$_$4")]),
+        (["v[0]", "v[1]"], [("v", "v$_$0"), ("v", "v$_$1")]),
+        (["03bSnISJ_iM_1", "plain"], [("03bSnISJ_iM", "03bSnISJ_iM$_$1"), ("plain", "plain$_$0")]),
+        (np.array([["v", "0.1", "2.5"], ["v", "3", "4"]], "S8"), [("v", "v$_$0.1-2.5"), ("v", "v$_$3-4")]),
+        ([["v"], ["v"]], [("v", "v$_$0"), ("v", "v$_$1")]),
+        (["a/b$_$0", "a:b$_$0"], [("a/b", "a+2f+b$_$0"), ("a:b", "a+3a+b$_$0")]),
+    ],
+)
+def test_ids_of_all_forms_name_video_and_sample(tmp_path, ids, expected):
+    def rename(splits):
+        splits["train"]["id"] = ids
+
+    items = SentimentPickle(multibench(tmp_path, rename)).items()
+    assert [(i.group, i.id) for i in items if i.columns["split"] == "train"] == sorted(expected, key=lambda e: e[1])
+
+
+def test_escaped_ids_are_unique():
+    assert len({sample_id(video, "0") for video in ("a/b", "a+2f+b", "a b", "a\nb", "a+b", "../b")}) == 6
+
+
+# both
+
+
+@pytest.mark.parametrize("form", ["csd", "MMSA", "MultiBench"])
+def test_prepared_they_train_and_test_on_different_videos(tmp_path, form, request):
+    if form == "csd":
+        reader = request.getfixturevalue("reader")
+    else:
+        reader = mosei_reader((mmsa if form == "MMSA" else multibench)(tmp_path), "mosi")
+    assert reader.dataset == ("mosei" if form == "csd" else "mosi")
+    assert prepare(reader, tmp_path / "prepared").failed == {}
+    splits = MOSEI(tmp_path / "prepared", reader.dataset).splits()
+    parts = {"train": splits.train, "valid": splits.valid, "test": splits.test}
+    assert {name: sorted(part.groups) for name, part in parts.items()} == {k: sorted(v) for k, v in FOLDS.items()}
+    sample = splits.train[0]
+    assert set(sample["lengths"].values()) == {5}  # two words of the .csd files become five steps
+    assert splits.channels == reader.channels()
+    assert -3 <= sample["label"] <= 3
+
+
+def test_what_is_neither_form_is_refused(tmp_path):
+    with pytest.raises(DataError, match=r"no such path, expected a folder of the CMU SDK's \.csd files or one \.pkl"):
+        mosei_reader(tmp_path / "none")
+    with pytest.raises(DataError, match=r"0 \.pkl and no \.csd files, expected a folder"):
+        mosei_reader(tmp_path)
+    with pytest.raises(ValueError, match="is read by SentimentPickle, which has no option 'folds'"):
+        mosei_reader(mmsa(tmp_path), folds=tmp_path)
+    with pytest.raises(ValueError, match="dataset is 'iemocap', expected 'mosei' or 'mosi'"):
+        mosei_reader(tmp_path, "iemocap")
+    assert mosei_reader(tmp_path).source == tmp_path / "mosi.pkl"
