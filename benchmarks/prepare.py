@@ -108,7 +108,7 @@ def run_script(files: Sequence[Path], target: Path, detect: Detector) -> dict[st
 
 def run_prepare(data: Path, target: Path, workers: int, clips: int) -> dict[str, float]:
     from msafusion.data.manifest import ManifestFiles
-    from msafusion.data.preparing import prepare
+    from msafusion.preparation.preparing import prepare
 
     video = {"kind": "Frames", "num_frames": NUM_FRAMES, "size": SIZE, "face": "crop", "margin": MARGIN}
     audio = {"kind": "Mfcc", "rate": RATE, "offset": OFFSET, "seconds": SECONDS}

@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 
 from msafusion.commands.plot import run_plot
-from msafusion.data.prepared import write_prepared
-from msafusion.data.raw import RawItem, RawReader
 from msafusion.media import WHOLE, Extracted, Extractor
 from msafusion.plots import plot_item, plot_prepared, plot_sample
+from msafusion.preparation.prepared import write_prepared
+from msafusion.preparation.raw import RawItem, RawReader
 from msafusion.preprocessing import DataError
 
 RNG = np.random.default_rng(0)

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from msafusion.data.prepared import INFO, PreparedFolder
-from msafusion.data.raw import RawReader
+from msafusion.preparation.prepared import INFO, PreparedFolder
+from msafusion.preparation.raw import RawReader
 from msafusion.preprocessing import DataError, Layout
 from msafusion.streams import nearest
 

@@ -82,7 +82,7 @@ class Splits:
         channels: stream name -> channels, in the order of the networks.
         preprocessing: from stored streams to what the networks take.
         extraction: {"streams": {stream: how it was read from raw files (`Extractor.as_dict`)}, "seconds": the usual
-            duration of a recording, if it has one}; kept with a model, which predicts from raw files by it. Empty: none.
+            duration of a recording, if it has one}; kept with a model, which reads raw files by it. Empty: it cannot.
         chosen_on_test: the protocol chooses the epoch on the test samples, as the published code does; `valid` is then
             `test`, and results say so.
     """

@@ -11,8 +11,8 @@ import pytest
 from msafusion import cli
 from msafusion.commands.prepare import run_prepare
 from msafusion.commands.verify import run_verify
-from msafusion.data.raw import RawItem, RawReader
 from msafusion.media import WHOLE, Extracted, Extractor
+from msafusion.preparation.raw import RawItem, RawReader
 from msafusion.preprocessing import DataError
 
 

@@ -175,5 +175,5 @@ def test_options_that_fit_nothing(tmp_path):
     ]:
         with pytest.raises(ValueError, match=message):
             Manifest(root, streams, workers=1).splits()
-    with pytest.raises(DataError, match="no manifest.csv in"):
+    with pytest.raises(DataError, match=r"no manifest\.csv in"):
         Manifest(tmp_path / "nowhere").splits()

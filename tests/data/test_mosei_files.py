@@ -12,11 +12,11 @@ import raw_mosei
 
 from msafusion.data import MOSEI
 from msafusion.data.csd import averaged
-from msafusion.data.mosei import mosei_reader
+from msafusion.data.mosei import sentiment_reader
 from msafusion.data.mosei_csd import CmuSdkFiles
 from msafusion.data.mosei_pickles import SentimentPickle
 from msafusion.data.mosei_raw import made_folds, read_folds, sample_id
-from msafusion.data.preparing import prepare
+from msafusion.preparation.preparing import prepare
 from msafusion.samples import DataError
 
 CLOSE = {"rtol": 1e-5, "atol": 1e-6}
@@ -133,14 +133,14 @@ def test_files_are_told_by_what_they_hold_or_by_name(videos, tmp_path):
     names = {role: f"{number}.csd" for number, role in enumerate(raw_mosei.NAMES)}
     folder = raw_mosei.write_sdk(tmp_path / "csd", videos, names)
     raw_mosei.write_csd(folder / "phones.csd", "phonemes", {"v2": raw_mosei.words_of(("sp", 0, 1))})
-    reader = mosei_reader(folder, "mosi", text_model=None)
+    reader = sentiment_reader(folder, "mosi", text_model=None)
     assert {role: path.name for role, path in reader.files.items()} == names
     assert reader.channels() == {"visual": 35, "audio": 74, "text": 300}
     face = {name: (np.ones((40, 713)), parts["visual"][1]) for name, parts in videos.items()}
     raw_mosei.write_csd(folder / "openface.csd", "OpenFace 2", face)
-    assert mosei_reader(folder, text_model=None, files={"visual": "openface.csd"}).channels()["visual"] == 713
+    assert sentiment_reader(folder, text_model=None, files={"visual": "openface.csd"}).channels()["visual"] == 713
     raw_mosei.write_sdk(tmp_path / "csd", {"x": raw_mosei.one_video(0, width=47)}, names | {"visual": "47.csd"})
-    ambiguous = mosei_reader(folder, text_model=None)
+    ambiguous = sentiment_reader(folder, text_model=None)
     with pytest.raises(
         DataError, match=r"'3\.csd' and '47\.csd' .* both look like Facet .*; name it: files=\{'visual'"
     ):
@@ -246,7 +246,7 @@ def test_text_is_the_models_last_layer_with_the_pieces_of_a_word_averaged(tmp_pa
     assert [len(values) for values in arrays.values()] == [2, 2, 2]
     assert notes == []
 
-    tokens = mosei_reader(mmsa(tmp_path), "mosi", text_model=bert)
+    tokens = sentiment_reader(mmsa(tmp_path), "mosi", text_model=bert)
     assert tokens.channels()["text"] == 16
     arrays, _ = tokens.read(tokens.items()[0])
     with torch.no_grad():
@@ -259,7 +259,7 @@ def test_text_is_the_models_last_layer_with_the_pieces_of_a_word_averaged(tmp_pa
 
 @pytest.mark.parametrize("unaligned", [False, True])
 def test_mmsa_pickles_come_without_their_padding(tmp_path, unaligned):
-    reader = mosei_reader(mmsa(tmp_path, unaligned=unaligned), "mosi")
+    reader = sentiment_reader(mmsa(tmp_path, unaligned=unaligned), "mosi")
     item = next(item for item in reader.items() if item.id == "v_1$_$1")
     given = raw_mosei.mmsa_split(FOLDS["train"], unaligned=unaligned)
     arrays, notes = pickle.loads(pickle.dumps(reader)).read(item)
@@ -277,7 +277,7 @@ def test_multibench_pickles_lose_the_zeros_on_their_left(tmp_path):
         splits["train"]["audio"][0, 7, 0] = -np.inf
         splits["test"]["text"][0] = 0
 
-    reader = mosei_reader(multibench(tmp_path, silence), "mosi")
+    reader = sentiment_reader(multibench(tmp_path, silence), "mosi")
     assert reader.channels() == {"visual": 20, "audio": 5, "text": 300}
     item = next(item for item in reader.items() if item.group == "v-0")
     arrays, notes = reader.read(item)
@@ -297,7 +297,7 @@ def test_lengths_beyond_the_data_name_the_sample(tmp_path, length):
     def lengthen(splits):
         splits["valid"]["audio_lengths"][1] = length
 
-    reader = mosei_reader(mmsa(tmp_path, lengthen, unaligned=True))
+    reader = sentiment_reader(mmsa(tmp_path, lengthen, unaligned=True))
     (line,) = reader.verify().broken
     assert f"valid, sample 'v2$_$1': audio_lengths is {length:g}, expected a whole number up to the 16 steps" in line
     with pytest.raises(DataError, match=re.escape(line)):
@@ -308,7 +308,7 @@ def test_a_stream_that_is_nothing_but_padding_is_one_step_of_zeros(tmp_path):
     def empty(splits):
         splits["valid"]["vision_lengths"][0] = 0
 
-    reader = mosei_reader(mmsa(tmp_path, empty, unaligned=True))
+    reader = sentiment_reader(mmsa(tmp_path, empty, unaligned=True))
     arrays, notes = reader.read(next(item for item in reader.items() if item.id == "v2$_$0"))
     np.testing.assert_array_equal(arrays["visual"], np.zeros((1, 35)))
     assert notes == ["visual: nothing but padding, one step of zeros"]
@@ -360,7 +360,7 @@ def unlabel(splits):
     ],
 )
 def test_broken_pickles_are_refused(tmp_path, change, message):
-    reader = mosei_reader(mmsa(tmp_path, change))
+    reader = sentiment_reader(mmsa(tmp_path, change))
     with pytest.raises(DataError, match=message) as caught:
         reader.items()
     assert "\n" not in str(caught.value)
@@ -380,7 +380,7 @@ def test_a_pickle_that_would_run_code_is_refused_and_does_not_run_it(tmp_path):
         splits["train"]["annotations"] = Harmful(tmp_path / "ran")
 
     with pytest.raises(DataError, match=r"mosi\.pkl' is not a pickle of plain arrays \(it names posix\.mkdir\)"):
-        mosei_reader(mmsa(tmp_path, harm)).items()
+        sentiment_reader(mmsa(tmp_path, harm)).items()
     assert not (tmp_path / "ran").exists()
 
 
@@ -415,7 +415,7 @@ def test_prepared_they_train_and_test_on_different_videos(tmp_path, form, reques
     if form == "csd":
         reader = request.getfixturevalue("reader")
     else:
-        reader = mosei_reader((mmsa if form == "MMSA" else multibench)(tmp_path), "mosi")
+        reader = sentiment_reader((mmsa if form == "MMSA" else multibench)(tmp_path), "mosi")
     assert reader.dataset == ("mosei" if form == "csd" else "mosi")
     assert prepare(reader, tmp_path / "prepared").failed == {}
     splits = MOSEI(tmp_path / "prepared", reader.dataset).splits()
@@ -429,11 +429,11 @@ def test_prepared_they_train_and_test_on_different_videos(tmp_path, form, reques
 
 def test_what_is_neither_form_is_refused(tmp_path):
     with pytest.raises(DataError, match=r"no such path, expected a folder of the CMU SDK's \.csd files or one \.pkl"):
-        mosei_reader(tmp_path / "none")
+        sentiment_reader(tmp_path / "none")
     with pytest.raises(DataError, match=r"0 \.pkl and no \.csd files, expected a folder"):
-        mosei_reader(tmp_path)
+        sentiment_reader(tmp_path)
     with pytest.raises(ValueError, match="is read by SentimentPickle, which has no option 'folds'"):
-        mosei_reader(mmsa(tmp_path), folds=tmp_path)
+        sentiment_reader(mmsa(tmp_path), folds=tmp_path)
     with pytest.raises(ValueError, match="dataset is 'iemocap', expected 'mosei' or 'mosi'"):
-        mosei_reader(tmp_path, "iemocap")
-    assert mosei_reader(tmp_path).source == tmp_path / "mosi.pkl"
+        sentiment_reader(tmp_path, "iemocap")
+    assert sentiment_reader(tmp_path).source == tmp_path / "mosi.pkl"

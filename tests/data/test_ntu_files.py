@@ -7,8 +7,8 @@ from raw_media import grey_frames, write_video
 from raw_ntu import write_raw_ntu, write_skeleton
 
 from msafusion.data.ntu_rgbd import CLASSES, NTURGBD, NtuFiles
-from msafusion.data.prepared import write_prepared
 from msafusion.media import NtuReferenceFrames, Span, extractor_from
+from msafusion.preparation.prepared import write_prepared
 from msafusion.preprocessing import DataError
 
 REAL = Path(__file__).resolve().parents[2] / "../shared/data/ntu_rgbd"

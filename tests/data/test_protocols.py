@@ -7,7 +7,7 @@ import prepared
 import pytest
 
 from msafusion.data import MOSEI, NTURGBD, RAVDESS
-from msafusion.data.prepared import write_prepared
+from msafusion.preparation.prepared import write_prepared
 from msafusion.samples import DataError
 
 CONSECUTIVE = [(1, 2, 3, 4), (5, 6, 7, 8), (9, 10, 11, 12), (13, 14, 15, 16), (17, 18, 19, 20), (21, 22, 23, 24)]

@@ -6,9 +6,9 @@ from raw_media import write_wav
 from raw_ravdess import name, tone, write_clip, write_landmarks, write_raw_ravdess
 
 from msafusion.data import RAVDESS
-from msafusion.data.prepared import write_prepared
 from msafusion.data.ravdess_files import EMOTIONS, RavdessFiles
 from msafusion.media import Frames, Mfcc
+from msafusion.preparation.prepared import write_prepared
 from msafusion.preprocessing import DataError
 
 

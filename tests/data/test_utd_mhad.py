@@ -7,9 +7,10 @@ import pytest
 from raw_utd_mhad import write_raw_utd_mhad
 from scipy.io import loadmat, savemat
 
-from msafusion.data.prepared import write_prepared
 from msafusion.data.utd_mhad import CLASSES, UTDMHAD, UtdMhadFiles
 from msafusion.media import Span, StreamMissing, UtdDepth, UtdInertial, UtdSkeleton, extractor_from
+from msafusion.preparation import prepare
+from msafusion.preparation.prepared import write_prepared
 from msafusion.preprocessing import DataError
 from msafusion.samples import collate
 
@@ -21,12 +22,6 @@ real = pytest.mark.skipif(not REAL.is_dir(), reason=f"no UTD-MHAD in {REAL}")
 def raw(tmp_path_factory):
     root = tmp_path_factory.mktemp("utd_mhad")
     write_raw_utd_mhad(root)
-    return root
-
-
-def prepare(root, reader):
-    rows = (({"id": i.id, "label": i.label, "group": i.group}, reader.read(i)[0]) for i in reader.items())
-    write_prepared(root, reader.dataset, reader.classes, reader.channels(), rows)
     return root
 
 
@@ -170,7 +165,8 @@ def test_damaged_files_are_told_by_verify_wherever_the_damage_is(raw, tmp_path):
 
 
 def test_even_subjects_test_and_no_subject_is_in_two_splits(raw, tmp_path):
-    splits = UTDMHAD(prepare(tmp_path, UtdMhadFiles(raw))).splits()
+    prepare(UtdMhadFiles(raw), tmp_path / "prepared")
+    splits = UTDMHAD(tmp_path / "prepared").splits()
     groups = [part.groups for part in (splits.train, splits.valid, splits.test)]
     assert groups == [{"1", "3", "5"}, {"7"}, {"2", "4", "6", "8"}]
     assert sum(len(part) for part in (splits.train, splits.valid, splits.test)) == 16
@@ -180,7 +176,7 @@ def test_even_subjects_test_and_no_subject_is_in_two_splits(raw, tmp_path):
     lengths = [sample["lengths"]["inertial"] for sample in splits.train[:4]]
     assert batch["lengths"]["inertial"].tolist() == lengths
     assert batch["inputs"]["inertial"].shape == (4, max(lengths), 6)
-    other = UTDMHAD(tmp_path, ["inertial"], valid_subjects=[1, 5]).splits()
+    other = UTDMHAD(tmp_path / "prepared", ["inertial"], valid_subjects=[1, 5]).splits()
     assert (other.valid.groups, list(other.train[0]["streams"])) == ({"1", "5"}, ["inertial"])
 
 
@@ -193,7 +189,8 @@ def test_validation_subjects_come_from_the_training_ones(tmp_path, subjects):
 def test_an_unknown_subject_is_told(tmp_path):
     arrays = {"skeleton": np.zeros((2, 60), np.float32), "inertial": np.zeros((2, 6), np.float32)}
     row = {"id": "a1_s9_t1", "label": 0, "group": "9"}
-    write_prepared(tmp_path, "utd_mhad", CLASSES, {"skeleton": 60, "inertial": 6}, [(row, arrays)])
+    layouts = dict.fromkeys(arrays, "sequence")
+    write_prepared(tmp_path, "utd_mhad", CLASSES, {"skeleton": 60, "inertial": 6}, [(row, arrays)], layouts)
     with pytest.raises(DataError, match=r"sample 'a1_s9_t1' is of subject '9', expected 1 to 8"):
         UTDMHAD(tmp_path).splits()
 
@@ -216,3 +213,13 @@ def test_the_861_real_sequences_are_the_published_ones():
     assert len(items) == 24
     depth = with_depth.read(items[0])[0]["depth"]
     assert 0.02 < (depth > 0).mean() < 0.2
+
+
+def test_raw_files_are_prepared_into_the_cache_and_used_from_there(raw, tmp_path, monkeypatch):
+    monkeypatch.setenv("MSAFUSION_CACHE", str(tmp_path))
+    splits = UTDMHAD(raw, num_steps=10, noise=0.1).splits()
+    assert splits.train[0]["streams"]["skeleton"].shape == (10, 60)
+    assert splits.extraction["streams"]["inertial"] == {"kind": "UtdInertial", "num_steps": 10}
+    inputs = splits.preprocessing.inputs(collate([splits.train[0]])["inputs"])
+    assert inputs["skeleton"].shape == (1, 60, 10)
+    assert len(list(tmp_path.rglob("samples.csv"))) == 1

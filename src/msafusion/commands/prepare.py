@@ -10,8 +10,8 @@ from rich.table import Table
 
 from msafusion.arguments import parse
 from msafusion.commands.reading import Readers, add_reader, all_readers, dataset_of, made_reader
-from msafusion.data.engines import Engine
-from msafusion.data.preparing import PrepareReport, prepare
+from msafusion.preparation.engines import Engine
+from msafusion.preparation.preparing import PrepareReport, prepare
 
 PURPOSE = "Read a raw data set and write it as a prepared folder, in parallel; the same again goes on."
 MOST_SHOWN = 10

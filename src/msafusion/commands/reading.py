@@ -5,7 +5,7 @@ from pathlib import Path
 
 from jsonargparse import ArgumentParser, Namespace
 
-from msafusion.data.raw import RawReader
+from msafusion.preparation.raw import RawReader
 from msafusion.streams import nearest
 
 Readers = Mapping[str, Callable[..., RawReader]]

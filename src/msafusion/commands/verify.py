@@ -9,10 +9,10 @@ from rich.console import Console
 
 from msafusion.arguments import parse
 from msafusion.commands.reading import Readers, add_reader, all_readers, dataset_of, made_reader
-from msafusion.data.prepared import PreparedFolder
-from msafusion.data.progress import progress_on
-from msafusion.data.raw import Verification
-from msafusion.data.writing import write_json
+from msafusion.preparation.prepared import PreparedFolder
+from msafusion.preparation.progress import progress_on
+from msafusion.preparation.raw import Verification
+from msafusion.preparation.writing import write_json
 
 PURPOSE = "Look at every file of a raw data set, or of a prepared folder (`msafusion verify prepared FOLDER`)."
 PREPARED = "prepared"

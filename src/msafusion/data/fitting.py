@@ -3,8 +3,8 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from msafusion.data.prepared import PreparedFolder
-from msafusion.preprocessing import Recordings
+from msafusion.preparation.prepared import PreparedFolder
+from msafusion.preprocessing import Layout, Recordings
 from msafusion.samples import Splits
 
 MOST_FITTED = 500
@@ -29,7 +29,7 @@ def fitted_splits(
     samples = {part: folder.samples(rows).only(names) for part, rows in parts.items()}
     train = samples["train"]
     some = train[:: -(-len(train) // MOST_FITTED)] if train else train
-    layouts = {name: folder.layout(name) for name in names}
+    layouts: dict[str, Layout] = {name: folder.layout(name) for name in names}
     preprocessing = Recordings.fitted([sample["streams"] for sample in some], layouts, **changes)
     return Splits(
         *(samples[part] for part in ("train", "valid", "test")),

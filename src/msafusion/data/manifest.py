@@ -7,18 +7,17 @@ from typing import Any, ClassVar
 
 from msafusion.data.fitting import fitted_splits
 from msafusion.data.labelled import Labels, Task, divide
-from msafusion.data.prepared import INFO, PreparedFolder
-from msafusion.data.preparing import cached
-from msafusion.data.raw import RawItem, RawReader
 from msafusion.data.table_file import inside, read_manifest
 from msafusion.media import EXTRACTORS, Extractor, Frames, ImageFile, Mfcc, StoredArray, extractor_from
-from msafusion.media.stored import ARRAYS, IMAGES
+from msafusion.media.container import SOUNDS, VIDEOS
+from msafusion.media.stored import ARRAYS, IMAGES, split_key
+from msafusion.preparation.prepared import INFO, PreparedFolder
+from msafusion.preparation.preparing import cached
+from msafusion.preparation.raw import RawItem, RawReader
 from msafusion.preprocessing import DataError
 from msafusion.samples import DataSource, Splits
 from msafusion.streams import nearest
 
-VIDEOS = (".mp4", ".avi", ".mpg", ".mpeg", ".mov", ".mkv", ".webm")
-SOUNDS = (".wav", ".flac", ".mp3", ".ogg", ".m4a", ".aac")
 MEDIA = (*VIDEOS, *SOUNDS, *ARRAYS, *IMAGES)
 HEARD = re.compile("audio|sound|speech|voice|mfcc", re.IGNORECASE)
 """Columns of video files with such a name mean their sound."""
@@ -78,7 +77,7 @@ class ManifestFiles(RawReader):
             for name, text in columns.items()
             if name not in ("id", self.label, self.split, self.group)
             and not name.endswith(LANDMARKS)
-            and Path(text.partition("#")[0]).suffix.lower() in MEDIA
+            and split_key(text)[0].suffix.lower() in MEDIA
         }
         if not found:
             raise DataError(
@@ -89,7 +88,7 @@ class ManifestFiles(RawReader):
     def _reading(self, stream: str, options: dict[str, Any]) -> Extractor:
         """How a stream's files are read."""
         file = inside(self.file.parent, self.rows[0][stream], f"'{self.file}', row 1, {stream}")
-        suffix = Path(str(file).partition("#")[0]).suffix.lower()
+        suffix = split_key(file)[0].suffix.lower()
         try:
             if "kind" in options:
                 return extractor_from(options)
@@ -129,7 +128,7 @@ class ManifestFiles(RawReader):
             f"no file '{file}', expected the {stream} of sample '{item.id}'"
             for item in self.items()
             for stream, file in item.files.items()
-            if not Path(str(file).partition("#")[0]).is_file()
+            if not split_key(file)[0].is_file()
         ]
 
     def settings(self) -> dict[str, Any]:
@@ -148,7 +147,7 @@ class Manifest(DataSource):
         streams, label, split, group, task: see `ManifestFiles`.
         valid_fraction: of the training rows, for validation, where no row is marked valid.
         flip, shift, noise, scale, drop: random changes in training, see `Recordings`.
-        workers: processes that prepare.
+        workers: processes that prepare; none: as many as there are cores and work for.
     """
 
     def __init__(
@@ -165,7 +164,7 @@ class Manifest(DataSource):
         noise: float = 0.0,
         scale: float = 0.0,
         drop: float = 0.0,
-        workers: int = 2,
+        workers: int | None = None,
     ) -> None:
         self.root, self.valid_fraction, self.workers = Path(root), valid_fraction, workers
         self.reading: dict[str, Any] = {"streams": streams, "label": label, "split": split, "group": group}

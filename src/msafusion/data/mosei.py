@@ -6,7 +6,7 @@ from typing import Any
 
 from msafusion.data.mosei_csd import CmuSdkFiles
 from msafusion.data.mosei_pickles import SentimentPickle
-from msafusion.data.prepared import PreparedFolder
+from msafusion.preparation.prepared import PreparedFolder
 from msafusion.preprocessing import Clips, DataError
 from msafusion.samples import DataSource, Splits
 
@@ -53,11 +53,12 @@ class MOSEI(DataSource):
             *(folder.samples(parts[name]) for name in ("train", "valid", "test")),
             classes=folder.classes,
             channels=channels,
+            extraction=folder.extraction,
             preprocessing=Clips(channels, least_steps=dict.fromkeys(streams, LEAST_STEPS)),
         )
 
 
-def mosei_reader(source: str | Path, dataset: str = "mosei", **options: Any) -> CmuSdkFiles | SentimentPickle:
+def sentiment_reader(source: str | Path, dataset: str = "mosei", **options: Any) -> CmuSdkFiles | SentimentPickle:
     """The reader for what is there: a folder of `.csd` files, or a pickle (`.pkl`) of MMSA or MultiBench.
 
     Args:
@@ -84,3 +85,35 @@ def mosei_reader(source: str | Path, dataset: str = "mosei", **options: Any) -> 
     if unknown := [name for name in options if name not in known]:
         raise ValueError(f"'{source}' is read by {reader.__name__}, which has no option '{unknown[0]}'; leave it out.")
     return reader(source if sequences else pickles[0], dataset, **options)
+
+
+def mosei_reader(
+    source: Path, text_model: str = "auto", folds: Path | None = None, files: dict[str, str] | None = None
+) -> CmuSdkFiles | SentimentPickle:
+    """Raw CMU-MOSEI: a folder of the CMU SDK's `.csd` files, or a pickle of MMSA or MultiBench.
+
+    Args:
+        source: the folder or the file.
+        text_model: transformers' name or directory of the text model; auto: bert-base-uncased for `.csd` files, the
+            stored features of a pickle; none: the stored features (GloVe for `.csd` files).
+        folds: of `.csd` files: the SDK's fold file, or JSON {"train": [video, ...], "valid": ..., "test": ...}.
+        files: of `.csd` files: words, audio, visual, labels -> file name, where they are not found by themselves.
+    """
+    return _reader(source, "mosei", text_model, folds, files)
+
+
+def mosi_reader(
+    source: Path, text_model: str = "auto", folds: Path | None = None, files: dict[str, str] | None = None
+) -> CmuSdkFiles | SentimentPickle:
+    """Raw CMU-MOSI, in the forms of `mosei_reader` and with its arguments."""
+    return _reader(source, "mosi", text_model, folds, files)
+
+
+def _reader(
+    source: Path, dataset: str, text_model: str, folds: Path | None, files: dict[str, str] | None
+) -> CmuSdkFiles | SentimentPickle:
+    options: dict[str, Any] = {"folds": folds, "files": files}
+    options = {name: value for name, value in options.items() if value is not None}
+    if text_model != "auto":
+        options["text_model"] = None if text_model == "none" else text_model
+    return sentiment_reader(source, dataset, **options)

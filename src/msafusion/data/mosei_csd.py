@@ -17,7 +17,7 @@ from msafusion.data.mosei_raw import (
     sample_id,
 )
 from msafusion.data.mosei_text import text_encoder, word_features
-from msafusion.data.raw import RawItem
+from msafusion.preparation.raw import RawItem
 from msafusion.preprocessing import DataError
 
 PAUSE = "sp"

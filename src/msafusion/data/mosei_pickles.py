@@ -25,8 +25,8 @@ from msafusion.data.mosei_raw import (
     shared_videos,
 )
 from msafusion.data.mosei_text import text_encoder, token_features
-from msafusion.data.raw import RawItem
 from msafusion.data.unpickle import load_plain_pickle
+from msafusion.preparation.raw import RawItem
 from msafusion.preprocessing import DataError
 
 COLUMNS = {"visual": "vision", "audio": "audio", "text": "text"}

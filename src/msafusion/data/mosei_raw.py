@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from msafusion.data.raw import RawItem, RawReader, Verification
+from msafusion.preparation.raw import RawItem, RawReader, Verification
 from msafusion.preprocessing import DataError, Layout
 
 STREAMS: tuple[str, ...] = ("visual", "audio", "text")

@@ -4,9 +4,9 @@ import re
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
-from msafusion.data.prepared import PreparedFolder
-from msafusion.data.raw import RawItem, RawReader
 from msafusion.media import Frames, NtuReferenceFrames, NtuSkeleton
+from msafusion.preparation.prepared import PreparedFolder
+from msafusion.preparation.raw import RawItem, RawReader
 from msafusion.preprocessing import Clips, DataError
 from msafusion.samples import DataSource, Splits
 
@@ -120,6 +120,7 @@ class NTURGBD(DataSource):
             *(folder.samples(parts[name]) for name in ("train", "valid", "test")),
             classes=folder.classes,
             channels=folder.channels,
+            extraction=folder.extraction,
             preprocessing=Clips(folder.channels, {"rgb": mean}, {"rgb": std}, size=self.size),
         )
 

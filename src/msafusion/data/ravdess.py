@@ -4,7 +4,7 @@ import re
 from pathlib import Path
 from typing import Literal
 
-from msafusion.data.prepared import PreparedFolder
+from msafusion.preparation.prepared import PreparedFolder
 from msafusion.preprocessing import Clips, DataError
 from msafusion.samples import DataSource, Splits
 
@@ -82,6 +82,7 @@ class RAVDESS(DataSource):
             *(folder.samples(parts[name]) for name in ("train", "valid", "test")),
             classes=folder.classes,
             channels=folder.channels,
+            extraction=folder.extraction,
             preprocessing=Clips(
                 folder.channels,
                 dict.fromkeys(videos, mean),

@@ -10,8 +10,8 @@ from typing import Any, Literal
 
 import numpy as np
 
-from msafusion.data.raw import RawItem, RawReader, Verification
 from msafusion.media import Extractor, Frames, Mfcc
+from msafusion.preparation.raw import RawItem, RawReader, Verification
 from msafusion.preprocessing import DataError
 
 EMOTIONS = ("neutral", "calm", "happy", "sad", "angry", "fearful", "disgust", "surprised")

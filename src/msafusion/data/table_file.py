@@ -5,6 +5,7 @@ import os
 from collections import Counter
 from pathlib import Path
 
+from msafusion.media.stored import split_key
 from msafusion.preprocessing import DataError
 
 NAMES = ("manifest.csv", "manifest.parquet")
@@ -74,8 +75,8 @@ def inside(folder: Path, text: str, where: str) -> Path:
     """
     if not text:
         raise DataError(f"{where}: no file is named, expected a path relative to the table; fill it in.")
-    path, _, _ = text.partition("#")
+    path, _ = split_key(text)
     resolved = Path(os.path.normpath(folder / path))
-    if Path(path).is_absolute() or not resolved.is_relative_to(Path(os.path.normpath(folder))):
+    if path.is_absolute() or not resolved.is_relative_to(Path(os.path.normpath(folder))):
         raise DataError(f"{where}: '{text}' leads out of the table's folder '{folder}', expected a path inside it.")
     return folder / text

@@ -6,10 +6,10 @@ from pathlib import Path
 from typing import ClassVar, Literal
 
 from msafusion.data.fitting import fitted_splits
-from msafusion.data.prepared import INFO, PreparedFolder
-from msafusion.data.preparing import cached
-from msafusion.data.raw import RawItem, RawReader
 from msafusion.media import Extractor, Frames, UtdDepth, UtdInertial, UtdSkeleton
+from msafusion.preparation.prepared import INFO, PreparedFolder
+from msafusion.preparation.preparing import cached
+from msafusion.preparation.raw import RawItem, RawReader
 from msafusion.preprocessing import DataError
 from msafusion.samples import DataSource, Splits
 from msafusion.streams import nearest
@@ -50,10 +50,6 @@ NEVER_RECORDED = frozenset({"a8_s1_t4", "a23_s6_t4", "a27_s8_t4"})
 TRAIN_SUBJECTS, TEST_SUBJECTS = frozenset({1, 3, 5, 7}), frozenset({2, 4, 6, 8})
 FOLDERS = {"skeleton": "Skeleton", "inertial": "Inertial", "depth": "Depth", "rgb": "RGB"}
 ENDINGS = {"skeleton": "skeleton.mat", "inertial": "inertial.mat", "depth": "depth.mat", "rgb": "color.avi"}
-LAYOUTS: dict[str, Layout] = {"skeleton": "sequence", "inertial": "sequence", "depth": "video", "rgb": "video"}
-VIDEO_MEAN = {"rgb": [0.485, 0.456, 0.406], "depth": [0.027]}
-VIDEO_STD = {"rgb": [0.229, 0.224, 0.225], "depth": [0.101]}
-"""ImageNet's for rgb; of the grey levels of 24 sequences, by the default `UtdDepth`, for depth."""
 NAME = re.compile(r"a([1-9]|1\d|2[0-7])_s([1-8])_t([1-4])")
 
 

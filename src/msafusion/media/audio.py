@@ -3,11 +3,11 @@
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
-from msafusion.media.container import ENOUGH, decoded, end_of, opened, origin, undecoded
+from msafusion.media.container import ENOUGH, SOUNDS, VIDEOS, decoded, end_of, opened, origin, undecoded
 from msafusion.media.extraction import WHOLE, Extracted, Extractor, Span, StreamMissing
 from msafusion.preprocessing import DataError, Layout
 
@@ -125,6 +125,7 @@ class Mfcc(Extractor):
         window, hop: length of the analysed frames and distance of their starts (samples).
     """
 
+    suffixes: ClassVar = (*VIDEOS, *SOUNDS)
     rate: int = 44100
     offset: float = 0.5
     seconds: float | None = 2.45

@@ -12,6 +12,9 @@ from msafusion.preprocessing import DataError
 if TYPE_CHECKING:
     from av.container import InputContainer
 
+VIDEOS = (".mp4", ".avi", ".mpg", ".mpeg", ".mov", ".mkv", ".webm", ".m4v")
+SOUNDS = (".wav", ".flac", ".mp3", ".ogg", ".m4a", ".aac", ".opus")
+"""Endings of files that show, and of those that only sound."""
 ENOUGH = 0.9
 """Least part of what is asked for that must be there; below, a recording counts as cut off."""
 

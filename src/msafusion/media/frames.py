@@ -2,10 +2,11 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, get_args
+from typing import ClassVar, Literal, get_args
 
 import numpy as np
 
+from msafusion.media.container import VIDEOS
 from msafusion.media.extraction import WHOLE, Extracted, Extractor, Span
 from msafusion.media.video import probe_video, read_frames
 from msafusion.preprocessing import DataError, Layout
@@ -32,6 +33,7 @@ class Frames(Extractor):
             authors who did so.
     """
 
+    suffixes: ClassVar = VIDEOS
     num_frames: int = 30
     size: int = 224
     face: Face = "crop"

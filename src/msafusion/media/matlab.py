@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import ClassVar, Literal
 
 import numpy as np
 
@@ -61,6 +61,7 @@ class UtdSkeleton(Extractor):
         num_steps: resampled linearly to so many steps; None: as recorded.
     """
 
+    suffixes: ClassVar = (".mat",)
     origin: Literal["frame", "clip", "none"] = "clip"
     num_steps: int | None = None
 
@@ -106,6 +107,7 @@ class UtdInertial(Extractor):
         num_steps: resampled linearly to so many steps; None: as recorded.
     """
 
+    suffixes: ClassVar = (".mat",)
     num_steps: int | None = None
 
     def __post_init__(self) -> None:
@@ -149,6 +151,7 @@ class UtdDepth(Extractor):
         near, far: millimetres.
     """
 
+    suffixes: ClassVar = (".mat",)
     num_frames: int = 16
     size: int = 112
     near: int = 2000

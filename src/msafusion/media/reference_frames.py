@@ -2,10 +2,11 @@
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 
-from msafusion.media.container import decoded, opened, undecoded
+from msafusion.media.container import VIDEOS, decoded, opened, undecoded
 from msafusion.media.extraction import WHOLE, Extracted, Extractor, Span
 from msafusion.media.timeline import part
 from msafusion.media.video import probe_video
@@ -27,6 +28,7 @@ class NtuReferenceFrames(Extractor):
         size: height and width (pixels), resized by swscale's bicubic filter as `ffmpeg -vf scale` does.
     """
 
+    suffixes: ClassVar = VIDEOS
     num_frames: int = 32
     size: int = 256
 

@@ -6,6 +6,7 @@ number of joints (25), then a line of 12 numbers a joint, of which the first thr
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 
@@ -116,6 +117,7 @@ class NtuSkeleton(Extractor):
             hence minus the origin.
     """
 
+    suffixes: ClassVar = (".skeleton",)
     num_steps: int = 32
     reference: bool = False
 

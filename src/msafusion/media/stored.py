@@ -1,5 +1,6 @@
 """Arrays and images as streams: `x.npy`, `x.npz#key`, `.png`, `.jpg`."""
 
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
@@ -14,13 +15,19 @@ ARRAYS = (".npy", ".npz")
 IMAGES = (".png", ".jpg", ".jpeg", ".bmp", ".webp", ".tif", ".tiff")
 
 
+def split_key(file: Path | str) -> tuple[Path, str]:
+    """The file and the key of `x.npz#key`; any other file, and no key."""
+    match = re.fullmatch(r"(.*\.npz)#([^/\\]*)", str(file), re.IGNORECASE | re.DOTALL)
+    return (Path(match[1]), match[2]) if match else (Path(file), "")
+
+
 def read_array(file: Path) -> np.ndarray:
     """The array in `x.npy`, in `x.npz#key`, or the only one in `x.npz`.
 
     Raises:
         DataError: no such file or key, a broken file, a pickle, NaN or infinity.
     """
-    path, _, key = str(file).partition("#")
+    path, key = split_key(file)
     try:
         loaded: Any = np.load(path, allow_pickle=False)
         if isinstance(loaded, np.ndarray):

@@ -54,7 +54,7 @@ class SmallCNN(NetworkPlan):
         self.widths, self.kernel_size, self.dropout = list(widths), kernel_size, dropout
         self.fuse_at, self.block_channels, self.lowest_attention = list(fuse_at), block_channels, lowest_attention
         self.block_dropout, self.gain, self.norm, self.head = block_dropout, gain, norm, head
-        self.backbones = dict(backbones or {})
+        self.backbones: dict[str, Small] = dict(backbones or {})
 
     @property
     def cpu_threads(self) -> int | None:
@@ -69,7 +69,7 @@ class SmallCNN(NetworkPlan):
         """
         if unknown := [stream for stream in self.backbones if stream not in shapes]:
             raise ValueError(f"a backbone for the unknown stream '{unknown[0]}'; {nearest(unknown[0], shapes)}")
-        chosen = {}
+        chosen: dict[str, Small] = {}
         for stream, shape in shapes.items():
             if len(shape) not in BY_RANK:
                 raise ValueError(

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from msafusion.media import Extractor, Span, StreamMissing
-from msafusion.media.stored import read_array
+from msafusion.media.stored import read_array, split_key
 from msafusion.preprocessing import DataError
 
 LONGER = 1.5
@@ -79,7 +79,7 @@ def read_windows(
         DataError: a file is broken, or nothing of any stream is there.
     """
     warnings = list(recording.warnings)
-    arrays = {name: name not in extraction or "#" in str(file) for name, file in recording.files.items()}
+    arrays = {name: name not in extraction or bool(split_key(file)[1]) for name, file in recording.files.items()}
     durations = [extraction[name].probe(file) for name, file in recording.files.items() if not arrays[name] and seconds]
     known = [duration for duration in durations if duration]
     spans: list[Span | None] = [None]

@@ -10,7 +10,6 @@ from torch.nn import functional
 from msafusion.preprocessing.base import DataError, Layout
 from msafusion.preprocessing.clips import Clips
 
-
 LEAST_STEPS = 8
 """Shorter signals get zeros at their end: what three stages that halve time need."""
 

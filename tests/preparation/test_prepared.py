@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from msafusion.data.prepared import PreparedFolder, write_prepared
+from msafusion.preparation.prepared import PreparedFolder, write_prepared
 from msafusion.samples import DataError, collate
 
 CHANNELS = {"video": 3, "words": 2}

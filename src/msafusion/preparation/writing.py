@@ -10,6 +10,8 @@ from typing import Any
 
 import numpy as np
 
+from msafusion.preprocessing import Layout
+
 INFO, TABLE = "info.json", "samples.csv"
 
 
@@ -19,6 +21,7 @@ def write_prepared(
     classes: Sequence[str],
     channels: Mapping[str, int],
     samples: Iterable[tuple[Mapping[str, Any], Mapping[str, np.ndarray]]],
+    layouts: Mapping[str, Layout] | None = None,
 ) -> int:
     """Write a prepared folder; the table comes last, so that an interrupted folder is not taken for a whole one.
 
@@ -28,6 +31,7 @@ def write_prepared(
         classes: names of the classes; none for a regression.
         channels: stream name -> channels.
         samples: for each its row (id, label, group, further columns) and its arrays by stream.
+        layouts: stream name -> layout, where the data set does not know it by itself.
 
     Returns:
         The number of samples.
@@ -37,7 +41,8 @@ def write_prepared(
         for stream in channels:
             write_array(root, stream, str(row["id"]), arrays[stream])
         rows.append(dict(row))
-    write_json(root / INFO, {"dataset": dataset, "classes": list(classes), "streams": dict(channels)})
+    info = {"dataset": dataset, "classes": list(classes), "streams": dict(channels)}
+    write_json(root / INFO, {**info, "layouts": dict(layouts)} if layouts else info)
     write_table(root, rows)
     return len(rows)
 

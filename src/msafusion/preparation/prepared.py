@@ -20,8 +20,8 @@ from typing import Any, overload
 import numpy as np
 import torch
 
-from msafusion.data.writing import INFO, TABLE, array_file, write_prepared
-from msafusion.preprocessing import DataError, layout_missed
+from msafusion.preparation.writing import INFO, TABLE, array_file, write_prepared
+from msafusion.preprocessing import DataError, Layout, layout_missed
 from msafusion.samples import Sample
 
 __all__ = ["INFO", "TABLE", "PreparedFolder", "StoredSamples", "write_prepared"]
@@ -115,9 +115,14 @@ class PreparedFolder:
         return rows
 
     @property
-    def extraction(self) -> dict[str, dict[str, Any]]:
-        """Stream -> how it was read from raw files (see `media.extractor_from`); empty where that is not known."""
-        return self.info.get("extraction", {})
+    def extraction(self) -> dict[str, Any]:
+        """How the streams were read from raw files, as `Splits.extraction` wants it; empty where that is not known."""
+        streams = self.info.get("extraction")
+        return {"streams": streams, "seconds": self.info.get("seconds")} if streams else {}
+
+    def layout(self, stream: str) -> Layout:
+        """Of a stream's arrays."""
+        return "video" if stream in self.videos else "sequence" if stream in self.sequences else "map"
 
     def verify(self) -> list[str]:
         """Every file that is missing or broken, one line each; reads all of them."""
@@ -178,8 +183,7 @@ class PreparedFolder:
             raise DataError(f"'{file}' cannot be read ({' '.join(str(error).split())[:80]}); {REMEDY}.") from None
         if not isinstance(values, np.ndarray) or values.dtype.kind not in "biuf":
             raise DataError(f"'{file}' holds {getattr(values, 'dtype', 'an archive')}, expected numbers; {REMEDY}.")
-        kind = "video" if stream in self.videos else "sequence" if stream in self.sequences else "map"
-        if wanted := layout_missed(values, count, kind):
+        if wanted := layout_missed(values, count, self.layout(stream)):
             raise DataError(f"'{file}' is {values.dtype} {values.shape}, expected {wanted}; {REMEDY}.")
         return values
 

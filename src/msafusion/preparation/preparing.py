@@ -19,8 +19,8 @@ from typing import Any
 
 import numpy as np
 
-from msafusion.data.engines import run_work
-from msafusion.data.journal import (
+from msafusion.preparation.engines import run_work
+from msafusion.preparation.journal import (
     REPORT,
     Journal,
     file_state,
@@ -29,10 +29,10 @@ from msafusion.data.journal import (
     row_of,
     versions,
 )
-from msafusion.data.progress import progress_on
-from msafusion.data.raw import RawItem, RawReader
-from msafusion.data.work import Work
-from msafusion.data.writing import INFO, TABLE, write_json, write_table
+from msafusion.preparation.progress import progress_on
+from msafusion.preparation.raw import RawItem, RawReader
+from msafusion.preparation.work import Work
+from msafusion.preparation.writing import INFO, TABLE, write_json, write_table
 from msafusion.preprocessing import DataError
 
 MOST_PROBED = 16
@@ -147,23 +147,23 @@ def prepare(
     return report
 
 
-def cached(reader: RawReader, root: Path | None = None, *, workers: int | None = None, console: Any = None) -> Path:
-    """The prepared folder of a raw data set in the user's cache, brought up to date.
+def cached(reader: RawReader, *, workers: int | None = None) -> Path:
+    """The prepared folder of a raw data set in the user's cache, brought up to date; progress is shown on stderr.
 
     It lies in MSAFUSION_CACHE (default: ~/.cache/msafusion), and is named by data set, raw folder and settings.
     Several processes may ask for it at once: one prepares, the others wait.
 
     Args:
         reader: the raw data set.
-        root: the raw folder or file as the user named it; None: the reader's source.
         workers: processes; None: as many as there are cores and work for.
-        console: rich's Console, on which progress is shown; None: nowhere.
 
     Raises:
         DataError: samples could not be prepared; it names the first, counts them and says where all are listed.
         ValueError, OSError: see `prepare`.
     """
-    source = (root or reader.source).expanduser().resolve()
+    from rich.console import Console
+
+    source = reader.source.expanduser().resolve()
     settings = json.dumps({"source": str(source), **reader.settings()}, sort_keys=True)
     name = f"{reader.dataset}-{hashlib.sha256(settings.encode()).hexdigest()[:12]}"
     folder = Path(os.environ.get("MSAFUSION_CACHE") or Path.home() / ".cache" / "msafusion") / name
@@ -171,7 +171,7 @@ def cached(reader: RawReader, root: Path | None = None, *, workers: int | None =
         from joblib import cpu_count
 
         workers = max(1, min(cpu_count(), len(reader.items()) // SAMPLES_A_WORKER))
-    report = prepare(reader, folder, workers=workers, wait=True, console=console)
+    report = prepare(reader, folder, workers=workers, wait=True, console=Console(stderr=True))
     if report.failed:
         name, problem = next(iter(report.failed.items()))
         raise DataError(

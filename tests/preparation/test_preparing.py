@@ -14,10 +14,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from msafusion.data.prepared import PreparedFolder
-from msafusion.data.preparing import cached, prepare
-from msafusion.data.raw import RawItem, RawReader
 from msafusion.media import WHOLE, Extracted, Extractor
+from msafusion.preparation.prepared import PreparedFolder
+from msafusion.preparation.preparing import cached, prepare
+from msafusion.preparation.raw import RawItem, RawReader
 from msafusion.preprocessing import DataError
 
 
@@ -101,14 +101,17 @@ def test_a_prepared_folder_says_how_it_was_made(source, tmp_path):
     assert [row["id"] for row in folder.rows] == ["even0", "even2", "even4", "odd1", "odd3"]
     assert folder.rows[3] == {"id": "odd1", "label": "1", "group": "g", "part": "x"}
     assert folder.sequences == ("numbers",)
-    assert folder.extraction == {"numbers": {"kind": "Numbers", "scale": 1.0, "pause": 0.0}}
+    assert folder.extraction == {
+        "streams": {"numbers": {"kind": "Numbers", "scale": 1.0, "pause": 0.0}},
+        "seconds": folder.info["seconds"],
+    }
     assert folder.info["seconds"] == 2.5
     sample = folder.samples(folder.rows)[4]
     assert sample["lengths"] == {"numbers": 6}
     assert sample["streams"]["numbers"].eq(3).all()
     assert folder.verify() == []
     saved = json.loads((target / "settings.json").read_text())
-    assert saved["settings"]["extraction"] == folder.extraction
+    assert saved["settings"]["extraction"] == folder.extraction["streams"]
     assert {"msafusion", "numpy"} <= saved["versions"].keys()
     assert not list(target.rglob(".*"))
 
@@ -313,7 +316,7 @@ def test_the_cache_is_kept_up_to_date(source, tmp_path, monkeypatch):
     monkeypatch.setenv("MSAFUSION_CACHE", str(tmp_path / "cache"))
     folder = cached(Files(source))
     assert folder.parent == tmp_path / "cache"
-    assert cached(Files(source), source) == folder
+    assert cached(Files(source)) == folder
     assert cached(Files(source, scale=2)) != folder
     (source / "odd1.npy").write_bytes(b"text")
     with pytest.raises(DataError, match=r"1 samples of '.*raw' could not be prepared, the first is 'odd1': .*report"):

@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from msafusion.data.raw import RawItem, RawReader
-from msafusion.data.writing import write_array
+from msafusion.preparation.raw import RawItem, RawReader
+from msafusion.preparation.writing import write_array
 from msafusion.preprocessing import DataError, Layout, layout_missed
 
 

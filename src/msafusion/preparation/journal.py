@@ -11,8 +11,9 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any, TextIO
 
-from msafusion.data.raw import RawItem, RawReader
-from msafusion.data.writing import INFO, TABLE, array_file, write_json
+from msafusion.media.stored import split_key
+from msafusion.preparation.raw import RawItem, RawReader
+from msafusion.preparation.writing import INFO, TABLE, array_file, write_json
 
 SETTINGS, JOURNAL, REPORT = "settings.json", "journal.jsonl", "report.json"
 LIBRARIES = ("msafusion", "numpy", "av", "librosa", "scipy", "h5py", "onnxruntime", "pillow", "transformers")
@@ -87,9 +88,9 @@ def row_of(item: RawItem) -> dict[str, Any]:
 
 
 def file_state(file: Path) -> list[Any] | None:
-    """Name, size (bytes) and time of change (ns) of a file; None where there is none."""
+    """Name, size (bytes) and time of change (ns) of a file (of `x.npz` for `x.npz#key`); None where there is none."""
     try:
-        state = file.stat()
+        state = split_key(file)[0].stat()
     except OSError:
         return None
     return [file.name, state.st_size, state.st_mtime_ns]
