@@ -29,6 +29,7 @@ format: .venv/ready
 benchmark: .venv/ready
 	$(BIN)/python benchmarks/module.py
 	$(BIN)/python benchmarks/networks.py
+	$(BIN)/python benchmarks/loading.py
 
 .venv/ready: pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv

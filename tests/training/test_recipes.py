@@ -39,8 +39,6 @@ def folders(tmp_path_factory):
     prepared.write_mosei(root / "mosei")
     prepared.write_mosei(root / "mosi", "mosi")
     return {name: root / name.split("_")[0] for name in ROWS}
-OWN_DATA = {"avletters", "grid", "mosi_arrays", "utd_mhad"}
-"""Recipes of ours for data that everyone can have, in formats of their own."""
 
 
 def train(config, folders, out, *more):
@@ -118,8 +116,6 @@ def test_evaluate_gives_the_same_metrics_of_values(mosei_run, tmp_path):
     assert {name: row["test"] for name, row in again.items()} == {
         name: row["test"] for name, row in result["rows"].items()
     }
-OWN_DATA = {"avletters", "grid", "mosi_arrays", "utd_mhad"}
-"""Recipes of ours for data that everyone can have, in formats of their own."""
 
 
 def test_bf16_is_refused_where_the_cpu_would_compute_wrong_gradients(folders, tmp_path):
@@ -162,8 +158,6 @@ def test_a_missing_file_is_found_before_training(folders, tmp_path):
 def test_a_stage_of_one_stream_reads_that_stream_alone(folders):
     samples = RAVDESS(folders["ravdess"]).splits().train
     assert set(with_streams(samples, {"audio"})[0]["streams"]) == {"audio"}
-OWN_DATA = {"avletters", "grid", "mosi_arrays", "utd_mhad"}
-"""Recipes of ours for data that everyone can have, in formats of their own."""
 
 
 def test_a_short_utterance_is_padded_in_use_as_in_training(mosei_run):

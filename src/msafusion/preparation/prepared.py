@@ -164,7 +164,7 @@ class PreparedFolder:
                 raise DataError(
                     f"'{self._file(stream, name)}' holds NaN or infinity, expected finite values; {REMEDY}."
                 )
-            values = values.astype(np.float32)
+            values = values.astype(np.float32, copy=False)
         if stream in self.sequences and len(values) < self.least_steps:
             values = np.pad(values, [(0, self.least_steps - len(values)), (0, 0)])
         return values
