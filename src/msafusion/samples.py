@@ -1,7 +1,7 @@
 """Samples of several streams: what every data set gives, and what a batch is made of."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, NotRequired, TypedDict
 
@@ -47,16 +47,21 @@ def with_streams(samples: Sequence[Sample], streams: Iterable[str]) -> Sequence[
     return samples if only is None else only(streams)
 
 
-def collate(samples: Sequence[Sample]) -> Batch:
+def collate(samples: Sequence[Sample], streams: Collection[str] | None = None) -> Batch:
     """Stack samples; streams with lengths are padded with zeros to the longest of the batch.
+
+    Args:
+        samples: at least one.
+        streams: those that the batch gets; None: all.
 
     Raises:
         DataError: other streams differ in shape.
     """
+    names = [name for name in samples[0]["streams"] if streams is None or name in streams]
     known = [sample.get("lengths", {}) for sample in samples]
-    lengths = {name: torch.tensor([of_sample[name] for of_sample in known]) for name in known[0]}
+    lengths = {name: torch.tensor([of_sample[name] for of_sample in known]) for name in known[0] if name in names}
     inputs = {}
-    for name in samples[0]["streams"]:
+    for name in names:
         tensors = [sample["streams"][name] for sample in samples]
         if name in lengths:
             longest = max(len(tensor) for tensor in tensors)

@@ -33,8 +33,9 @@ def test_gradients_of_clips_are_those_of_double_precision():
         torch.testing.assert_close(one.double(), parameter.grad, atol=1e-4, rtol=1e-3)
 
 
-def test_padding_changes_nothing_where_lengths_are_given():
-    net = CNN1d(3, 4).eval()
+@pytest.mark.parametrize("pool", ["mean", "max"])
+def test_padding_changes_nothing_where_lengths_are_given(pool):
+    net = CNN1d(3, 4, pool=pool).eval()
     signal = torch.randn(1, 3, 16)
     padded = torch.cat([signal, torch.randn(1, 3, 8)], dim=2)
     torch.testing.assert_close(net(padded, torch.tensor([16])), net(signal))

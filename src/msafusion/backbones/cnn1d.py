@@ -1,6 +1,7 @@
 """A small 1D convolutional network for signals such as inertial sensors."""
 
 from collections.abc import Sequence
+from typing import Literal
 
 import torch
 from jaxtyping import Float, Int
@@ -8,7 +9,7 @@ from torch import Tensor, nn
 
 
 class CNN1d(nn.Module):
-    """Stages of convolution, batch norm and ReLU, each but the last halving time; mean over time; linear.
+    """Stages of convolution, batch norm and ReLU, each but the last halving time; mean (or maximum) over time; linear.
 
     The stages are the submodules `stage1`, `stage2`, ...: their outputs, (batch, widths[i], time), are good places to
     fuse at. Any length of at least 2 ** (len(widths) - 1) steps.
@@ -19,6 +20,7 @@ class CNN1d(nn.Module):
         widths: channels of each stage.
         kernel_size: of every convolution, odd, in time steps.
         dropout: before the linear map.
+        pool: mean over time, or max, for what shows in a part of the signal only.
     """
 
     def __init__(
@@ -28,14 +30,16 @@ class CNN1d(nn.Module):
         widths: Sequence[int] = (32, 64, 128),
         kernel_size: int = 7,
         dropout: float = 0.3,
+        pool: Literal["mean", "max"] = "mean",
     ) -> None:
         super().__init__()
+        self.pool = pool
         self.stages = [f"stage{i + 1}" for i in range(len(widths))]
         for i, (name, width) in enumerate(zip(self.stages, widths, strict=True)):
             before = widths[i - 1] if i else in_channels
             conv = nn.Conv1d(before, width, kernel_size, padding=kernel_size // 2, bias=False)
-            pool = nn.MaxPool1d(2) if i + 1 < len(widths) else nn.Identity()
-            self.add_module(name, nn.Sequential(conv, nn.BatchNorm1d(width), nn.ReLU(), pool))
+            halved = nn.MaxPool1d(2) if i + 1 < len(widths) else nn.Identity()
+            self.add_module(name, nn.Sequential(conv, nn.BatchNorm1d(width), nn.ReLU(), halved))
         self.dropout = nn.Dropout(dropout)
         self.fc = nn.Linear(widths[-1], num_outputs)
 
@@ -53,6 +57,8 @@ class CNN1d(nn.Module):
             features = self.get_submodule(name)(features)
             if lengths is not None:
                 features = features * _real(lengths, signal.shape[2], features.shape[2])
+        if self.pool == "max":  # of what is 0 or more, so that padding does not count
+            return self.fc(self.dropout(torch.amax(features, dim=2)))
         if lengths is None:
             return self.fc(self.dropout(torch.mean(features, dim=2)))
         real = _real(lengths, signal.shape[2], features.shape[2]).sum(dim=2).clamp(min=1)

@@ -2,24 +2,18 @@
 
 import json
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, Literal, TextIO
+from typing import TYPE_CHECKING, Literal, TextIO
 
-import torch
-from jsonargparse import ArgumentParser
-from rich.console import Console
-from rich.progress import Progress
-from rich.table import Table
+from jsonargparse import ArgumentParser, Namespace
 
 from msafusion.arguments import parse
-from msafusion.media import Extractor
-from msafusion.predict import Prediction, Recording, StreamPart, TrainedModel, load
-from msafusion.predict.inputs import Failed, recordings
-from msafusion.predict.recording import Window, read_windows
-from msafusion.streams import check_count
 
-Read = tuple[Recording, list[Window], list[str]]
+if TYPE_CHECKING:  # --help need not wait for torch
+    from msafusion.predict import Failed, Recording
+    from msafusion.predict.reading import ReadRecording, Window
+    from msafusion.preparation.progress import Tell
 
 
 def run_predict(arguments: Sequence[str]) -> None:
@@ -28,10 +22,18 @@ def run_predict(arguments: Sequence[str]) -> None:
     Raises:
         ValueError: no run, nothing to predict from, or recordings that failed (after all others are done).
     """
-    parser = ArgumentParser(prog="msafusion predict", exit_on_error=False, description="Classify raw files.")
+    parser = ArgumentParser(
+        prog="msafusion predict",
+        exit_on_error=False,
+        description="Classify raw files of any duration: long ones window by window.",
+    )
     parser.add_argument("run", type=str, help="folder of the run")
     parser.add_argument(
-        "files", type=str, nargs="+", help="files, folders, globs, manifests (.csv, .parquet), or - for JSON lines"
+        "files",
+        type=str,
+        nargs="+",
+        help='files, folders, globs, manifests (.csv, .parquet), or - for JSON lines such as {"file": "a.mp4"} or '
+        '{"video": "a.mp4", "audio": "b.wav"} on standard input',
     )
     parser.add_argument("--timeline", action="store_true", help="also each window of a recording by itself")
     parser.add_argument(
@@ -40,127 +42,81 @@ def run_predict(arguments: Sequence[str]) -> None:
         default="auto",
         help="what is printed (auto: a table on a terminal, JSON lines otherwise)",
     )
-    parser.add_argument("--out", type=Path | None, default=None, help="JSON lines (default: RUN/predictions.jsonl)")
+    parser.add_argument(
+        "--out", type=Path | None, default=None, help="JSON lines, replaced (default: RUN/predictions.jsonl)"
+    )
     parser.add_argument("--batch_size", type=int, default=16, help="windows that run together")
     parser.add_argument("--workers", type=int, default=1, help="processes that read files")
-    given = parse(parser, arguments)
+    _predict(parse(parser, arguments))
+
+
+def _predict(given: Namespace) -> None:
+    import torch
+    from rich.console import Console
+
+    from msafusion.commands.prediction_table import PredictionTable
+    from msafusion.predict import Failed, load
+    from msafusion.predict.inputs import recordings
+    from msafusion.predict.reading import read_all
+    from msafusion.preparation.progress import progress_on
+    from msafusion.streams import check_count
+
     check_count("--batch_size", given.batch_size)
     check_count("--workers", given.workers)
-    model = load(given.run)
+    model, run = load(given.run), Path(given.run)
     model.network.to("cuda" if torch.cuda.is_available() else "cpu")
-    run = Path(given.run)
-    target = given.out or (run.parent if (run / "config.json").is_file() else run) / "predictions.jsonl"
     wanted = list(recordings(given.files, model, sys.stdin))
-    as_table = given.format == "table" or (given.format == "auto" and sys.stdout.isatty())
-    try:
-        lines = target.open("w", encoding="utf-8")
-    except OSError as error:
-        raise ValueError(f"cannot write '{target}' ({error.strerror}); choose another --out.") from None
-    table = _table(model, given.timeline)
-    failed: list[Failed] = []
-    with lines, Progress(console=Console(stderr=True), transient=True, disable=not sys.stderr.isatty()) as progress:
-        bar = progress.add_task("predicting", total=len(wanted))
-        for result in _results(model, wanted, given.workers, given.batch_size):
-            progress.advance(bar)
+    target = given.out or (run.parent if (run / "config.json").is_file() else run) / "predictions.jsonl"
+    printed = sys.stdout  # as it is now: a progress bar on the terminal would take to itself what is printed later
+    as_table = given.format == "table" or (given.format == "auto" and printed.isatty())
+    table = PredictionTable(model.classes, model.streams, given.timeline) if as_table else None
+    # lines on the same terminal show the progress themselves
+    console = None if printed.isatty() and not as_table else Console(stderr=True)
+    failed = 0
+    with _opened(target) as lines, progress_on(console, "predicting") as tell:
+        progress = _Progress(tell, len(wanted))
+        read = progress.counted(read_all(wanted, model.extraction, model.seconds, given.workers))
+        for result in model.predictions(read, given.batch_size):
+            line = json.dumps(result.as_dict(given.timeline)) + "\n"  # ASCII: a file's name may not be UTF-8
+            for file in [lines, *([] if as_table else [printed])]:
+                file.write(line)
+                file.flush()
             if isinstance(result, Failed):
-                failed.append(result)
-                line = {"file": result.name, "error": result.reason}
-                print(f"msafusion: {result.name}: {result.reason}", file=sys.stderr)
-            else:
-                line = result.as_dict(given.timeline)
-                _add_rows(table, result, given.timeline)
-            _write(line, lines)
-            if not as_table:
-                _write(line, sys.stdout)
-    if as_table:
-        Console().print(table)
+                failed += 1
+                progress.failed = failed
+                print(f"msafusion: {result.file}: {result.error}", file=sys.stderr)
+            elif table is not None:
+                table.add(result)
+    if table is not None:
+        Console().print(table.table, *table.warnings, sep="\n")
     print(f"results in {target}", file=sys.stderr)
     if failed:
-        raise ValueError(f"{len(failed)} of {len(wanted)} recordings failed; their lines say why.")
+        raise ValueError(f"{failed} of {len(wanted)} recordings failed; their lines say why.")
 
 
-def _write(line: Mapping[str, object], file: TextIO) -> None:
-    file.write(json.dumps(line, ensure_ascii=False) + "\n")
-    file.flush()
-
-
-def _results(
-    model: TrainedModel, wanted: Sequence[Recording | Failed], workers: int, batch_size: int
-) -> Iterator[Prediction | Failed]:
-    """In the order asked for; a recording that fails is reported and the others go on."""
-    reading = _read_all(model, wanted, workers)
-    batch: list[Read | Failed] = []
-    count = 0
-    for read in reading:
-        batch.append(read)
-        count += 0 if isinstance(read, Failed) else len(read[1])
-        if count >= batch_size:
-            yield from _predicted(model, batch, batch_size)
-            batch, count = [], 0
-    yield from _predicted(model, batch, batch_size)
-
-
-def _predicted(model: TrainedModel, batch: Sequence[Read | Failed], batch_size: int) -> Iterator[Prediction | Failed]:
-    sound = [read for read in batch if not isinstance(read, Failed)]
+def _opened(target: Path) -> TextIO:
     try:
-        predictions = iter(list(model.predictions(sound, batch_size)))
-    except ValueError as error:  # one does not fit the network: find out which
-        if len(batch) == 1:
-            yield Failed(sound[0][0].name, str(error))
-            return
-        for read in batch:
-            yield from _predicted(model, [read], batch_size)
-        return
-    for read in batch:
-        yield read if isinstance(read, Failed) else next(predictions)
+        return target.open("w", encoding="utf-8")
+    except OSError as error:
+        raise ValueError(f"cannot write '{target}' ({error.strerror}); choose another --out.") from None
 
 
-def _read_all(model: TrainedModel, wanted: Sequence[Recording | Failed], workers: int) -> Iterator[Read | Failed]:
-    if workers == 1:
-        for recording in wanted:
-            yield _read(model.extraction, model.seconds, recording)
-        return
-    from joblib import Parallel, delayed
+class _Progress:
+    """Windows read, of those known by now: a recording counts as one until it has been looked into."""
 
-    jobs = (delayed(_read)(dict(model.extraction), model.seconds, recording) for recording in wanted)
-    read: Any = Parallel(workers, return_as="generator", pre_dispatch="2*n_jobs")(jobs)
-    yield from read
+    def __init__(self, tell: "Tell", recordings: int) -> None:
+        self.tell, self.total, self.done, self.failed = tell, recordings, 0, 0
 
+    def counted(self, read: "Iterable[ReadRecording]") -> "Iterator[tuple[Recording | Failed, Iterator[Window]]]":
+        for recording, count, windows in read:
+            self.total += count - 1
+            until = self.done + count
+            yield recording, self._each(windows)
+            self.done = until  # a broken recording's remaining windows are not read
+            self.tell(self.done, self.total, self.failed)
 
-def _read(extraction: Mapping[str, Extractor], seconds: float | None, recording: Recording | Failed) -> Read | Failed:
-    if isinstance(recording, Failed):
-        return recording
-    try:
-        return recording, *read_windows(recording, extraction, seconds)
-    except (ValueError, OSError) as error:
-        return Failed(recording.name, str(error))
-
-
-def _table(model: TrainedModel, timeline: bool) -> Table:
-    table = Table(caption="streams: what the probability loses without each", caption_justify="left")
-    for column in ("file", *(["from", "to"] if timeline else []), "label", "probability"):
-        table.add_column(column, overflow="fold", justify="left" if column in ("file", "label") else "right")
-    if not model.classes:
-        table.columns[-2].header, table.columns[-1].header = "value", ""
-    for stream in model.streams:
-        table.add_column(stream, justify="right")
-    table.add_column("warnings", overflow="fold")
-    return table
-
-
-def _add_rows(table: Table, result: Prediction, timeline: bool) -> None:
-    parts = [_part(part) for part in result.streams.values()]
-    said = _cells(result.label, result.value, result.probabilities)
-    table.add_row(result.file, *([""] * 2 if timeline else []), *said, *parts, "; ".join(result.warnings))
-    for window in result.timeline if timeline else ():
-        times = ["" if time is None else f"{time:.2f} s" for time in (window.start, window.end)]
-        said = _cells(window.label, window.value, window.probabilities)
-        table.add_row("", *times, *said, *[""] * (len(parts) + 1))
-
-
-def _part(part: StreamPart) -> str:
-    return "absent" if not part.present else "" if part.contribution is None else f"{part.contribution:+.3f}"
-
-
-def _cells(label: str | None, value: float | None, probabilities: dict[str, float]) -> tuple[str, str]:
-    return (f"{value:.3f}", "") if label is None else (label, f"{probabilities[label]:.3f}")
+    def _each(self, windows: "Iterator[Window]") -> "Iterator[Window]":
+        for window in windows:
+            yield window
+            self.done += 1
+            self.tell(self.done, self.total, self.failed)

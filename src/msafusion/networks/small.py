@@ -30,6 +30,7 @@ class SmallCNN(NetworkPlan):
         gain: "identity" starts as no fusion at all, "none" is the paper.
         norm: of the joint representation.
         head: how the networks' logits become one prediction: sum, mean, product or concat.
+        pool: of the 1D networks, over time: mean, or max for what shows in a part of the signal only.
         backbones: stream -> mlp (vectors), cnn1d (signals), cnn2d (images) or cnn3d (clips); streams that are not named
             get the one that fits their rank.
     """
@@ -49,11 +50,13 @@ class SmallCNN(NetworkPlan):
         gain: Gain = "identity",
         norm: Literal["batch", "layer", "none"] = "batch",
         head: Literal["sum", "mean", "product", "concat"] = "sum",
+        pool: Literal["mean", "max"] = "mean",
         backbones: dict[str, Small] | None = None,
     ) -> None:
         self.widths, self.kernel_size, self.dropout = list(widths), kernel_size, dropout
         self.fuse_at, self.block_channels, self.lowest_attention = list(fuse_at), block_channels, lowest_attention
         self.block_dropout, self.gain, self.norm, self.head = block_dropout, gain, norm, head
+        self.pool: Literal["mean", "max"] = pool
         self.backbones: dict[str, Small] = dict(backbones or {})
 
     @property
@@ -95,7 +98,7 @@ class SmallCNN(NetworkPlan):
 
     def _network(self, kind: Small, channels: int, num_outputs: int) -> nn.Module:
         if kind == "cnn1d":
-            return CNN1d(channels, num_outputs, self.widths, self.kernel_size, self.dropout)
+            return CNN1d(channels, num_outputs, self.widths, self.kernel_size, self.dropout, self.pool)
         if kind == "cnn3d":
             return CNN3d(channels, num_outputs, [width // 2 for width in self.widths], self.dropout)
         return {"mlp": MLP, "cnn2d": CNN2d}[kind](channels, num_outputs, self.widths, self.dropout)

@@ -1,6 +1,6 @@
 """A trained network with all that leads from raw files to its prediction."""
 
-from collections import defaultdict
+from collections import defaultdict, deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,12 +14,14 @@ from msafusion.attach import FusedNetwork
 from msafusion.checkpoints import ModelError, read_model
 from msafusion.media import Extractor, extractor_from
 from msafusion.networks import plan_from
-from msafusion.predict.prediction import Prediction, StreamPart, WindowPrediction
-from msafusion.predict.recording import Recording, Window, read_windows
+from msafusion.predict.gathering import Gathering
+from msafusion.predict.prediction import Failed, Prediction
+from msafusion.predict.reading import Window, read_all
+from msafusion.predict.recording import Recording
 from msafusion.preprocessing import DataError, Preprocessing, Windows, preprocessing_from
 
-Piece = tuple[int, float | None, float | None, dict[str, Tensor]]
-"""Number of the recording, start and end (s), one sample's inputs by stream (with a batch axis of one)."""
+Piece = tuple[Gathering, int, dict[str, Tensor]]
+"""A recording, the number of one of its windows, and that one's inputs by stream (with a batch axis of one)."""
 
 
 @dataclass(frozen=True)
@@ -30,7 +32,7 @@ class TrainedModel:
         network: in eval mode; takes a batch as the preprocessing gives it.
         preprocessing: from a raw recording ({stream: (time, channels)} for signals, to a batch of its windows).
         classes: names of the outputs; none: the output is a value.
-        extraction: stream -> how it is read from raw files; empty: recordings come as arrays.
+        extraction: stream -> how it is read from raw files; streams without come as arrays.
         seconds: usual duration of a recording; None: unknown.
     """
 
@@ -52,122 +54,108 @@ class TrainedModel:
         Raises:
             DataError: the recording does not fit the preprocessing.
         """
-        return self._run(self.preprocessing(recording))
+        return self._outputs(self.preprocessing(recording))
 
     def predict(self, source: str | Path | Mapping[str, str | Path]) -> Prediction:
-        """What the model says about a raw recording: a file of any duration, or {stream: file}.
+        """What the model says about a raw recording.
+
+        Args:
+            source: a file of any duration, or {stream: file}; see `Recording`.
 
         Raises:
             DataError: a file is missing or broken, or holds nothing that the model takes.
         """
         if isinstance(source, Mapping):
-            recording = Recording(
-                ", ".join(str(file) for file in source.values()), {name: Path(file) for name, file in source.items()}
-            )
-            recording = self.with_warnings(recording)
+            name = ", ".join(str(file) for file in source.values())
+            files = {stream: Path(file) for stream, file in source.items()}
+            recording = Recording.named(name, files, self.extraction, self.streams)
         else:
             recording = Recording.of_file(Path(source), self.extraction, self.streams)
-        return next(self.predictions([(recording, *read_windows(recording, self.extraction, self.seconds))]))
-
-    def with_warnings(self, recording: Recording) -> Recording:
-        """A recording by streams, with a warning for each stream that it lacks.
-
-        Raises:
-            DataError: it names a stream that the model does not have.
-        """
-        if unknown := [name for name in recording.files if name not in self.streams]:
-            raise DataError(f"unknown stream '{unknown[0]}', expected {', '.join(self.streams)}; rename it.")
-        lacking = tuple(f"no {name}: no file is given for it" for name in self.streams if name not in recording.files)
-        return Recording(recording.name, recording.files, recording.companions, lacking)
+        read = read_all([recording], self.extraction, self.seconds)
+        result = next(self.predictions((recording, windows) for recording, _, windows in read))
+        if isinstance(result, Failed):
+            raise DataError(result.error)
+        return result
 
     def predictions(
-        self, read: Iterable[tuple[Recording, Sequence[Window], Sequence[str]]], batch_size: int = 16
-    ) -> Iterator[Prediction]:
-        """Predictions of recordings in their order.
+        self, read: Iterable[tuple[Recording | Failed, Iterable[Window]]], batch_size: int = 16
+    ) -> Iterator[Prediction | Failed]:
+        """Predictions of recordings in their order, each as soon as the windows that run with its last one are full.
 
         Args:
-            read: recordings with their windows and warnings, as `read_windows` gives them.
+            read: recordings with their windows, which may be read when asked for.
             batch_size: windows that run together, of one recording or of several.
-
-        Raises:
-            DataError: a window does not fit the preprocessing.
         """
-        waiting: list[tuple[Recording, Sequence[str]]] = []
+        waiting: deque[Gathering] = deque()
         pieces: list[Piece] = []
-        for recording, windows, warnings in read:
-            number = len(waiting)
-            waiting.append((recording, warnings))
-            for window in windows:
-                pieces += self._pieces(number, window)
-            if len(pieces) >= batch_size:
-                yield from self._finished(waiting, pieces, batch_size)
-                waiting, pieces = [], []
-        yield from self._finished(waiting, pieces, batch_size)
+        for recording, windows in read:
+            gathering = self._started(recording)
+            waiting.append(gathering)
+            try:
+                for window in windows:
+                    for inputs in self._pieces(gathering, window):
+                        pieces.append((gathering, len(gathering.windows) - 1, inputs))
+                        if len(pieces) >= batch_size:
+                            self._run(pieces)
+                            pieces = []
+            except (ValueError, OSError) as error:
+                gathering.problem = str(error)
+            gathering.complete = True
+            while waiting and waiting[0].done:
+                yield waiting.popleft().result(self.classes, self.streams)
+        self._run(pieces)
+        for gathering in waiting:
+            yield gathering.result(self.classes, self.streams)
 
-    def _pieces(self, number: int, window: Window) -> Iterator[Piece]:
+    def _started(self, recording: Recording | Failed) -> Gathering:
+        if isinstance(recording, Failed):
+            return Gathering(recording.file, problem=recording.error)
+        gathering = Gathering(recording.name)
+        gathering.note(recording.warnings, None)
+        return gathering
+
+    def _pieces(self, gathering: Gathering, window: Window) -> Iterator[dict[str, Tensor]]:
+        """The inputs of the network for what was read, which the preprocessing may cut further."""
+        span = window.span
+        gathering.note(window.warnings, None if span is None else span.start)
+        if not window.arrays:
+            return
         inputs = self.preprocessing(window.arrays)
-        count = len(next(iter(inputs.values())))
-        for index in range(count):
+        for index in range(len(next(iter(inputs.values())))):
             start = end = None
-            if window.span is not None and window.span.seconds is not None:
-                start, end = window.span.start, window.span.start + window.span.seconds
+            if span is not None and span.seconds is not None:
+                start, end = span.start, span.start + span.seconds
             elif isinstance(self.preprocessing, Windows):
                 start = index * self.preprocessing.hop / self.preprocessing.rate
                 end = start + self.preprocessing.steps / self.preprocessing.rate
-            yield number, start, end, {name: values[index : index + 1] for name, values in inputs.items()}
+            gathering.windows.append((start, end, frozenset(inputs)))
+            yield {name: values[index : index + 1] for name, values in inputs.items()}
 
-    @torch.inference_mode()
-    def _finished(
-        self, waiting: Sequence[tuple[Recording, Sequence[str]]], pieces: Sequence[Piece], batch_size: int
-    ) -> Iterator[Prediction]:
-        """Run windows of the same streams and shapes together, and put them together by recording."""
-        buckets: dict[tuple[tuple[str, torch.Size], ...], list[int]] = defaultdict(list)
-        for index, (*_, inputs) in enumerate(pieces):
-            buckets[tuple((name, values.shape) for name, values in inputs.items())].append(index)
-        results: dict[int, tuple[Tensor, dict[str, Tensor]]] = {}
-        for indices in buckets.values():
-            for first in range(0, len(indices), batch_size):
-                some = indices[first : first + batch_size]
-                batch = {name: torch.cat([pieces[index][3][name] for index in some]) for name in pieces[some[0]][3]}
-                full = self._run(batch)
+    def _run(self, pieces: Sequence[Piece]) -> None:
+        """Run windows of the same streams and shapes together; what does not fit the network is a problem of all."""
+        buckets: dict[tuple[tuple[str, torch.Size], ...], list[Piece]] = defaultdict(list)
+        for piece in pieces:
+            if not piece[0].problem:
+                buckets[tuple((name, values.shape) for name, values in piece[2].items())].append(piece)
+        for shapes, bucket in buckets.items():
+            batch = {name: torch.cat([inputs[name] for *_, inputs in bucket]) for name, _ in shapes}
+            try:
+                full = self._outputs(batch)
                 without = {
-                    name: self._run({other: values for other, values in batch.items() if other != name})
+                    name: self._outputs({other: values for other, values in batch.items() if other != name})
                     for name in (batch if len(batch) > 1 else ())
                 }
-                for row, index in enumerate(some):
-                    results[index] = full[row], {name: outputs[row] for name, outputs in without.items()}
-        for number, (recording, warnings) in enumerate(waiting):
-            mine = [index for index, piece in enumerate(pieces) if piece[0] == number]
-            yield self._prediction(recording, warnings, [pieces[i] for i in mine], [results[i] for i in mine])
+            except (ValueError, RuntimeError) as error:
+                given = ", ".join(f"{name} {tuple(shape[1:])}" for name, shape in shapes)
+                reason = " ".join(str(error).split())[:200]
+                for gathering, *_ in bucket:
+                    gathering.problem = f"the network does not take {given} ({reason})."
+                continue
+            for row, (gathering, number, _) in enumerate(bucket):
+                gathering.outputs[number] = full[row], {name: outputs[row] for name, outputs in without.items()}
 
-    def _prediction(
-        self,
-        recording: Recording,
-        warnings: Sequence[str],
-        pieces: Sequence[Piece],
-        results: Sequence[tuple[Tensor, dict[str, Tensor]]],
-    ) -> Prediction:
-        mean = torch.stack([full for full, _ in results]).mean(dim=0)
-        index = int(mean.argmax()) if self.classes else 0
-        streams = {}
-        for name in self.streams:
-            losses = [float(full[index] - without[name][index]) for full, without in results if name in without]
-            present = any(name in inputs for *_, inputs in pieces)
-            streams[name] = StreamPart(present, sum(losses) / len(losses) if losses else None)
-        timeline = [
-            WindowPrediction(start, end, *self._said(full))
-            for (_, start, end, _), (full, _) in zip(pieces, results, strict=True)
-        ]
-        label, value, probabilities = self._said(mean)
-        return Prediction(recording.name, label, value, probabilities, streams, list(warnings), timeline)
-
-    def _said(self, output: Tensor) -> tuple[str | None, float | None, dict[str, float]]:
-        if not self.classes:
-            return None, float(output[0]), {}
-        probabilities = dict(zip(self.classes, output.tolist(), strict=True))
-        return self.classes[int(output.argmax())], None, probabilities
-
-    def _run(self, batch: Mapping[str, Tensor]) -> Tensor:
+    @torch.inference_mode()
+    def _outputs(self, batch: Mapping[str, Tensor]) -> Tensor:
         device = next(self.network.parameters()).device
         outputs = self.network({name: values.to(device) for name, values in batch.items()}).float()
         return (torch.softmax(outputs, dim=1) if self.classes else outputs).cpu()
@@ -192,7 +180,10 @@ def load(run: str | Path) -> TrainedModel:
         network = plan_from(config["network"]).build(preprocessing.num_channels(), len(config["classes"]) or 1)
         network.load_state_dict(state)
         extraction = config.get("extraction", {})
-        readers = {name: extractor_from(saved) for name, saved in extraction.get("streams", {}).items()}
+        streams = preprocessing.num_channels()  # the data set may have more than the model was trained on
+        readers = {
+            name: extractor_from(saved) for name, saved in extraction.get("streams", {}).items() if name in streams
+        }
     except (KeyError, TypeError, RuntimeError, ValueError) as error:
         raise ModelError(
             f"the model in '{folder}' does not fit this version of msafusion (made by "

@@ -10,8 +10,8 @@ class StreamPart:
 
     Attributes:
         present: the recording has it.
-        contribution: what the label's probability (or the value) loses when the stream is left out, the mean over
-            windows; None: it is absent, or the only one.
+        contribution: what the label's probability (or the value) loses when the stream is left out, the mean over the
+            windows that have it beside others; None: there is no such window.
     """
 
     present: bool
@@ -54,9 +54,20 @@ class Prediction:
     def as_dict(self, timeline: bool = False) -> dict[str, Any]:
         """For JSON; `value` only where there is one, the timeline only if asked for."""
         line = asdict(self)
-        if self.value is None:
-            del line["value"]
         windows = line.pop("timeline")
-        if timeline:
-            line["timeline"] = windows
-        return line
+        if self.value is None:
+            for part in (line, *windows):
+                del part["value"]
+        return {**line, "timeline": windows} if timeline else line
+
+
+@dataclass(frozen=True)
+class Failed:
+    """A recording that cannot be predicted, and why (one line)."""
+
+    file: str
+    error: str
+
+    def as_dict(self, timeline: bool = False) -> dict[str, Any]:
+        """For JSON."""
+        return asdict(self)

@@ -1,17 +1,16 @@
-"""Raw recordings to predict from, and their windows."""
+"""The raw files of a recording, and how its name on the command line or in a table leads to them."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
 
-from msafusion.media import Extractor, Span, StreamMissing
-from msafusion.media.stored import read_array, split_key
+from msafusion.data.manifest import LANDMARKS
+from msafusion.media import Extractor
+from msafusion.media.container import SOUNDS, VIDEOS
 from msafusion.preprocessing import DataError
-
-LONGER = 1.5
-"""Recordings longer than so many usual ones are cut into windows of the usual duration, half overlapping."""
+from msafusion.streams import nearest
 
 
 @dataclass(frozen=True)
@@ -31,83 +30,104 @@ class Recording:
     warnings: tuple[str, ...] = ()
 
     @classmethod
-    def of_file(cls, file: Path, extraction: Mapping[str, Extractor], streams: list[str]) -> "Recording":
+    def of_file(cls, file: Path, extraction: Mapping[str, Extractor], streams: Sequence[str]) -> "Recording":
         """A single file: every stream that can be read from a file with its ending.
 
-        An `.npz` holds an array for each stream under its name, as prepared data do.
+        An `.npz` holds an array for each stream under its name.
+
+        Args:
+            file: the file.
+            extraction: stream -> how it is read; streams without are read as arrays.
+            streams: of the model.
 
         Raises:
-            DataError: no such file, or an ending that no stream is read from.
+            DataError: no such file, an ending that no stream is read from, or one that leaves open which stream it is.
         """
         if not file.is_file():
             raise DataError(f"no file '{file}'; check the path.")
         suffix = file.suffix.lower()
         if suffix == ".npz":
-            with np.load(file, allow_pickle=False) as archive:
-                keys = [key for key in archive.files if key in streams]
-            if keys:
+            stored = _keys(file)
+            if keys := [name for name in streams if name in stored]:
                 lacking = tuple(f"no {name} in '{file.name}'" for name in streams if name not in keys)
                 return cls(str(file), {key: Path(f"{file}#{key}") for key in keys}, warnings=lacking)
-            raise DataError(f"'{file}' has none of the arrays {', '.join(streams)}; store one under a stream's name.")
-        able = [name for name, extractor in extraction.items() if suffix in extractor.suffixes]
+            raise DataError(
+                f"'{file}' holds the arrays {', '.join(stored)}, expected {' or '.join(streams)}; store them under "
+                "the streams' names."
+            )
+        able = [name for name in streams if suffix in suffixes(name, extraction)]
         if not able:
-            known = sorted({suffix for extractor in extraction.values() for suffix in extractor.suffixes} | {".npz"})
+            known = sorted({suffix for name in streams for suffix in suffixes(name, extraction)} | {".npz"})
             raise DataError(f"'{file}' ends in '{suffix}', expected {' '.join(known)}; convert it.")
-        lacking = tuple(f"no {name}: it is not read from {suffix} files" for name in streams if name not in able)
-        return cls(str(file), dict.fromkeys(able, file), warnings=lacking)
+        if suffix in (*VIDEOS, *SOUNDS):
+            lacking = tuple(f"no {name}: it is not read from {suffix} files" for name in streams if name not in able)
+            return cls(str(file), dict.fromkeys(able, file), warnings=lacking)
+        if len(able) > 1:  # other files hold one stream
+            able = _readable(file, able, extraction)
+        lacking = tuple(f"no {name}: '{file.name}' holds {able[0]}" for name in streams if name not in able)
+        return cls(str(file), {able[0]: file}, warnings=lacking)
+
+    @classmethod
+    def named(
+        cls, name: str, files: Mapping[str, Path], extraction: Mapping[str, Extractor], streams: Sequence[str]
+    ) -> "Recording":
+        """A recording whose files are named one by one.
+
+        Args:
+            name: of the recording.
+            files: `file` (all streams that it holds) or stream -> file, and `<stream>_landmarks`, a file that helps to
+                read the stream.
+            extraction: stream -> how it is read; streams without are read as arrays.
+            streams: of the model.
+
+        Raises:
+            DataError: an unknown stream, no file, a file beside streams; or see `of_file`.
+        """
+        own = dict(files)
+        whole = own.pop("file", None)
+        companions = {stream: own.pop(stream + LANDMARKS) for stream in streams if stream + LANDMARKS in own}
+        if unknown := [stream for stream in own if stream not in streams]:
+            raise DataError(f"'{name}' names the unknown stream '{unknown[0]}'; {nearest(unknown[0], streams)}.")
+        if bool(own) == (whole is not None):
+            what = "a file beside streams" if own else "no file"
+            raise DataError(f"'{name}' names {what}, expected file, or some of {', '.join(streams)}; correct it.")
+        if whole is not None:
+            return replace(cls.of_file(whole, extraction, streams), name=name, companions=companions)
+        lacking = tuple(f"no {stream}: no file is given for it" for stream in streams if stream not in own)
+        return cls(name, own, companions, lacking)
 
 
-@dataclass(frozen=True)
-class Window:
-    """A part of a recording as arrays in the layout of prepared data; `span` None: the whole of it."""
-
-    span: Span | None
-    arrays: Mapping[str, np.ndarray]
+def suffixes(stream: str, extraction: Mapping[str, Extractor]) -> tuple[str, ...]:
+    """Endings of the files from which a stream is read."""
+    return extraction[stream].suffixes if stream in extraction else (".npy",)
 
 
-def read_windows(
-    recording: Recording, extraction: Mapping[str, Extractor], seconds: float | None
-) -> tuple[list[Window], list[str]]:
-    """The windows of a recording, and warnings.
-
-    Args:
-        recording: its files; runs in a worker process.
-        extraction: stream -> how it is read; streams without are read as arrays.
-        seconds: usual duration of a recording; None: it is never cut.
-
-    Raises:
-        DataError: a file is broken, or nothing of any stream is there.
-    """
-    warnings = list(recording.warnings)
-    arrays = {name: name not in extraction or bool(split_key(file)[1]) for name, file in recording.files.items()}
-    durations = [extraction[name].probe(file) for name, file in recording.files.items() if not arrays[name] and seconds]
-    known = [duration for duration in durations if duration]
-    spans: list[Span | None] = [None]
-    if seconds and known and max(known) > LONGER * seconds and not any(arrays.values()):
-        count = round((max(known) - seconds) / (seconds / 2)) + 1
-        spans = [Span(start, seconds) for start in np.linspace(0, max(known) - seconds, count).tolist()]
-    windows = []
-    for span in spans:
-        found = {}
-        for name, file in recording.files.items():
-            try:
-                if arrays[name]:
-                    found[name] = read_array(file)
-                    continue
-                extracted = extraction[name](
-                    file, **({} if span is None else {"span": span}), companion=recording.companions.get(name)
-                )
-            except StreamMissing as missing:
-                warnings.append(_at(span, f"no {name}: {missing}"))
-                continue
-            found[name] = extracted.values
-            warnings += [_at(span, f"{name}: {note}") for note in extracted.notes]
-        if found:
-            windows.append(Window(span, found))
-    if not windows:
-        raise DataError(f"'{recording.name}' holds none of the model's streams ({'; '.join(warnings)}).")
-    return windows, list(dict.fromkeys(warnings))
+def _keys(file: Path) -> list[str]:
+    """Names of the arrays in an `.npz`."""
+    try:
+        with file.open("rb") as opened, np.load(opened, allow_pickle=False) as archive:
+            return list(archive.files)
+    except Exception as error:  # zipfile, zlib and numpy have their own
+        raise DataError(
+            f"'{file}' cannot be read as arrays ({' '.join(str(error).split())[:80]}); write it again."
+        ) from None
 
 
-def _at(span: Span | None, note: str) -> str:
-    return note if span is None else f"{span.start:.1f} s: {note}"
+def _readable(file: Path, streams: Sequence[str], extraction: Mapping[str, Extractor]) -> list[str]:
+    """The one stream that a file holds."""
+    able, problems = [], []
+    for name in streams:
+        try:
+            if name in extraction:
+                extraction[name].probe(file)
+            able.append(name)
+        except DataError as error:
+            problems.append(error)
+    if not able:
+        raise problems[0]
+    if len(able) > 1:
+        raise DataError(
+            f"'{file}' may be {' or '.join(able)}; say which in a manifest or on standard input: "
+            f'{{"{able[0]}": "{file.name}"}}.'
+        )
+    return able

@@ -2,8 +2,9 @@
 
 import json
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ from torch.utils.data import DataLoader, DistributedSampler
 
 from msafusion.attach import FusedNetwork
 from msafusion.checkpoints import write_json
-from msafusion.samples import Batch, Sample, Splits, as_dataset, collate, with_streams
+from msafusion.samples import Sample, Splits, as_dataset, collate, with_streams
 from msafusion.training.logs import EpochLog, StageProgress
 from msafusion.training.stage_options import FALLING, StageOptions
 from msafusion.training.task import FusionTask
@@ -46,6 +47,29 @@ class Place:
     console: Console
 
 
+def loader(
+    samples: Sequence[Sample], streams: Collection[str], batch_size: int, num_workers: int, **options: Any
+) -> DataLoader[Any]:
+    """Batches of some streams of the samples; nothing in it is drawn at random unless the options say so.
+
+    Args:
+        samples: read by `num_workers` processes, or as they are asked for where there are none; must pickle.
+        streams: those to read.
+        batch_size: samples of a batch.
+        num_workers: processes, kept from one epoch to the next.
+        options: of torch's DataLoader.
+    """
+    return DataLoader(
+        as_dataset(with_streams(samples, streams)),
+        batch_size=batch_size,
+        # a method would take the trainer along to processes that are spawned
+        collate_fn=partial(collate, streams=frozenset(streams)),
+        num_workers=num_workers,
+        persistent_workers=num_workers > 0,
+        **options,
+    )
+
+
 class _Loaders(lightning.LightningDataModule):
     """Batches in an order that depends on seed and epoch alone, divided among the devices."""
 
@@ -54,20 +78,7 @@ class _Loaders(lightning.LightningDataModule):
         self.splits, self.options, self.place, self.streams = splits, options, place, streams
 
     def _loader(self, samples: Sequence[Sample], **options: Any) -> DataLoader[Any]:
-        return DataLoader(
-            as_dataset(with_streams(samples, self.streams)),
-            batch_size=self.options.batch_size,
-            collate_fn=self._collate,
-            num_workers=self.place.num_workers,
-            persistent_workers=self.place.num_workers > 0,
-            **options,
-        )
-
-    def _collate(self, samples: Sequence[Sample]) -> Batch:
-        batch = collate(samples)
-        batch["inputs"] = {name: values for name, values in batch["inputs"].items() if name in self.streams}
-        batch["lengths"] = {name: values for name, values in batch["lengths"].items() if name in self.streams}
-        return batch
+        return loader(samples, self.streams, self.options.batch_size, self.place.num_workers, **options)
 
     def train_dataloader(self) -> DataLoader[Any]:
         assert self.trainer is not None

@@ -1,0 +1,191 @@
+"""Recordings to windows of arrays, one after the other, in this process or in others; never more than a few at once."""
+
+from collections import deque
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import chain, groupby
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from msafusion.media import Extractor, Span, StreamMissing
+from msafusion.media.stored import read_array, split_key
+from msafusion.predict.prediction import Failed
+from msafusion.predict.recording import Recording, suffixes
+from msafusion.preparation.engines import DIED
+from msafusion.preprocessing import DataError
+
+LONGER = 1.5
+"""Recordings longer than so many usual ones are cut into windows of the usual duration, half overlapping."""
+
+
+@dataclass(frozen=True)
+class Window:
+    """A part of a recording as arrays in the layout of prepared data, by stream; `span` None: the whole of it."""
+
+    span: Span | None
+    arrays: Mapping[str, np.ndarray]
+    warnings: Sequence[str] = ()
+
+
+@dataclass(frozen=True)
+class Task:
+    """A window to read.
+
+    Attributes:
+        number: of the recording.
+        recording: or why there is none.
+        span: None: the whole.
+        ends: stream -> where it ends (seconds), if known.
+        count: windows of the recording.
+    """
+
+    number: int
+    recording: Recording | Failed
+    span: Span | None
+    ends: Mapping[str, float]
+    count: int = 1
+
+
+ReadRecording = tuple[Recording | Failed, int, Iterator[Window]]
+"""A recording, its number of windows, and these, read when asked for; a broken file raises DataError then."""
+
+
+def read_all(
+    wanted: Iterable[Recording | Failed],
+    extraction: Mapping[str, Extractor],
+    seconds: float | None,
+    workers: int = 1,
+) -> Iterator[ReadRecording]:
+    """Each recording with its windows, in order.
+
+    Args:
+        wanted: the recordings.
+        extraction: stream -> how it is read; streams without are read as arrays.
+        seconds: usual duration of a recording; None: none is ever cut.
+        workers: processes; 1: this one.
+
+    Raises:
+        ValueError: a worker died.
+    """
+    tasks = _tasks(wanted, extraction, seconds)
+    reading = (_done(task, extraction) for task in tasks) if workers == 1 else _elsewhere(tasks, extraction, workers)
+    for _, group in groupby(reading, key=lambda done: done[0].number):
+        rest = iter(group)
+        task, window = next(rest)
+        yield task.recording, task.count, _windows(chain([(task, window)], rest))
+
+
+def _windows(done: Iterable[tuple[Task, Window | str]]) -> Iterator[Window]:
+    for _, window in done:
+        if isinstance(window, str):
+            raise DataError(window)
+        yield window
+
+
+def _tasks(
+    wanted: Iterable[Recording | Failed], extraction: Mapping[str, Extractor], seconds: float | None
+) -> Iterator[Task]:
+    for number, recording in enumerate(wanted):
+        spans, ends = [None], {}
+        if isinstance(recording, Recording):
+            try:
+                spans, ends = spans_of(recording, extraction, seconds)
+            except (ValueError, OSError) as error:
+                recording = Failed(recording.name, str(error))
+        for span in spans:
+            yield Task(number, recording, span, ends, len(spans))
+
+
+def _done(task: Task, extraction: Mapping[str, Extractor]) -> tuple[Task, Window | str]:
+    """The window, or why it cannot be read; runs in a worker process."""
+    if isinstance(task.recording, Failed):
+        return task, task.recording.error
+    try:
+        return task, read_window(task.recording, extraction, task.span, task.ends)
+    except (ValueError, OSError) as error:
+        return task, str(error)
+
+
+def _elsewhere(
+    tasks: Iterable[Task], extraction: Mapping[str, Extractor], workers: int
+) -> Iterator[tuple[Task, Window | str]]:
+    """In processes, in order. Few are under way at any time: joblib would read on while the network is at work."""
+    from joblib.externals.loky import ProcessPoolExecutor
+    from joblib.externals.loky.process_executor import BrokenProcessPool
+
+    waiting: deque[Any] = deque()
+    # one thread each: workers that all use every core only wait for each other
+    pool = ProcessPoolExecutor(workers, env={"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"})
+    try:
+        for task in tasks:
+            waiting.append(pool.submit(_done, task, dict(extraction)))
+            if len(waiting) > 2 * workers:
+                yield waiting.popleft().result()
+        while waiting:
+            yield waiting.popleft().result()
+    except BrokenProcessPool as error:
+        raise ValueError(DIED.format(error=type(error).__name__)) from None
+    finally:
+        pool.shutdown(kill_workers=True)
+
+
+def spans_of(
+    recording: Recording, extraction: Mapping[str, Extractor], seconds: float | None
+) -> tuple[list[Span | None], dict[str, float]]:
+    """The windows of a recording, the last of which ends with it, and where its streams end (seconds).
+
+    Raises:
+        DataError: a file is missing or broken.
+    """
+    ends = {}
+    for name, file in recording.files.items() if seconds else ():
+        if _as_array(name, file, extraction):
+            return [None], {}
+        try:
+            end = extraction[name].probe(file)
+        except StreamMissing:  # noted when it is read
+            continue
+        if end is not None:
+            ends[name] = end
+    longest = max(ends.values(), default=0.0)
+    if not seconds or longest <= LONGER * seconds:
+        return [None], {}
+    count = round((longest - seconds) / (seconds / 2)) + 1
+    return [Span(start, seconds) for start in np.linspace(0, longest - seconds, count).tolist()], ends
+
+
+def read_window(
+    recording: Recording, extraction: Mapping[str, Extractor], span: Span | None, ends: Mapping[str, float]
+) -> Window:
+    """The streams that a part of a recording has, with a warning for each that it lacks.
+
+    Raises:
+        DataError: a file is missing or broken.
+    """
+    arrays, warnings = {}, []
+    for name, file in recording.files.items():
+        if _as_array(name, file, extraction):
+            arrays[name] = read_array(file)
+            continue
+        if span is not None and span.start >= ends.get(name, np.inf):
+            warnings.append(f"no {name}: it ends after {ends[name]:.2f} s")
+            continue
+        try:
+            part = {} if span is None else {"span": span}
+            extracted = extraction[name](file, companion=recording.companions.get(name), **part)
+        except StreamMissing as missing:
+            warnings.append(f"no {name}: {missing}")
+            continue
+        arrays[name] = extracted.values
+        warnings += [f"{name}: {note}" for note in extracted.notes]
+    return Window(span, arrays, warnings)
+
+
+def _as_array(stream: str, file: Path, extraction: Mapping[str, Extractor]) -> bool:
+    """Whether the file holds what preparing would make of the raw file."""
+    if stream not in extraction:
+        return True
+    path, key = split_key(file)
+    return bool(key) and path.suffix.lower() not in suffixes(stream, extraction)
