@@ -65,6 +65,14 @@ def test_uint8_goes_in_and_float_comes_out_and_the_batch_stays_as_it_was(way, op
 
 
 @pytest.mark.parametrize("way", ["inputs", "augmented"])
+def test_a_batch_of_float_video_stays_as_it_was_too(way):
+    video = places().float()
+    result = getattr(clips(), way)({"video": video})["video"]
+    assert torch.equal(video, places().float())
+    torch.testing.assert_close(result[0, 0, 0, :, 0], (torch.arange(12) / 255 - MEAN[0]) / STD[0])
+
+
+@pytest.mark.parametrize("way", ["inputs", "augmented"])
 def test_a_video_of_one_colour_stays_it_however_it_is_cut(way):
     video = torch.full((3, 3, 2, 30, 20), 100, dtype=torch.uint8)
     result = getattr(clips(size=7, crop_area=[0.1, 1.0], flip=True), way)({"video": video})["video"]

@@ -8,7 +8,6 @@ from typing import Any, Literal, NotRequired, TypedDict
 import torch
 from torch import Tensor
 from torch.nn import functional
-from torch.utils.data import default_collate
 
 from msafusion.preprocessing import DataError, Preprocessing
 
@@ -73,7 +72,7 @@ def collate(samples: Sequence[Sample], streams: Collection[str] | None = None) -
                 f"stream '{name}' has the shapes {shapes} in the batch of {some} and others, expected one; cut or "
                 "resample them to one length."
             )
-        inputs[name] = default_collate(tensors)  # in a loader process straight into the memory that it shares
+        inputs[name] = torch.stack(tensors)
     labels = torch.tensor([sample["label"] for sample in samples])
     return {"inputs": inputs, "label": labels, "id": [sample["id"] for sample in samples], "lengths": lengths}
 

@@ -8,7 +8,7 @@ import sys
 import pytest
 
 from msafusion.cli import main
-from msafusion.training.options import train_parser
+from msafusion.training.options import parse_train, train_parser
 
 
 def fails(capsys, monkeypatch, *arguments):
@@ -67,7 +67,18 @@ def test_a_folder_in_use_is_neither_mixed_nor_deleted(capsys, monkeypatch, tmp_p
 def defaults():
     """The configuration of a run without options."""
     parser = train_parser()
-    return parser.dump(parser.get_defaults())
+    return parser.dump(parse_train(parser, []))
+
+
+def test_another_class_has_its_own_defaults():
+    """jsonargparse carries options of the same name from one class to the next."""
+    given = parse_train(train_parser(), ["--data", "UTDMHAD", "--data.root", "x", "--network", "Ravdess"])
+    assert given.data.init_args.valid_subjects == [7]
+    assert given.network.init_args.block_dropout == 0.2
+    given = parse_train(train_parser(), ["--data.valid_subjects", "[6]", "--network.dropout", "0.5"])
+    assert given.data.class_path.endswith("Watch")
+    assert given.data.init_args.valid_subjects == [6]
+    assert given.network.class_path.endswith("SmallCNN")
 
 
 def test_resuming_with_other_options_is_refused(capsys, monkeypatch, tmp_path, defaults):

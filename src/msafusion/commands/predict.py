@@ -65,6 +65,8 @@ def _predict(given: Namespace) -> None:
     check_count("--workers", given.workers)
     model, run = load(given.run), Path(given.run)
     model.network.to("cuda" if torch.cuda.is_available() else "cpu")
+    if model.cpu_threads is not None:
+        torch.set_num_threads(model.cpu_threads)
     wanted = list(recordings(given.files, model, sys.stdin))
     target = given.out or (run.parent if (run / "config.json").is_file() else run) / "predictions.jsonl"
     printed = sys.stdout  # as it is now: a progress bar on the terminal would take to itself what is printed later
@@ -76,17 +78,20 @@ def _predict(given: Namespace) -> None:
     with _opened(target) as lines, progress_on(console, "predicting") as tell:
         progress = _Progress(tell, len(wanted))
         read = progress.counted(read_all(wanted, model.extraction, model.seconds, given.workers))
-        for result in model.predictions(read, given.batch_size):
-            line = json.dumps(result.as_dict(given.timeline)) + "\n"  # ASCII: a file's name may not be UTF-8
-            for file in [lines, *([] if as_table else [printed])]:
-                file.write(line)
-                file.flush()
-            if isinstance(result, Failed):
-                failed += 1
-                progress.failed = failed
-                print(f"msafusion: {result.file}: {result.error}", file=sys.stderr)
-            elif table is not None:
-                table.add(result)
+        try:
+            for result in model.predictions(read, given.batch_size):
+                line = json.dumps(result.as_dict(given.timeline)) + "\n"  # ASCII: a file's name may not be UTF-8
+                for file in [lines, *([] if as_table else [printed])]:
+                    file.write(line)
+                    file.flush()
+                if isinstance(result, Failed):
+                    failed = progress.failed = failed + 1
+                    print(f"msafusion: {result.file}: {result.error}", file=sys.stderr)
+                elif table is not None:
+                    table.add(result)
+        except KeyboardInterrupt:
+            print(f"what is done is in '{target}'.", file=sys.stderr)
+            raise
     if table is not None:
         Console().print(table.table, *table.warnings, sep="\n")
     print(f"results in {target}", file=sys.stderr)

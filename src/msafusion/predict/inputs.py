@@ -36,14 +36,13 @@ def recordings(names: Iterable[str], model: TrainedModel, stdin: Iterable[str]) 
             yield from _lines(model, stdin)
         elif path.is_dir():
             yield from _folder(path, model)
-        elif path.suffix.lower() in TABLES:
-            yield from _manifest(path, model)
         elif glob.has_magic(name) and not path.exists():
             found = sorted(file for file in glob.glob(name, recursive=True) if Path(file).is_file())
             if not found:
                 raise DataError(f"no file matches '{name}'; check the pattern.")
-            for file in found:
-                yield _file(Path(file), model)
+            yield from recordings(found, model, stdin)
+        elif path.suffix.lower() in TABLES:
+            yield from _manifest(path, model)
         else:
             yield _file(path, model)
 
@@ -110,7 +109,7 @@ def _line(name: str, line: str, model: TrainedModel) -> Recording | Failed:
         name = str(given.get("id") or given.get("file") or name)
         files = {column: Path(path) for column, path in given.items() if column != "id" and path}
         return Recording.named(name, files, model.extraction, model.streams)
-    except json.JSONDecodeError as error:
+    except (json.JSONDecodeError, RecursionError) as error:
         return Failed(name, f"{name} of standard input is not JSON ({error}); correct it.")
     except (DataError, OSError) as error:
         return Failed(name, str(error))

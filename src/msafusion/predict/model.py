@@ -34,6 +34,7 @@ class TrainedModel:
         classes: names of the outputs; none: the output is a value.
         extraction: stream -> how it is read from raw files; streams without come as arrays.
         seconds: usual duration of a recording; None: unknown.
+        cpu_threads: that the network is worth on a CPU; None: all.
     """
 
     network: FusedNetwork
@@ -41,6 +42,7 @@ class TrainedModel:
     classes: list[str]
     extraction: Mapping[str, Extractor] = field(default_factory=dict)
     seconds: float | None = None
+    cpu_threads: int | None = None
 
     @property
     def streams(self) -> list[str]:
@@ -98,6 +100,8 @@ class TrainedModel:
                         if len(pieces) >= batch_size:
                             self._run(pieces)
                             pieces = []
+                    if gathering.problem:
+                        break
             except (ValueError, OSError) as error:
                 gathering.problem = str(error)
             gathering.complete = True
@@ -177,7 +181,8 @@ def load(run: str | Path) -> TrainedModel:
         )
     try:
         preprocessing = preprocessing_from(config["preprocessing"])
-        network = plan_from(config["network"]).build(preprocessing.num_channels(), len(config["classes"]) or 1)
+        plan = plan_from(config["network"])
+        network = plan.build(preprocessing.num_channels(), len(config["classes"]) or 1)
         network.load_state_dict(state)
         extraction = config.get("extraction", {})
         streams = preprocessing.num_channels()  # the data set may have more than the model was trained on
@@ -190,4 +195,5 @@ def load(run: str | Path) -> TrainedModel:
             f"{config.get('msafusion', 'an unknown one')}): {' '.join(str(error).split())[:300]}; "
             "use that version, or train again."
         ) from error
-    return TrainedModel(network.eval(), preprocessing, config["classes"], readers, extraction.get("seconds"))
+    seconds = extraction.get("seconds")
+    return TrainedModel(network.eval(), preprocessing, config["classes"], readers, seconds, plan.cpu_threads)

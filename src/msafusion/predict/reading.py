@@ -69,12 +69,14 @@ def read_all(
     Raises:
         ValueError: a worker died.
     """
-    tasks = _tasks(wanted, extraction, seconds)
+    behind = -1
+    tasks = (task for task in _tasks(wanted, extraction, seconds) if task.number > behind)
     reading = (_done(task, extraction) for task in tasks) if workers == 1 else _elsewhere(tasks, extraction, workers)
     for _, group in groupby(reading, key=lambda done: done[0].number):
         rest = iter(group)
         task, window = next(rest)
         yield task.recording, task.count, _windows(chain([(task, window)], rest))
+        behind = task.number  # what has not been asked for of its windows is not wanted
 
 
 def _windows(done: Iterable[tuple[Task, Window | str]]) -> Iterator[Window]:
@@ -135,6 +137,8 @@ def spans_of(
     recording: Recording, extraction: Mapping[str, Extractor], seconds: float | None
 ) -> tuple[list[Span | None], dict[str, float]]:
     """The windows of a recording, the last of which ends with it, and where its streams end (seconds).
+
+    A recording of which a stream comes as prepared data is not cut.
 
     Raises:
         DataError: a file is missing or broken.

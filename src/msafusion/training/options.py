@@ -3,11 +3,12 @@
 import os
 from collections.abc import Sequence
 from datetime import datetime
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, Literal
 
 import yaml
-from jsonargparse import ActionConfigFile, ArgumentParser, Namespace, lazy_instance
+from jsonargparse import ActionConfigFile, ArgumentParser, Namespace
 from lightning import Trainer
 
 from msafusion.arguments import parse
@@ -38,8 +39,8 @@ def train_parser() -> ArgumentParser:
         prog="msafusion train", exit_on_error=False, description="Train networks alone, then fused; test once."
     )
     parser.add_argument("--config", action=ActionConfigFile, help="YAML file with any of these options")
-    parser.add_argument("--data", type=DataSource, default=lazy_instance(Watch), help="data set and its options")
-    parser.add_argument("--network", type=NetworkPlan, default=lazy_instance(SmallCNN), help="network and its options")
+    parser.add_argument("--data", type=DataSource, help="data set and its options (default: Watch)")
+    parser.add_argument("--network", type=NetworkPlan, help="network and its options (default: SmallCNN)")
     parser.add_argument("--weights", type=dict[str, Path], default={}, help="stream: file of pretrained weights")
     parser.add_class_arguments(StageOptions, "alone", help="first stage: each network by itself")
     parser.add_class_arguments(StageOptions, "fused", help="second stage: all networks, fused")
@@ -60,6 +61,37 @@ def train_parser() -> ArgumentParser:
     return parser
 
 
+def parse_train(parser: ArgumentParser, arguments: Sequence[str]) -> Namespace:
+    """What the arguments of `msafusion train` say.
+
+    A default class is named only where the arguments and their files name none: where another class follows,
+    jsonargparse keeps what the first has set for options of the same name (Watch's valid_subjects for UTDMHAD's).
+
+    Raises:
+        ValueError: the parser refuses them.
+    """
+    for name, default in (("data", Watch.__name__), ("network", SmallCNN.__name__)):
+        if not _names_class(arguments, name):
+            arguments = [f"--{name}", default, *arguments]
+    return parse(parser, arguments)
+
+
+def _names_class(arguments: Sequence[str], name: str) -> bool:
+    """Whether the arguments, or a file that they name by --config, say which class `name` is."""
+    files = [value for option, value in pairwise(arguments) if option == "--config"]
+    files += [argument.removeprefix("--config=") for argument in arguments if argument.startswith("--config=")]
+    for file in files:
+        try:
+            content = yaml.safe_load(Path(file).read_text())
+        except (OSError, yaml.YAMLError, UnicodeDecodeError):
+            continue  # the parser says so
+        section = content.get(name) if isinstance(content, dict) else None
+        if isinstance(section, str) or (isinstance(section, dict) and "class_path" in section):
+            return True
+    named = f"--{name}", f"--{name}.class_path"
+    return any(argument in named or argument.startswith(tuple(f"{n}=" for n in named)) for argument in arguments)
+
+
 def run_train(arguments: Sequence[str]) -> None:
     """`msafusion train`: parse, then train.
 
@@ -67,12 +99,12 @@ def run_train(arguments: Sequence[str]) -> None:
         ValueError: see `recipe.train`; options that differ from those of the run to resume.
     """
     parser = train_parser()
-    given = parse(parser, arguments)
+    given = parse_train(parser, arguments)
     folder = _folder(given)
     if given.resume and (folder / "config.yaml").is_file():
         saved = ["--config", str(folder / "config.yaml")]
-        given = parse(parser, [*saved, *arguments])
-        _check_same(_plain(parser, parse(parser, saved)), _plain(parser, given), folder)
+        given = parse_train(parser, [*saved, *arguments])
+        _check_same(_plain(parser, parse_train(parser, saved)), _plain(parser, given), folder)
     given.out = folder
     made = parser.instantiate(given)
     recipe.train(
@@ -117,7 +149,7 @@ def run_evaluate(arguments: Sequence[str]) -> None:
             f"`msafusion train --out {given.run} --resume`."
         )
     run_parser = train_parser()
-    data = run_parser.instantiate(parse(run_parser, ["--config", str(saved)])).data
+    data = run_parser.instantiate(parse_train(run_parser, ["--config", str(saved)])).data
     splits = data.splits()
     rows = recipe.evaluate(given.run, splits)
     recipe.Console().print(recipe.table(rows, title=f"test metrics of {given.run}", task=splits.task))
