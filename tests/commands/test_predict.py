@@ -15,10 +15,13 @@ from raw_ravdess import RATE, tone, write_raw_ravdess
 from saved_models import signals, write_model_of, write_signal_model
 
 from msafusion import cli
+from msafusion.commands.predict import run_predict
 from msafusion.data import RAVDESS
 from msafusion.data.ravdess_files import RavdessFiles
 from msafusion.predict import load
 from msafusion.preparation import PreparedFolder, prepare
+
+pytestmark = pytest.mark.usefixtures("without_shape_checks")  # many calls
 
 
 @pytest.fixture(scope="module")
@@ -91,6 +94,22 @@ def test_a_table_shows_windows_contributions_and_warnings(command, run, files):
     for line in lines:
         for stream in line.get("streams", {}).values():
             assert stream["contribution"] is None or f"{stream['contribution']:+.3f}" in out
+
+
+class Terminal(io.StringIO):
+    def isatty(self):
+        return True
+
+
+@pytest.mark.parametrize(("out", "bar"), [(io.StringIO, True), (Terminal, False)])
+def test_a_progress_bar_on_a_terminal_keeps_out_of_the_lines(run, files, monkeypatch, out, bar):
+    monkeypatch.setenv("TERM", "xterm")
+    printed, err = out(), Terminal()
+    monkeypatch.setattr(sys, "stdout", printed)
+    monkeypatch.setattr(sys, "stderr", err)
+    run_predict([str(run), str(files / "long.npz"), "--format", "jsonl"])
+    assert len(parsed(printed.getvalue())) == 1
+    assert ("6/6" in err.getvalue()) == bar
 
 
 def test_lines_from_standard_input(command, run, files):

@@ -10,6 +10,10 @@ from msafusion.predict import Failed, Recording, reading
 from msafusion.predict.reading import read_all, read_window
 from msafusion.preprocessing import DataError, Recordings
 
+pytestmark = pytest.mark.usefixtures(
+    "without_shape_checks"
+)  # many calls, and one in which the network must find what is wrong itself
+
 
 @pytest.fixture(scope="module")
 def model(tmp_path_factory):
@@ -82,7 +86,6 @@ def test_recordings_of_uneven_length_are_cut_evenly(model, tmp_path, steps, star
     assert found.timeline[-1].end == (None if steps == 29 else pytest.approx(steps / 10))
 
 
-@pytest.mark.usefixtures("without_shape_checks")  # many calls
 def test_batches_change_nothing_and_keep_the_order(model, files):
     recordings = of_files(model, files)
     recordings.insert(2, Failed("gone.npz", "no file"))
@@ -233,7 +236,6 @@ def test_an_array_too_short_for_the_network_or_its_windows_fails_alone(tmp_path,
     assert fine.label in model.classes
 
 
-@pytest.mark.usefixtures("without_shape_checks")  # which would notice it before the network does
 def test_arrays_that_the_network_cannot_take_fail_alone(tmp_path):
     samples = [{"motion": torch.randn(20, 2), "place": torch.randn(5)}]
     preprocessing = Recordings.fitted(samples, {"motion": "sequence", "place": "map"})
