@@ -1,5 +1,6 @@
 import csv
 import shutil
+from pathlib import Path
 
 import numpy as np
 import pyarrow
@@ -163,6 +164,15 @@ def test_bad_manifests_are_named(tmp_path, what, message):
     spoil(root, write_arrays(root), what)
     with pytest.raises(DataError, match=message):
         Manifest(root, group="speaker" if what == "speaker" else None, workers=1).splits()
+
+
+def test_a_table_named_relative_to_here_keeps_to_its_folder_too(tmp_path, monkeypatch):
+    root = tmp_path / "set"
+    spoil(root, write_arrays(root), "outside")
+    monkeypatch.chdir(root)
+    for source in (".", "manifest.csv"):
+        with pytest.raises(DataError, match="leads out of the table's folder"):
+            ManifestFiles(Path(source)).items()
 
 
 def test_options_that_fit_nothing(tmp_path):

@@ -1,5 +1,6 @@
 """Files of named arrays: `.npz`, `.safetensors` and `.h5`, whole arrays or row by row."""
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -30,12 +31,15 @@ class ArrayFile:
         if not self.path.is_file():
             raise DataError(f"no file '{path}', expected arrays; check the path.")
         self._arrays: Any = None
+        self._process = os.getpid()
         self.names = self._opened_names()
 
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_arrays": None}
 
     def _open(self) -> Any:
+        if self._process != os.getpid() and self.path.suffix != ".npz":  # a forked process opens its own
+            self._arrays, self._process = None, os.getpid()
         if self._arrays is None:
             try:
                 if self.path.suffix == ".npz":

@@ -26,9 +26,9 @@ def read_manifest(source: Path, needed: tuple[str, ...] = ("id",)) -> tuple[Path
         raise DataError(
             f"no {NAMES[0]} in '{source}', expected a manifest; give the folder that holds it, or the file."
         )
-    rows = _parquet(file) if file.suffix == ".parquet" else _csv(file)
+    rows = _parquet(file) if file.suffix.lower() == ".parquet" else _csv(file)
     if not rows:
-        raise DataError(f"'{file}' has no rows, expected one a sample under the columns {', '.join(needed)}; fill it.")
+        raise DataError(f"'{file}' has no rows, expected one a sample; fill it.")
     if missing := [name for name in needed if name not in rows[0]]:
         raise DataError(
             f"'{file}' has the columns {', '.join(rows[0])}, expected also {', '.join(missing)}; add them, or name "
@@ -76,7 +76,7 @@ def inside(folder: Path, text: str, where: str) -> Path:
     if not text:
         raise DataError(f"{where}: no file is named, expected a path relative to the table; fill it in.")
     path, _ = split_key(text)
-    resolved = Path(os.path.normpath(folder / path))
-    if path.is_absolute() or not resolved.is_relative_to(Path(os.path.normpath(folder))):
+    whole = Path(os.path.abspath(folder))
+    if path.is_absolute() or not Path(os.path.abspath(whole / path)).is_relative_to(whole):
         raise DataError(f"{where}: '{text}' leads out of the table's folder '{folder}', expected a path inside it.")
     return folder / text

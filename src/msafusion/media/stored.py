@@ -29,11 +29,11 @@ def read_array(file: Path) -> np.ndarray:
     """
     path, key = split_key(file)
     try:
-        loaded: Any = np.load(path, allow_pickle=False)
-        if isinstance(loaded, np.ndarray):
-            values = loaded
-        else:
-            with loaded:
+        with path.open("rb") as file_object:  # numpy leaves a broken archive open
+            loaded: Any = np.load(file_object, allow_pickle=False)
+            if isinstance(loaded, np.ndarray):
+                values = loaded
+            else:
                 if not key and len(loaded.files) == 1:
                     key = loaded.files[0]
                 if key not in loaded.files:

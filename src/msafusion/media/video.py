@@ -90,7 +90,7 @@ def read_frames(file: Path, num_frames: int, span: Span = WHOLE) -> tuple[np.nda
         end = end_of(file, container, reading.stream)
         start = max(span.start, reading.starts)
         if start >= end:
-            raise DataError(
+            raise (StreamMissing if span.start > 0 else DataError)(
                 f"'{file}' ends after {end:.2f} s, expected frames after {start:.2f} s; ask for an earlier part."
             )
         if span.seconds is not None:
