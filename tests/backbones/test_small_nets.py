@@ -4,6 +4,7 @@ import torch
 from msafusion.backbones import MLP, CNN1d, CNN2d, CNN3d
 from msafusion.networks import SmallCNN, plan_from
 
+CHANNELS = {"vector": 5, "signal": 3, "image": 3, "clip": 1}
 SHAPES = {"vector": (5,), "signal": (3, 20), "image": (3, 18, 22), "clip": (1, 6, 20, 24)}
 
 
@@ -43,7 +44,7 @@ def test_padding_changes_nothing_where_lengths_are_given(pool):
 
 
 def test_a_fitted_plan_has_a_network_for_every_rank_and_trains_them_together():
-    plan = SmallCNN(backbones={"signal": "cnn1d"}).fitted(SHAPES)
+    plan = SmallCNN(backbones={"signal": "cnn1d"}).fitted(SHAPES, CHANNELS)
     assert plan.backbones == {"vector": "mlp", "signal": "cnn1d", "image": "cnn2d", "clip": "cnn3d"}
     net = plan_from(plan.as_dict()).build({name: shape[0] for name, shape in SHAPES.items()}, 4)
     batch = {name: torch.randn(3, *shape) for name, shape in SHAPES.items()}
@@ -53,6 +54,8 @@ def test_a_fitted_plan_has_a_network_for_every_rank_and_trains_them_together():
 
 def test_a_backbone_for_an_unknown_stream_or_an_unknown_rank_is_refused():
     with pytest.raises(ValueError, match="unknown stream 'clp'; did you mean 'clip'"):
-        SmallCNN(backbones={"clp": "cnn3d"}).fitted(SHAPES)
+        SmallCNN(backbones={"clp": "cnn3d"}).fitted(SHAPES, CHANNELS)
     with pytest.raises(ValueError, match="expected 1 to 4 axes"):
-        SmallCNN().fitted({"tensor": (1, 2, 3, 4, 5)})
+        SmallCNN().fitted({"tensor": (1, 2, 3, 4, 5)}, {"tensor": 1})
+    with pytest.raises(ValueError, match=r"stream 'text' has the shape \(50, 768\), expected its 768 channels first"):
+        SmallCNN().fitted({"text": (50, 768)}, {"text": 768})

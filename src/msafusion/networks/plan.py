@@ -29,10 +29,12 @@ class NetworkPlan(ABC):
     def build(self, channels: Mapping[str, int], num_outputs: int) -> FusedNetwork:
         """The network, with new weights, for streams of so many channels and a prediction of `num_outputs`."""
 
-    def fitted(self, shapes: Mapping[str, tuple[int, ...]]) -> "NetworkPlan":
-        """This plan with what it leaves open decided by the shape of one sample's inputs (without the batch axis).
+    def fitted(self, shapes: Mapping[str, tuple[int, ...]], channels: Mapping[str, int]) -> "NetworkPlan":
+        """This plan with what it leaves open decided by the data; it is what is saved with a model.
 
-        What is saved with a model is the fitted plan.
+        Args:
+            shapes: of one sample's inputs, without the batch axis.
+            channels: stream -> channels.
         """
         return self
 

@@ -64,11 +64,12 @@ class SmallCNN(NetworkPlan):
         """One for signals (two take longer, ten times as long where another process wants a core); all for video."""
         return None if "cnn3d" in self.backbones.values() else 1
 
-    def fitted(self, shapes: Mapping[str, tuple[int, ...]]) -> "SmallCNN":
+    def fitted(self, shapes: Mapping[str, tuple[int, ...]], channels: Mapping[str, int]) -> "SmallCNN":
         """With a backbone for every stream.
 
         Raises:
-            ValueError: a backbone is named for a stream that there is not, or a stream's rank has none.
+            ValueError: a backbone is named for a stream that there is not, a stream's rank has none, or its channels
+                do not come first.
         """
         if unknown := [stream for stream in self.backbones if stream not in shapes]:
             raise ValueError(f"a backbone for the unknown stream '{unknown[0]}'; {nearest(unknown[0], shapes)}")
@@ -77,6 +78,11 @@ class SmallCNN(NetworkPlan):
             if len(shape) not in BY_RANK:
                 raise ValueError(
                     f"stream '{stream}' has the shape {shape}, expected 1 to 4 axes; choose another --network."
+                )
+            if shape[0] != channels[stream]:
+                raise ValueError(
+                    f"stream '{stream}' has the shape {shape}, expected its {channels[stream]} channels first; choose "
+                    "another --network (for sentiment Mosei)."
                 )
             chosen[stream] = self.backbones.get(stream, BY_RANK[len(shape)])
         return SmallCNN(**{**vars(self), "backbones": chosen})

@@ -79,7 +79,7 @@ def train(
     splits = data.splits()
     place = Place(folder, trainer, num_workers, seed, resume, console)
     lightning.seed_everything(seed, workers=True, verbose=False)
-    network = network.fitted(_shapes(splits))
+    network = network.fitted(_shapes(splits), splits.channels)
     net = _start(network, splits, weights or {})
     _check_stages(net, splits, alone, fused)
     saved = {"msafusion": __version__, "network": network.as_dict(), "classes": splits.classes}
