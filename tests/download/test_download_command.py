@@ -8,6 +8,7 @@ import zipfile
 
 import pytest
 
+from msafusion.commands import download
 from msafusion.commands.download import run_download
 
 SKELETON = "/~kehtar/UTD-MAD/Skeleton.zip"
@@ -104,6 +105,26 @@ def test_published_checksum_is_checked(ravdess, tmp_path):
     assert not (tmp_path / "x").exists()
 
 
+def test_a_page_in_an_archives_place_leaves_nothing_behind(utd_mhad, tmp_path):
+    whole = utd_mhad.files[SKELETON]
+    utd_mhad.files[SKELETON] = b"<html>down for maintenance</html>"
+    with pytest.raises(ValueError, match=r"cannot be unpacked .* was removed; run it again") as caught:
+        run(utd_mhad, "utd_mhad", tmp_path, "--parts", "skeleton")
+    assert "\n" not in str(caught.value)
+    assert [path.name for path in tmp_path.iterdir()] == ["download.json"]
+    assert not recorded(tmp_path)["files"]
+    utd_mhad.files[SKELETON] = whole
+    run(utd_mhad, "utd_mhad", tmp_path, "--parts", "skeleton")
+    assert (tmp_path / "Skeleton/a1_s1_t1_skeleton.mat").read_bytes() == b"joints"
+
+
+def test_lines_tell_the_progress_where_there_is_no_terminal(utd_mhad, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(download, "SECONDS_BETWEEN_LINES", 0.0)
+    utd_mhad.files[SKELETON] = archive({"big": bytes(100_000)})
+    run(utd_mhad, "utd_mhad", tmp_path, "--parts", "skeleton")
+    assert "Skeleton.zip: 0.1 of 0.1 MB\n" in capsys.readouterr().out
+
+
 def test_files_that_are_no_archives(publisher, tmp_path):
     publisher.files["/CMU-MOSEI/labels/CMU_MOSEI_Labels.csd"] = b"labels"
     for _ in range(2):
@@ -142,6 +163,8 @@ def test_mistakes(publisher, tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(ValueError, match="is a file, expected a folder"):
         run(publisher, "utd_mhad", tmp_path / "file")
+    with pytest.raises(ValueError, match=r"cannot be made \(Not a directory\); choose a folder"):
+        run(publisher, "utd_mhad", tmp_path / "file" / "below")
     (tmp_path / "download.json").write_text("{}")
     with pytest.raises(ValueError, match="is broken"):
         run(publisher, "utd_mhad", tmp_path)

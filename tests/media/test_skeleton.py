@@ -134,3 +134,10 @@ def test_what_is_no_text_and_what_is_not_there_are_told(tmp_path):
 def test_it_is_saved_by_kind_and_options():
     extractor = NtuSkeleton(num_steps=64, reference=True)
     assert extractor_from(extractor.as_dict()) == extractor == pickle.loads(pickle.dumps(extractor))
+
+
+def test_a_count_of_thousands_of_digits_is_damage(tmp_path):
+    file = tmp_path / "S001C001P001R001A001.skeleton"
+    file.write_text("1" * 5000)
+    with pytest.raises(DataError, match=r"line 1: '1{20}', expected the number of frames"):
+        read_skeleton(file)

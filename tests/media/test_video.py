@@ -8,6 +8,7 @@ import pytest
 from raw_media import grey_frames, write_video, write_wav
 
 from msafusion.media import EXTRACTORS, Frames, Span, StreamMissing, extractor_from, video
+from msafusion.media.frames import resized
 from msafusion.media.video import probe_video, read_frames
 from msafusion.preprocessing import DataError
 
@@ -65,6 +66,24 @@ def test_only_what_is_needed_is_decoded(folder, monkeypatch):
     monkeypatch.setattr(video, "decoded", lambda *given: (counted.append(1) or frame for frame in decoded(*given)))
     read_frames(folder / "counted.mp4", 1, Span(1.5, 0.1))
     assert len(counted) <= 5
+
+
+def test_frames_are_changed_one_by_one_as_they_are_decoded(folder):
+    file, given = folder / "counted.mp4", []
+    frames, _, _ = read_frames(file, 4)
+    small, _, _ = read_frames(file, 4, change=lambda frame: given.append(frame) or resized(frame, 16, "squeeze"))
+    np.testing.assert_array_equal(given, frames)
+    np.testing.assert_array_equal(small, [resized(frame, 16, "squeeze") for frame in frames])
+    np.testing.assert_array_equal(Frames(4, 16, face="none")(file).values, small.transpose(3, 0, 1, 2))
+
+
+def test_half_a_matroska_video_is_refused(tmp_path):
+    noise = np.random.default_rng(0).integers(0, 255, (50, 48, 64, 3), dtype=np.uint8)
+    file = write_video(tmp_path / "x.mkv", noise)
+    content = file.read_bytes()
+    file.write_bytes(content[: len(content) // 2])
+    with pytest.raises(DataError, match=r"cut off or broken: its frames end after [01]\.\d+ s, expected 2\.00 s"):
+        read_frames(file, 4)
 
 
 def test_fewer_frames_than_asked_for_fill_all(tmp_path):

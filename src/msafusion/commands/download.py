@@ -2,7 +2,8 @@
 
 import json
 import sys
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,8 @@ from msafusion.arguments import parse
 from msafusion.checkpoints import write_json
 from msafusion.download import (
     SOURCES,
+    BrokenArchive,
+    DownloadError,
     RemoteFile,
     ResumableDownloader,
     Source,
@@ -26,6 +29,7 @@ from msafusion.download import (
     unpacked,
 )
 from msafusion.download.fetch import check_space
+from msafusion.preparation.progress import SECONDS_BETWEEN_LINES
 from msafusion.streams import nearest
 
 RECORD = "download.json"
@@ -64,7 +68,12 @@ def run_download(arguments: Sequence[str]) -> None:
     console = Console()
     _agree(source, parts, given.accept_licence, console)
     files = source.files(parts, given.base_url)
-    target.mkdir(parents=True, exist_ok=True)
+    try:
+        target.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ValueError(
+            f"'{target}' cannot be made ({error.strerror}); choose a folder that you can write to."
+        ) from None
     about = {"dataset": given.dataset, "licence": source.licence, "citation": source.citation, "page": source.page}
     record = {**about, "files": _earlier(target / RECORD)}
     waiting = [file for file in files if not _done(file, target, record["files"])]
@@ -79,7 +88,18 @@ def run_download(arguments: Sequence[str]) -> None:
             record["files"][file.name] = entry
             write_json(target / RECORD, record)
             if is_archive(file.name):
-                count = len(unpack(target / file.name, target / file.folder))
+                try:
+                    count = len(unpack(target / file.name, target / file.folder))
+                except BrokenArchive as error:
+                    if file.checksum is not None:
+                        raise
+                    # a page served in its place, say: its checksum must not count from now on
+                    del record["files"][file.name]
+                    write_json(target / RECORD, record)
+                    (target / file.name).unlink()
+                    raise DownloadError(
+                        f"{error} It was removed; run it again; if it stays so, ask its publisher ({source.page})."
+                    ) from None
                 if not given.keep_archives:
                     (target / file.name).unlink()
                 entry["unpacked"] = count
@@ -136,7 +156,7 @@ def _one(file: RemoteFile, target: Path, recorded: dict[str, Any], progress: Pro
 
     path = target / file.name
     task = progress.add_task(file.name, total=file.bytes)
-    downloader = ResumableDownloader(path.with_name(f"{path.name}.part"), progress=_shown(progress, task))
+    downloader = ResumableDownloader(path.with_name(f"{path.name}.part"), progress=_shown(progress, task, file.name))
     try:
         fetched = fetch(file.url, path, file.checksum or recorded.get("checksum"), downloader)
     finally:
@@ -152,8 +172,19 @@ def _one(file: RemoteFile, target: Path, recorded: dict[str, Any], progress: Pro
     }
 
 
-def _shown(progress: Progress, task: TaskID):
-    return lambda here, total: progress.update(task, completed=here, total=total)
+def _shown(progress: Progress, task: TaskID, name: str) -> Callable[[int, int | None], None]:
+    """A bar on a terminal, a line every ten seconds elsewhere."""
+    last = time.monotonic()
+
+    def show(here: int, total: int | None) -> None:
+        nonlocal last
+        progress.update(task, completed=here, total=total)
+        if progress.disable and time.monotonic() - last >= SECONDS_BETWEEN_LINES:
+            last = time.monotonic()
+            whole = "" if total is None else f" of {total / 1e6:,.1f}"
+            progress.console.print(f"{name}: {here / 1e6:,.1f}{whole} MB", highlight=False)
+
+    return show
 
 
 def _progress(console: Console) -> Progress:

@@ -2,10 +2,11 @@
 
 from msafusion.download.fetch import DownloadError, ResumableDownloader, fetch
 from msafusion.download.sources import SOURCES, RemoteFile, Source, ZenodoSource
-from msafusion.download.unpack import is_archive, unpack, unpacked
+from msafusion.download.unpack import BrokenArchive, is_archive, unpack, unpacked
 
 __all__ = [
     "SOURCES",
+    "BrokenArchive",
     "DownloadError",
     "RemoteFile",
     "ResumableDownloader",

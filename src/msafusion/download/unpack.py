@@ -21,6 +21,10 @@ CLUTTER = ("__MACOSX", ".DS_Store")
 """What macOS adds to archives; left out."""
 
 
+class BrokenArchive(DownloadError):
+    """An archive that cannot be read: cut off, or something else under its name."""
+
+
 @dataclass(frozen=True)
 class _Member:
     name: str
@@ -47,8 +51,9 @@ def unpack(archive: Path, target: Path) -> list[Path]:
         The files, below `target`.
 
     Raises:
-        DownloadError: a member would be outside the folder, is a link or a device, the archive is broken, or it grows
-            absurdly or beyond the free space; nothing is unpacked then.
+        BrokenArchive: it is cut off or no archive.
+        DownloadError: a member would be outside the folder, is a link or a device, or it grows absurdly or beyond the
+            free space; nothing is unpacked then.
     """
     target.mkdir(parents=True, exist_ok=True)
     marker, scratch = _marker(archive.name, target), target / f".unpacking-{archive.name}"
@@ -68,7 +73,7 @@ def unpack(archive: Path, target: Path) -> list[Path]:
         moved = {member.name: _move(scratch, target, member.name) for member in files}
     except (zipfile.BadZipFile, tarfile.TarError, zlib.error, EOFError, RuntimeError, NotImplementedError) as error:
         why = " ".join(str(error).split())[:100]
-        raise DownloadError(
+        raise BrokenArchive(
             f"'{archive}' cannot be unpacked ({why}), expected a whole archive; get it again."
         ) from None
     finally:

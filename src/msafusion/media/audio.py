@@ -1,7 +1,7 @@
 """Sound of a recording, whether a sound file or the track of a video, and its MFCCs."""
 
+import math
 from dataclasses import dataclass
-from fractions import Fraction
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -10,9 +10,13 @@ import numpy as np
 from msafusion.media.container import ENOUGH, SOUNDS, VIDEOS, decoded, end_of, opened, origin, undecoded
 from msafusion.media.extraction import WHOLE, Extracted, Extractor, Span, StreamMissing
 from msafusion.preprocessing import DataError, Layout
+from msafusion.streams import check_count, check_option
 
-SEEKABLE = ("wav", "flac", "mov,mp4,m4a,3gp,3g2,mj2")
-"""Formats whose time stamps find every sample. All others are decoded from their start, which costs milliseconds."""
+SEEKABLE = ("wav", "flac")
+"""Formats in which any part decodes to what the whole has there. All others are decoded from their start: AAC's decoder
+makes up noise, other noise after a seek. Ten minutes of AAC take about a second."""
+EXACT = (*SEEKABLE, "mov,mp4,m4a,3gp,3g2,mj2")
+"""Formats that tell where the sound ends, to the sample."""
 RUN_UP = 0.5
 """Seconds decoded before what is wanted, until codecs that carry over from block to block give what they always do."""
 FULL_SCALE = {"uint8": 128.0, "int16": 2.0**15, "int32": 2.0**31, "int64": 2.0**63}
@@ -21,7 +25,9 @@ FULL_SCALE = {"uint8": 128.0, "int16": 2.0**15, "int32": 2.0**31, "int64": 2.0**
 def read_audio(file: Path, rate: int, span: Span = WHOLE) -> tuple[np.ndarray, list[str]]:
     """The sound as one channel, the mean of all, cut to the sample and resampled where its rate is another.
 
-    Resampling is that of FFmpeg's libswresample (windowed sinc, its defaults); at equal rates samples stay as they are.
+    Resampling is librosa's default (soxr_hq), after cutting, as `librosa.load` does it; at equal rates samples stay as
+    they are. Of formats that do not tell their length (mp3, ogg, MPEG), what is left of a file that was cut off counts
+    as whole.
 
     Args:
         file: a sound file, or a video with sound.
@@ -42,7 +48,7 @@ def read_audio(file: Path, rate: int, span: Span = WHOLE) -> tuple[np.ndarray, l
         stream: Any = container.streams.audio[0]
         first = round(span.start * stream.rate)
         last = None if span.seconds is None else first + round(span.seconds * stream.rate)
-        if container.format.name in SEEKABLE:  # codecs of blocks add silence behind the end
+        if container.format.name in EXACT:  # codecs of blocks add silence behind the end
             total = round(end_of(file, container, stream) * stream.rate)
             last = total if last is None else min(last, total)
         if container.format.name in SEEKABLE and span.start > RUN_UP:
@@ -65,7 +71,12 @@ def read_audio(file: Path, rate: int, span: Span = WHOLE) -> tuple[np.ndarray, l
                 f"'{file}' has sound of {ends / stream.rate:.2f} s, expected some after {span.start:.2f} s; ask for an "
                 "earlier part or record longer."
             )
-        return _resampled(samples, stream.rate, rate), undecoded(problems)
+        if stream.rate != rate:
+            import librosa
+
+            count = -(-len(samples) * rate // stream.rate)  # librosa's may be one more, of floating point
+            samples = librosa.resample(samples, orig_sr=stream.rate, target_sr=rate, res_type="soxr_hq")[:count]
+        return samples, undecoded(problems)
 
 
 def _cut(container: Any, stream: Any, first: int, last: int | None, problems: list[str]) -> tuple[np.ndarray, int]:
@@ -77,9 +88,9 @@ def _cut(container: Any, stream: Any, first: int, last: int | None, problems: li
             time = 0.0 if frame.pts is None else float(frame.pts * frame.time_base) - origin(container)
             position = round(time * stream.rate)
             parts.append(np.zeros(max(0, position - first), np.float32))  # the sound may start after the pictures
-        mean = _mean(frame)
-        parts.append(mean[max(0, first - position) :])
-        position += len(mean)
+        if position + frame.samples > first:
+            parts.append(_mean(frame)[max(0, first - position) :])
+        position += frame.samples
         if last is not None and position >= last:
             break
     count = None if last is None else max(0, last - first)
@@ -96,21 +107,6 @@ def _mean(frame: Any) -> np.ndarray:
         values = values / scale - (1.0 if frame.format.name.startswith("u8") else 0.0)
     values = values if frame.format.is_planar else values.reshape(-1, channels).T
     return (values[0] if channels == 1 else values.mean(axis=0)).astype(np.float32)
-
-
-def _resampled(samples: np.ndarray, given: int, rate: int) -> np.ndarray:
-    """The same sound at another rate: `ceil(len * rate / given)` samples."""
-    if given == rate:
-        return samples
-    import av
-
-    resampler = av.AudioResampler("flt", "mono", rate)
-    frame = av.AudioFrame.from_ndarray(samples[None], format="flt", layout="mono")
-    frame.rate, frame.pts, frame.time_base = given, 0, Fraction(1, given)
-    parts = [*resampler.resample(frame), *resampler.resample(None)]
-    values = np.concatenate([part.to_ndarray().reshape(-1) for part in parts])
-    count = -(-len(samples) * rate // given)
-    return np.pad(values, (0, max(0, count - len(values))))[:count]
 
 
 @dataclass(frozen=True)
@@ -135,12 +131,10 @@ class Mfcc(Extractor):
 
     def __post_init__(self) -> None:
         for name in ("rate", "num_coefficients", "window", "hop"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} is {getattr(self, name)}, expected at least 1; choose a larger one.")
-        if self.offset < 0 or (self.seconds is not None and self.seconds <= 0):
-            raise ValueError(
-                f"offset {self.offset}, seconds {self.seconds}: expected at least 0, and more than 0; set them so."
-            )
+            check_count(name, getattr(self, name))
+        check_option("offset", self.offset, 0.0, math.inf, open_above=True)
+        if self.seconds is not None:
+            check_option("seconds", self.seconds, 1 / self.rate, math.inf, open_above=True)
 
     @property
     def layout(self) -> Layout:
@@ -172,7 +166,8 @@ class Mfcc(Extractor):
         samples, notes = read_audio(file, self.rate, Span(span.start + self.offset, seconds))
         wanted = self.window if self.seconds is None else round(self.seconds * self.rate)
         if len(samples) < wanted:
-            notes.append(f"sound of {len(samples) / self.rate:.2f} s, zeros up to {wanted / self.rate:.2f} s")
+            if wanted - len(samples) > self.rate // 1000:  # less comes of cutting at another rate
+                notes.append(f"sound of {len(samples) / self.rate:.2f} s, zeros up to {wanted / self.rate:.2f} s")
             samples = np.pad(samples, (0, wanted - len(samples)))
         if not samples.any():
             notes.append("the sound is silent throughout")

@@ -1,6 +1,7 @@
 """Opening recordings: what video and sound share. PyAV, whose libraries read nearly every format there is."""
 
 import math
+import wave
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import lru_cache
@@ -17,6 +18,8 @@ SOUNDS = (".wav", ".flac", ".mp3", ".ogg", ".m4a", ".aac", ".opus")
 """Endings of files that show, and of those that only sound."""
 ENOUGH = 0.9
 """Least part of what is asked for that must be there; below, a recording counts as cut off."""
+MOST_BYTES = 2**31 - 2**16
+"""From here on the size in a .wav's header only says that the writer did not know it."""
 
 
 @contextmanager
@@ -77,30 +80,49 @@ def end_of(file: Path, container: "InputContainer", stream: Any) -> float:
     """Where a stream ends (seconds from the recording's start).
 
     Formats that count their frames know it (mp4, avi, wav); in all others (MPEG, Matroska) headers are guesses, and
-    the time stamps of the packets are read, without decoding them.
+    the time stamps of the packets are read, without decoding them. Of a recording that was cut off it is the end that
+    its header tells, so that readers miss what is not there. MPEG, mp3, ogg and aac tell none: what is left of one that
+    was cut off counts as whole.
     """
     start = origin(container)
     if stream.duration and (stream.frames or container.format.name in ("wav", "flac")):
         duration = stream.duration * stream.time_base
+        if container.format.name == "wav":  # there too
+            duration = max(duration, _wav_duration(file))
         if container.format.name == "avi" and stream.type == "video":  # there the duration is cut with the file
             duration = max(duration, stream.frames / stream.average_rate)
         return float((stream.start_time or 0) * stream.time_base + duration) - start
-    return _last_stamp(file, stream.index, file.stat().st_mtime_ns) - start
+    ends = _last_stamps(file, file.stat().st_mtime_ns)
+    if stream.index not in ends:
+        raise DataError(f"'{file}' holds no {stream.type} data, expected a recording; copy or download it again.")
+    # Matroska's duration is its longest stream's; without pictures FFmpeg may have guessed it from a bit rate
+    if container.format.name == "matroska,webm" and container.streams.video and container.duration:
+        told = container.duration / 1_000_000
+        if max(ends.values()) - start < ENOUGH * told:
+            return told
+    return ends[stream.index] - start
+
+
+def _wav_duration(file: Path) -> float:
+    """Seconds that the header of PCM sound tells; 0 where it tells none, as of sound that was written to a pipe."""
+    try:
+        with wave.open(str(file)) as header:
+            frames, rate, width = header.getnframes(), header.getframerate(), header.getsampwidth()
+            return frames / rate if frames * width * header.getnchannels() < MOST_BYTES else 0.0
+    except (wave.Error, EOFError):  # of another encoding, whose header FFmpeg itself believes
+        return 0.0
 
 
 @lru_cache(maxsize=64)  # predicting window by window asks again and again
-def _last_stamp(file: Path, index: int, modified: int) -> float:
-    """End of the last packet on the stream's own time stamps (seconds); `modified` tells a changed file apart."""
-    end = -math.inf
+def _last_stamps(file: Path, modified: int) -> dict[int, float]:
+    """Stream index -> end of its last packet on its time stamps (seconds); `modified` tells a changed file apart."""
+    ends: dict[int, float] = {}
     with opened(file) as container:
-        stream = container.streams[index]  # touched after closing, it ends the process
-        kind = stream.type
-        for packet in container.demux(stream):
+        for packet in container.demux():
             if packet.pts is not None:
-                end = max(end, float((packet.pts + (packet.duration or 0)) * packet.time_base))
-    if math.isinf(end):
-        raise DataError(f"'{file}' holds no {kind} data, expected a recording; copy or download it again.")
-    return end
+                end = float((packet.pts + (packet.duration or 0)) * packet.time_base)
+                ends[packet.stream_index] = max(ends.get(packet.stream_index, -math.inf), end)
+    return ends
 
 
 def undecoded(problems: list[str]) -> list[str]:

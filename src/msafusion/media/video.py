@@ -1,6 +1,6 @@
 """Frames of a video, evenly spaced in time, upright, decoding as little as that needs."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -65,7 +65,9 @@ def probe_video(file: Path) -> VideoInfo:
         )
 
 
-def read_frames(file: Path, num_frames: int, span: Span = WHOLE) -> tuple[np.ndarray, np.ndarray, list[str]]:
+def read_frames(
+    file: Path, num_frames: int, span: Span = WHOLE, change: Callable[[np.ndarray], np.ndarray] | None = None
+) -> tuple[np.ndarray, np.ndarray, list[str]]:
     """The frames shown in the middle of `num_frames` equal parts of the span, by their time stamps.
 
     Where frames are fewer than parts, some come several times; all are filled. Of a video that ends early (cut off
@@ -75,9 +77,11 @@ def read_frames(file: Path, num_frames: int, span: Span = WHOLE) -> tuple[np.nda
         file: the video.
         num_frames: how many.
         span: the part to read; what lies beyond the end of the video is not asked for.
+        change: called with each upright frame uint8 (height, width, 3) once it is decoded; what it gives, always of one
+            shape, is returned instead. Shrinking frames there saves memory.
 
     Returns:
-        frames: uint8 (num_frames, height, width, 3), RGB, upright as the file's rotation says.
+        frames: uint8 (num_frames, height, width, 3), RGB, upright as the file's rotation says, or as changed.
         times: (num_frames,) when they start to be shown (seconds from the start of the recording).
         notes: what a user should know.
 
@@ -96,7 +100,7 @@ def read_frames(file: Path, num_frames: int, span: Span = WHOLE) -> tuple[np.nda
         if span.seconds is not None:
             end = min(end, max(span.start + span.seconds, start + reading.step))
         wanted = start + (np.arange(num_frames) + 0.5) * (end - start) / num_frames
-        shown = reading.shown(wanted.tolist())
+        shown = reading.shown(wanted.tolist(), change)
         notes = undecoded(reading.problems)
         missing = end - reading.ends
         if missing > (1 - ENOUGH) * (end - start):
@@ -104,18 +108,24 @@ def read_frames(file: Path, num_frames: int, span: Span = WHOLE) -> tuple[np.nda
                 f"'{file}' is cut off or broken: its frames end after {reading.ends:.2f} s, expected {end:.2f} s; copy "
                 "or download it again."
             )
-        if damaged := sum(frame.is_corrupt for frame in {id(frame): frame for _, frame in shown}.values()):
+        if damaged := sum(frame.damaged for frame in {id(frame): frame for frame in shown}.values()):
             notes.append(f"{damaged} of the frames taken {'are' if damaged > 1 else 'is'} damaged")
         if missing > 1.5 * reading.step:
             notes.append(f"frames end after {reading.ends:.2f} s of {end:.2f} s, the last one is repeated")
-        times = np.array([time for time, _ in shown])
+        times = np.array([frame.time for frame in shown])
         if num_frames > 1 and (times == times[0]).all():
             notes.append(f"a single frame in {end - start:.2f} s, repeated {num_frames} times")
-        pictures = {id(frame): frame for _, frame in shown}
-        pictures = {key: _upright(frame) for key, frame in pictures.items()}
-        if len({picture.shape for picture in pictures.values()}) > 1:
+        if len({frame.size for frame in shown}) > 1:
             raise DataError(f"'{file}' changes its frame size midway, expected one size; convert it first.")
-        return np.stack([pictures[id(frame)] for _, frame in shown]), times, notes
+        return np.stack([frame.picture for frame in shown]), times, notes
+
+
+@dataclass(frozen=True)
+class _Shown:
+    time: float
+    picture: np.ndarray
+    size: tuple[int, ...]  # of the frame, before it was changed
+    damaged: bool
 
 
 class _Reading:
@@ -148,20 +158,25 @@ class _Reading:
             time = time + self.step if frame.pts is None else float(frame.pts * frame.time_base) - start
             yield time, frame
 
-    def shown(self, wanted: list[float]) -> list[tuple[float, "VideoFrame"]]:
+    def shown(self, wanted: list[float], change: Callable[[np.ndarray], np.ndarray] | None) -> list[_Shown]:
         """For each time (ascending) the frame that is on the screen then, the first one before there is any."""
         coming = self._from(wanted[0]) if self._saves(0.0, wanted[0]) else self.frames()
         current = following = next(coming, None)
         if current is None:
             raise self.nothing()
-        chosen = []
+        chosen: list[_Shown] = []
         for moment in wanted:
             if following is not None and following[0] <= moment + ROUNDING and self._saves(following[0], moment):
                 coming = self._from(moment)
                 following = next(coming, None) or following
             while following is not None and following[0] <= moment + ROUNDING:
                 current, following = following, next(coming, None)
-            chosen.append(current)
+            if chosen and current[0] == chosen[-1].time:
+                chosen.append(chosen[-1])
+                continue
+            picture = _upright(current[1])
+            size, damaged = picture.shape, bool(current[1].is_corrupt)
+            chosen.append(_Shown(current[0], picture if change is None else change(picture), size, damaged))
         if following is None:
             self.ends = current[0] + max((current[1].duration or 0) * self.tick, self.step)
         return chosen
