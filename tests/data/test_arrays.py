@@ -63,6 +63,12 @@ def test_sequences_are_cut_to_their_lengths_and_padded_in_a_batch(tmp_path):
     assert splits.preprocessing.inputs(batch["inputs"])["audio"].shape == (2, 3, 8)  # what three stages need
 
 
+def test_what_lies_behind_the_lengths_may_be_anything(tmp_path):
+    audio = arrays()["audio"]
+    audio[3, 8:] = np.nan
+    assert len(Arrays(npz(tmp_path, audio=audio)).splits().test) == 6
+
+
 def test_standardised_by_the_training_samples_alone(tmp_path):
     text = arrays()["text"]
     text[np.arange(24) % 4 == 3] += 100  # the test rows
@@ -99,6 +105,15 @@ def bad(what):
     values = arrays()
     if what == "nan":
         values["text"][0, 0] = np.nan
+    if what == "nan in a test row":
+        values["audio"][3, 7, 1] = np.inf  # before its end, which is 8
+    if what == "lengths of vectors":
+        values["text_lengths"] = np.ones(24, np.int64)
+    if what == "no steps":
+        values["audio"] = np.zeros((24, 0, 3), np.float32)
+    if what == "channels last":
+        values["audio"] = np.zeros((24, 8, 6, 3), np.uint8)
+        del values["audio_lengths"]
     if what == "lengths":
         values["audio_lengths"][7] = 10
     if what == "shared":
@@ -122,8 +137,12 @@ def bad(what):
     ("what", "message"),
     [
         ("nan", "stream 'text' of sample '000000' holds NaN or infinity"),
+        ("nan in a test row", "stream 'audio' of sample '000003' holds NaN or infinity"),
+        ("lengths of vectors", r"stream 'text' is \(24, 4\) and has 'text_lengths', expected \(24, time, channels\)"),
+        ("no steps", r"stream 'audio' is \(24, 0, 3\), expected at least one value"),
+        ("channels last", r"stream 'audio' is uint8 \(24, 8, 6, 3\), expected .*np\.moveaxis\(audio, -1, 1\)"),
         ("lengths", "'audio_lengths' is 10 in row 7, expected 1 to the 9 steps"),
-        ("shared", r"the splits share \['v0'\]"),
+        ("shared", r"the splits train and valid share the groups \['v0'\]"),
         ("label", r"sample '000003' \(test\) has the unknown label '7'"),
         ("split", "has the split 'dev', expected train, valid or test"),
         ("ids", "the id 'same' occurs twice"),

@@ -1,6 +1,6 @@
 import pytest
 
-from msafusion.data.labelled import Labels, divide
+from msafusion.data.labelled import Labels, divide, marked
 from msafusion.preprocessing import DataError
 
 
@@ -19,7 +19,15 @@ def test_classes_are_numbers_in_their_order_then_names():
 
 
 @pytest.mark.parametrize(
-    ("texts", "classes"), [(["0.5", "1"], []), (["1", "0"], ["0", "1"]), (["0.5", "yes"], ["0.5", "yes"])]
+    ("texts", "classes"),
+    [
+        (["0.5", "1"], []),
+        (["1", "0"], ["0", "1"]),
+        (["0.5", "yes"], ["0.5", "yes"]),
+        (["1.0", "-1.0", "1"], ["-1", "1"]),
+        ([f"{n}.0" for n in range(21)], []),
+        ([f"{n}" for n in range(21)], [f"{n}" for n in range(21)]),
+    ],
 )
 def test_decimal_numbers_are_values_and_all_else_is_classes(texts, classes):
     assert Labels.read(texts, "auto", "x").classes == classes
@@ -29,6 +37,27 @@ def test_decimal_numbers_are_values_and_all_else_is_classes(texts, classes):
 def test_labels_that_are_none(texts, message):
     with pytest.raises(DataError, match=message):
         Labels.read(texts, "regression", "x")
+
+
+@pytest.mark.parametrize("texts", [["0.5", "nan"], ["1", "-inf"], ["1.0", "nan"]])
+def test_numbers_with_one_that_is_not_finite_are_no_classes(texts):
+    with pytest.raises(DataError, match=f"row 2 has the label '{texts[1]}', expected a finite number"):
+        Labels.read(texts, "auto", "x")
+
+
+@pytest.mark.parametrize(
+    ("given", "classes", "message"),
+    [
+        (rows(["train", "dev"]), ["a", "b"], "row 2 has the split 'dev'"),
+        (rows(["train", "train"]), ["a", "b"], "no row has the split test"),
+        (rows(["train", "train", "test"], labels=[0, 0, 1]), ["a", "b"], r"'s2' \(test\) has the unknown label 'b'"),
+        (rows(["train", "test"], labels=[0, 0]), ["a"], "every row has the label 'a', expected two classes"),
+        (rows(["train", "train", "test"], ["g", "h", "g"]), [], r"train and test share the groups \['g'\]"),
+    ],
+)
+def test_splits_that_cannot_be_trained_on(given, classes, message):
+    with pytest.raises(DataError, match=message):
+        marked(given, classes, "x")
 
 
 def test_drawn_validation_has_about_its_part_of_every_class_and_does_not_depend_on_the_order():

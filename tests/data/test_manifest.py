@@ -12,6 +12,7 @@ from raw_media import write_video, write_wav
 from msafusion.data import Manifest
 from msafusion.data.manifest import ManifestFiles
 from msafusion.data.table_file import read_manifest
+from msafusion.preparation import prepare
 from msafusion.preprocessing import DataError
 from msafusion.samples import collate
 
@@ -134,6 +135,14 @@ def spoil(root, rows, what):
         np.savez(root / "3.npz", lips=np.zeros((5, 6, 8), np.uint8), other=np.zeros((9, 3)))
     elif what == "speaker":
         write_table(root, [{**row, "speaker": "one"} for row in rows])
+    elif what == "first cell":
+        write_table(root, [{**rows[0], "lips": ""}, *rows[1:]])
+    elif what == "first file":
+        (root / "0.npz").write_bytes(b"PK")
+    elif what == "stream":
+        write_table(root, [{("../lips" if name == "lips" else name): row[name] for name in row} for row in rows])
+    elif what == "columns":
+        (root / "manifest.csv").write_text("id,label,split,lips,lips\na,b,train,0.npz#lips,0.npz#sound\n")
     elif what == "short row":
         (root / "manifest.csv").write_text("id,label,split,lips,audio\na,b\n")
     elif what == "binary":
@@ -154,7 +163,11 @@ def spoil(root, rows, what):
         ("nan", "27 values that are NaN or infinite"),
         ("pickle", "3.npz' cannot be read as an array"),
         ("key", "holds the arrays lips, other, expected 'sound'"),
-        ("speaker", r"the splits share \['one'\]"),
+        ("speaker", r"the splits train and valid share the groups \['one'\]"),
+        ("first cell", "row 1, lips: no file is named"),
+        ("first file", "the first is 's0': .*0.npz' cannot be read as an array"),
+        ("stream", "'../lips' cannot be a stream"),
+        ("columns", "has two columns 'lips', expected one"),
         ("short row", "row 1: expected 5 columns"),
         ("binary", "is not a CSV file in UTF-8"),
     ],
@@ -164,6 +177,31 @@ def test_bad_manifests_are_named(tmp_path, what, message):
     spoil(root, write_arrays(root), what)
     with pytest.raises(DataError, match=message):
         Manifest(root, group="speaker" if what == "speaker" else None, workers=1).splits()
+
+
+@pytest.mark.parametrize(
+    ("what", "message"),
+    [("unknown label", "unknown label 'z'"), ("speaker", "share the groups"), ("first cell", "lips")],
+)
+def test_what_cannot_be_trained_on_is_told_before_anything_is_prepared(tmp_path, what, message):
+    root = tmp_path / "set"
+    spoil(root, write_arrays(root), what)
+    with pytest.raises(DataError, match=message):
+        ManifestFiles(root, group="speaker").items()
+
+
+def test_a_prepared_folder_refuses_options_that_it_was_not_made_with(tmp_path):
+    write_arrays(tmp_path / "set")
+    prepare(ManifestFiles(tmp_path / "set", {"lips": {"num_steps": 4}, "audio": {}}), tmp_path / "prepared")
+    for options, message in [
+        ({"group": "speaker"}, "was prepared with group None, this run asks for speaker; prepare it again with group"),
+        ({"task": "regression"}, "was prepared with task auto"),
+        ({"streams": {"lips": {}}}, "prepared with streams .*'audio', 'lips'"),
+        ({"streams": {"lips": {"num_steps": 5}, "audio": {}}}, "was prepared with num_steps 4"),
+    ]:
+        with pytest.raises(ValueError, match=message):
+            Manifest(tmp_path / "prepared", **options).splits()
+    assert len(Manifest(tmp_path / "prepared", {"lips": {"num_steps": 4}, "audio": {}}).splits().train) == 8
 
 
 def test_a_table_named_relative_to_here_keeps_to_its_folder_too(tmp_path, monkeypatch):

@@ -67,3 +67,29 @@ def test_a_torn_file_is_named(tmp_path, content):
 def test_plain_arrays_need_no_pickle(tmp_path):
     np.save(tmp_path / "plain.npy", np.arange(5))
     np.testing.assert_array_equal(load_plain_npy(tmp_path / "plain.npy"), np.arange(5))
+
+
+RECONSTRUCT = b"\x80\x02cnumpy.core.multiarray\n_reconstruct\ncnumpy\nndarray\n"
+TERABYTE = b"\x8a\x06" + (10**12).to_bytes(6, "little") + b"\x85"
+
+
+@pytest.mark.parametrize(
+    "program",
+    [
+        RECONSTRUCT + TERABYTE + b"U\x01b\x87R.",
+        b"\x80\x02cnumpy\nndarray\n" + TERABYTE + b"\x85R.",
+        b"\x80\x02cnumpy\nndarray\n" + TERABYTE + b"\x85\x81.",
+        b"\x80\x04\x8e" + b"\xff" * 8,  # as many bytes as there can be
+        b"\x80\x04r" + b"\xff" * 4 + b".",
+    ],
+)
+def test_a_pickle_that_would_take_all_memory_is_refused(program):
+    with pytest.raises(DataError, match=r"x\.pkl' is not a pickle of plain arrays \(.+\), expected"):
+        load_plain_pickle(io.BytesIO(program), "x.pkl")
+
+
+def test_a_torn_plain_array_is_named(tmp_path):
+    np.save(tmp_path / "torn.npy", np.arange(5))
+    (tmp_path / "torn.npy").write_bytes((tmp_path / "torn.npy").read_bytes()[:-3])
+    with pytest.raises(DataError, match=r"torn\.npy' is a torn \.npy file"):
+        load_plain_npy(tmp_path / "torn.npy")

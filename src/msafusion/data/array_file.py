@@ -83,6 +83,10 @@ class ArrayFile:
         """One row, as numbers."""
         return np.asarray(self._array(name)[index])
 
+    def rows(self, name: str, start: int, stop: int) -> np.ndarray:
+        """Rows from `start` to before `stop`, or the last."""
+        return np.asarray(self._array(name)[start:stop])
+
     def whole(self, name: str) -> np.ndarray:
         """A whole array."""
         return np.asarray(self._array(name)[:])

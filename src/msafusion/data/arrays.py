@@ -16,6 +16,8 @@ from msafusion.streams import nearest
 CODES = {"0": "train", "1": "valid", "2": "test"}
 MOST_FITTED = 1000
 """Training samples, evenly spread, from which mean and standard deviation are taken."""
+MOST_SCANNED, BLOCK = 2**31, 2**25
+"""Streams of up to 2 GiB are looked through for NaN before training, in blocks of 32 MiB."""
 
 
 class Arrays(DataSource):
@@ -25,7 +27,8 @@ class Arrays(DataSource):
     (n, channels, time, height, width) videos; `<stream>_lengths` (n,) real steps of right-padded sequences; `label`
     (n,) numbers or names; `split` (n,) train, valid or test (or 0, 1, 2: `.safetensors` hold no text); `id` (n,), where
     there is one. Without valid rows, some training rows are drawn for it. `.h5` and `.safetensors` files are read row
-    by row when a batch asks for them.
+    by row when a batch asks for them, after a look for NaN through streams of up to 2 GiB. Pictures and videos have
+    their channels first: uint8 with 1 or 3 channels last is refused.
 
     Args:
         root: the file.
@@ -33,7 +36,7 @@ class Arrays(DataSource):
         label: array of the labels.
         split: array of the splits.
         group: array of subjects, speakers or videos, of which no two splits may share one; none: rows are independent.
-        task: classification, regression, or auto (by the labels).
+        task: classification, regression, or auto (by the labels, see `Labels.read`).
         valid_fraction: of the training rows, for validation, where no row is marked valid.
         flip, shift, noise, scale, drop: random changes in training, see `Recordings`.
     """
@@ -77,6 +80,7 @@ class Arrays(DataSource):
         ]
         parts = divide(rows, labels.classes, self.valid_fraction, f"'{self.root}'")
         table = _Table(file, rows, streams, {name: self._lengths(file, name, number) for name in streams})
+        table.check_finite()
         samples = {name: ArraySamples(table, indices) for name, indices in parts.items()}
         train = samples["train"]
         some = train[:: -(-len(train) // MOST_FITTED)]
@@ -101,6 +105,22 @@ class Arrays(DataSource):
         return texts
 
     def _streams(self, file: ArrayFile, number: int) -> list[str]:
+        names = self._named(file, number)
+        for name in names:
+            shape = file.shape(name)
+            if 0 in shape:
+                raise DataError(
+                    f"'{self.root}': stream '{name}' is {shape}, expected at least one value in every row; correct it."
+                )
+            channels_last = len(shape) in (4, 5) and shape[-1] in (1, 3) and shape[1] not in (1, 3)
+            if channels_last and file.row(name, 0).dtype == np.uint8:
+                raise DataError(
+                    f"'{self.root}': stream '{name}' is uint8 {shape}, expected (n, channels, ...); store its last "
+                    f"axis second: np.moveaxis({name}, -1, 1)."
+                )
+        return names
+
+    def _named(self, file: ArrayFile, number: int) -> list[str]:
         if not self.streams:
             found = [n for n in file.names if len(file.shape(n)) > 1 and file.shape(n)[0] == number and file.numeric(n)]
             if not found:
@@ -121,7 +141,13 @@ class Arrays(DataSource):
         name = f"{stream}_lengths"
         if name not in file.names:
             return None
-        lengths, steps = file.whole(name), file.shape(stream)[1]
+        shape = file.shape(stream)
+        if len(shape) != 3:
+            raise DataError(
+                f"'{self.root}': stream '{stream}' is {shape} and has '{name}', expected ({number}, time, channels); "
+                f"correct it, or leave '{name}' out."
+            )
+        lengths, steps = file.whole(name), shape[1]
         if lengths.shape != (number,) or lengths.dtype.kind not in "iu":
             raise DataError(
                 f"'{self.root}': '{name}' is {lengths.dtype} {lengths.shape}, expected integers ({number},)."
@@ -151,6 +177,27 @@ class _Table:
         axes = {name: len(self.file.shape(name)) for name in self.streams}
         return {name: "sequence" if n == 3 else "video" if n == 5 else "map" for name, n in axes.items()}
 
+    def check_finite(self) -> None:
+        """Refuse NaN and infinity in rows of any split, so that no run stops at them after training."""
+        for name in self.streams:
+            first, number, lengths = self.file.row(name, 0), len(self.rows), self.lengths[name]
+            if first.dtype.kind != "f" or first.nbytes * number > MOST_SCANNED:
+                continue
+            rows = max(1, BLOCK // first.nbytes)
+            for start in range(0, number, rows):
+                values = _as_float32(self.file.rows(name, start, min(start + rows, number)))
+                finite = np.isfinite(values)
+                if lengths is not None:  # padding does not count
+                    finite |= (np.arange(values.shape[1]) >= lengths[start : start + rows, None])[..., None]
+                if not finite.all():
+                    raise self._not_finite(name, start + int(np.argwhere(~finite)[0, 0]))
+
+    def _not_finite(self, stream: str, index: int) -> DataError:
+        return DataError(
+            f"'{self.file.path}': stream '{stream}' of sample '{self.rows[index]['id']}' holds NaN or infinity, "
+            "expected finite values; clean the data."
+        )
+
     def sample(self, index: int, streams: Iterable[str]) -> Sample:
         row, arrays, lengths = self.rows[index], {}, {}
         for name in streams:
@@ -159,17 +206,19 @@ class _Table:
                 values = values[: real[index]]
                 lengths[name] = len(values)
             if values.dtype.kind == "f":
-                values = values.astype(np.float32)
+                values = _as_float32(values)
                 if not np.isfinite(values).all():
-                    raise DataError(
-                        f"'{self.file.path}': stream '{name}' of sample '{row['id']}' holds NaN or infinity, expected "
-                        "finite values; clean the data."
-                    )
+                    raise self._not_finite(name, index)
             arrays[name] = torch.from_numpy(np.ascontiguousarray(values))
         sample: Sample = {"id": row["id"], "streams": arrays, "label": row["label"], "group": row["group"]}
         if lengths:
             sample["lengths"] = lengths
         return sample
+
+
+def _as_float32(values: np.ndarray) -> np.ndarray:
+    with np.errstate(over="ignore"):  # too large for float32: infinite, which is told
+        return values.astype(np.float32)
 
 
 class ArraySamples(Sequence[Sample]):

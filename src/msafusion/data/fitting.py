@@ -1,5 +1,6 @@
 """A prepared folder, divided, with every channel standardised by its training samples."""
 
+import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -9,6 +10,26 @@ from msafusion.samples import Splits
 
 MOST_FITTED = 500
 """Training samples, evenly spread, from which mean and standard deviation are taken."""
+
+
+def check_reading(folder: PreparedFolder, asked: Mapping[str, Any], made_with: Mapping[str, Any]) -> None:
+    """Refuse options of reading raw files that a prepared folder was not made with, as it cannot follow them.
+
+    Args:
+        folder: the prepared folder, for messages.
+        asked: option -> value; those alone that the user has set.
+        made_with: option -> value of all that the folder says of itself.
+
+    Raises:
+        ValueError: an option differs.
+    """
+    for name, value in asked.items():
+        before = made_with.get(name)
+        if json.loads(json.dumps(value)) != before:  # as JSON gives it back, so that tuples equal lists
+            raise ValueError(
+                f"'{folder.root}' was prepared with {name} {before}, this run asks for {value}; prepare it again with "
+                f"{name} {value}, or give the raw data."
+            )
 
 
 def fitted_splits(

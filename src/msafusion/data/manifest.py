@@ -1,16 +1,17 @@
 """Your own files, without writing code: a table with one row a sample and one column of paths a stream."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, ClassVar
 
-from msafusion.data.fitting import fitted_splits
-from msafusion.data.labelled import Labels, Task, divide
+from msafusion.data.fitting import check_reading, fitted_splits
+from msafusion.data.labelled import Labels, Task, divide, marked
 from msafusion.data.table_file import inside, read_manifest
 from msafusion.media import EXTRACTORS, Extractor, Frames, ImageFile, Mfcc, StoredArray, extractor_from
 from msafusion.media.container import SOUNDS, VIDEOS
 from msafusion.media.stored import ARRAYS, IMAGES, split_key
+from msafusion.preparation.journal import read_settings
 from msafusion.preparation.prepared import INFO, PreparedFolder
 from msafusion.preparation.preparing import cached
 from msafusion.preparation.raw import RawItem, RawReader
@@ -34,11 +35,16 @@ class ManifestFiles(RawReader):
     Args:
         source: the folder that holds the table, or the table.
         streams: stream -> how it is read, as `{"kind": "Frames", "num_frames": 25, "size": 64}` (kinds: `EXTRACTORS`);
-            without a kind the one that fits the files. None: every column whose first entry is the name of a file.
+            without a kind the one that fits the files. None: every column with the name of a file in some row. An
+            array that can be read, the first, says how all of its column are.
         label: column of the labels.
         split: column of the splits.
         group: column of subjects or speakers, of which no two splits may share one; none: rows are independent.
-        task: classification, regression, or auto (by the labels).
+        task: classification, regression, or auto (by the labels, see `Labels.read`).
+
+    Raises:
+        DataError: a broken table, a name that no id or stream can have, splits or labels that cannot be trained on
+            (see `marked`).
     """
 
     dataset: ClassVar[str] = "manifest"
@@ -62,38 +68,59 @@ class ManifestFiles(RawReader):
         self.task: Task = task
         labels = Labels.read([row[label] for row in self.rows], task, f"'{self.file}', {label}")
         self.classes, self._values = labels.classes, labels.values
+        parts = [
+            {"id": row["id"], "split": row[split], "group": self._group(row), "label": value}
+            for row, value in zip(self.rows, labels.values, strict=True)
+        ]
+        marked(parts, labels.classes, f"'{self.file}'")  # before hours of work
         self.extraction = {name: self._reading(name, dict(options)) for name, options in self._streams(streams).items()}
+
+    def _group(self, row: Mapping[str, str]) -> str:
+        return row[self.group] if self.group else row["id"]
 
     def _streams(self, asked: Mapping[str, dict[str, Any]] | None) -> Mapping[str, dict[str, Any]]:
         """Column -> options of its reading."""
         columns = self.rows[0]
-        if asked:
-            for name in asked:
-                if name not in columns:
-                    raise DataError(f"'{self.file}' has no column for the stream '{name}'; {nearest(name, columns)}")
-            return asked
-        found = {
+        if unknown := [name for name in asked or {} if name not in columns]:
+            raise DataError(
+                f"'{self.file}' has no column for the stream '{unknown[0]}'; {nearest(unknown[0], columns)}"
+            )
+        found = asked or {
             name: {}
-            for name, text in columns.items()
+            for name in columns
             if name not in ("id", self.label, self.split, self.group)
             and not name.endswith(LANDMARKS)
-            and split_key(text)[0].suffix.lower() in MEDIA
+            and any(split_key(row[name])[0].suffix.lower() in MEDIA for row in self.rows)
         }
         if not found:
             raise DataError(
                 f"'{self.file}' has no column of files ({' '.join(MEDIA)}), expected one a stream; add them."
             )
+        if odd := [name for name in found if not re.fullmatch(r"\w[\w-]*", name)]:
+            raise DataError(
+                f"'{self.file}': '{odd[0]}' cannot be a stream, expected letters, digits, _ and -; rename the column."
+            )
         return found
+
+    def _files(self, stream: str) -> Iterator[Path]:
+        """Those that are named in a column."""
+        for number, row in enumerate(self.rows, start=1):
+            if row[stream]:
+                yield inside(self.file.parent, row[stream], f"'{self.file}', row {number}, {stream}")
 
     def _reading(self, stream: str, options: dict[str, Any]) -> Extractor:
         """How a stream's files are read."""
-        file = inside(self.file.parent, self.rows[0][stream], f"'{self.file}', row 1, {stream}")
+        file = next(self._files(stream), None)
+        if file is None:
+            raise DataError(
+                f"'{self.file}': no row names a file of the stream '{stream}'; fill the column, or drop it."
+            )
         suffix = split_key(file)[0].suffix.lower()
         try:
             if "kind" in options:
                 return extractor_from(options)
             if suffix in ARRAYS:
-                return StoredArray.like(file, **options)
+                return self._like_the_first(stream, options)
             if suffix in IMAGES:
                 return ImageFile(**options)
             if suffix in SOUNDS or (suffix in VIDEOS and HEARD.search(stream)):
@@ -107,6 +134,16 @@ class ManifestFiles(RawReader):
             f"kind ({', '.join(EXTRACTORS)})."
         )
 
+    def _like_the_first(self, stream: str, options: dict[str, Any]) -> StoredArray:
+        """How arrays are read, by the first that can be; broken ones fail as samples of their own."""
+        problems = []
+        for file in self._files(stream):
+            try:
+                return StoredArray.like(file, **options)
+            except DataError as error:
+                problems.append(error)
+        raise problems[0]
+
     def items(self) -> list[RawItem]:
         """One for each row, in the order of ids."""
         items = []
@@ -118,8 +155,7 @@ class ManifestFiles(RawReader):
                 for name in self.extraction
                 if row.get(name + LANDMARKS)
             }
-            group = row[self.group] if self.group else row["id"]
-            items.append(RawItem(row["id"], value, group, files, companions, {"split": row[self.split]}))
+            items.append(RawItem(row["id"], value, self._group(row), files, companions, {"split": row[self.split]}))
         return sorted(items, key=lambda item: item.id)
 
     def missing(self) -> list[str]:
@@ -144,10 +180,13 @@ class Manifest(DataSource):
 
     Args:
         root: the folder that holds the manifest, the manifest, or a prepared folder.
-        streams, label, split, group, task: see `ManifestFiles`.
+        streams, label, split, group, task: see `ManifestFiles`; a prepared folder has its own.
         valid_fraction: of the training rows, for validation, where no row is marked valid.
         flip, shift, noise, scale, drop: random changes in training, see `Recordings`.
         workers: processes that prepare; none: as many as there are cores and work for.
+
+    Raises:
+        ValueError: from `splits`, a folder that was prepared with other options.
     """
 
     def __init__(
@@ -176,6 +215,8 @@ class Manifest(DataSource):
         prepared = (self.root / INFO).is_file()
         root = self.root if prepared else cached(ManifestFiles(self.root, **self.reading), workers=self.workers)
         folder = PreparedFolder(root, "manifest")
+        if prepared:
+            self._check_made_with(folder)
         folder.check_files()
         rows: list[dict[str, Any]] = [
             {**row, "label": int(row["label"]) if folder.classes else float(row["label"])} for row in folder.rows
@@ -183,3 +224,15 @@ class Manifest(DataSource):
         indices = divide(rows, folder.classes, self.valid_fraction, f"'{self.root}'")
         parts = {part: [folder.rows[index] for index in of_part] for part, of_part in indices.items()}
         return fitted_splits(folder, parts, **self.changes)
+
+    def _check_made_with(self, folder: PreparedFolder) -> None:
+        """A prepared folder has its own columns and streams; options that say otherwise would count for nothing."""
+        made_with = read_settings(folder.root).get("settings", {})
+        usual = {"label": "label", "split": "split", "group": None, "task": "auto"}
+        check_reading(
+            folder, {name: self.reading[name] for name in usual if self.reading[name] != usual[name]}, made_with
+        )
+        if streams := self.reading["streams"]:
+            check_reading(folder, {"streams": sorted(streams)}, {"streams": sorted(folder.channels)})
+            for name, options in streams.items():
+                check_reading(folder, dict(options), made_with.get("extraction", {}).get(name, {}))

@@ -19,7 +19,8 @@ def read_manifest(source: Path, needed: tuple[str, ...] = ("id",)) -> tuple[Path
         needed: columns that there must be.
 
     Raises:
-        DataError: no table, no row, a missing column, a row of another length, an id that occurs twice.
+        DataError: no table, no row, a missing column, two columns of one name, a row of another length, an id that
+            occurs twice.
     """
     file = next((source / name for name in NAMES if (source / name).is_file()), source)
     if not file.is_file():
@@ -44,9 +45,11 @@ def read_manifest(source: Path, needed: tuple[str, ...] = ("id",)) -> tuple[Path
 def _csv(file: Path) -> list[dict[str, str]]:
     try:
         with file.open(newline="", encoding="utf-8-sig") as opened:
-            rows = list(csv.DictReader(opened))
+            table = csv.DictReader(opened)
+            rows, names = list(table), list(table.fieldnames or [])
     except (UnicodeDecodeError, csv.Error) as error:
         raise DataError(f"'{file}' is not a CSV file in UTF-8 ({error}); save it as one.") from None
+    _check_columns(file, names)
     for line, row in enumerate(rows, start=2):
         if None in row or None in row.values():
             raise DataError(
@@ -60,11 +63,19 @@ def _parquet(file: Path) -> list[dict[str, str]]:
     import pyarrow.parquet
 
     try:
-        rows = pyarrow.parquet.read_table(file).to_pylist()
+        table = pyarrow.parquet.read_table(file)
+        rows = table.to_pylist()
     except (pyarrow.ArrowException, OSError) as error:
         reason = " ".join(str(error).split())[:80]
         raise DataError(f"'{file}' is not a Parquet file ({reason}); save it as one.") from None
+    _check_columns(file, table.column_names)
     return [{str(name): "" if value is None else str(value) for name, value in row.items()} for row in rows]
+
+
+def _check_columns(file: Path, names: list[str]) -> None:
+    """Of two columns of one name only the last would count."""
+    if twice := [name for name, times in Counter(names).items() if times > 1]:
+        raise DataError(f"'{file}' has two columns '{twice[0]}', expected one; rename or remove the other.")
 
 
 def inside(folder: Path, text: str, where: str) -> Path:

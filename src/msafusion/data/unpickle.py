@@ -17,21 +17,38 @@ def _encode(text: str, encoding: str) -> bytes:
     return text.encode("latin1")
 
 
+NDARRAY = object()
+"""Stands for numpy.ndarray, which a sound pickle only names for `_reconstruct`: calling it could take all memory."""
+_empty_array: Any = np.zeros(1).__reduce__()[0]
+
+
+def _reconstruct(kind: Any, shape: Any, code: Any) -> np.ndarray:
+    """An empty array, which its state fills; numpy pickles begin with no other."""
+    if kind is not NDARRAY or shape != (0,):
+        raise pickle.UnpicklingError(f"an array begins with the shape {shape}")
+    return _empty_array(np.ndarray, shape, code)
+
+
 ADMITTED: dict[tuple[str, str], Any] = {
-    ("numpy", "ndarray"): np.ndarray,
+    ("numpy", "ndarray"): NDARRAY,
     ("numpy", "dtype"): np.dtype,
     ("_codecs", "encode"): _encode,
     **{
         (f"numpy.{core}.{module}", name): function
         for core in ("core", "_core")  # before numpy 2 and since
         for module, name, function in (
-            ("multiarray", "_reconstruct", np.zeros(1).__reduce__()[0]),
+            ("multiarray", "_reconstruct", _reconstruct),
             ("multiarray", "scalar", np.float64(0).__reduce__()[0]),
             ("numeric", "_frombuffer", np.zeros(1).__reduce_ex__(5)[0]),
         )
     },
 }
 """All that a pickle may name."""
+BROKEN = (
+    *(pickle.UnpicklingError, EOFError, ValueError, TypeError, IndexError, AttributeError, KeyError),
+    *(MemoryError, OverflowError, RecursionError),
+)
+"""What the bytes of a pickle can make the machine raise."""
 
 
 class _PlainUnpickler(pickle.Unpickler):
@@ -49,9 +66,10 @@ def load_plain_pickle(file: BinaryIO, name: str) -> Any:
     """
     try:
         return _PlainUnpickler(file).load()
-    except (pickle.UnpicklingError, EOFError, ValueError, TypeError, IndexError, AttributeError, KeyError) as error:
+    except BROKEN as error:
+        said = " ".join(str(error).split())[:200] or type(error).__name__
         raise DataError(
-            f"'{name}' is not a pickle of plain arrays ({error}), expected numpy arrays and plain containers only; "
+            f"'{name}' is not a pickle of plain arrays ({said}), expected numpy arrays and plain containers only; "
             "get the file again from its source, or convert it to .npz."
         ) from None
 
@@ -73,6 +91,9 @@ def load_plain_npy(path: Path) -> Any:
             raise DataError(f"'{path}' is not an .npy file ({error}); get it again from its source.") from None
         if not dtype.hasobject:
             file.seek(0)
-            return np.load(io.BytesIO(file.read()), allow_pickle=False)
+            try:
+                return np.load(io.BytesIO(file.read()), allow_pickle=False)
+            except (ValueError, MemoryError, OverflowError) as error:
+                raise DataError(f"'{path}' is a torn .npy file ({error}); get it again from its source.") from None
         loaded = load_plain_pickle(file, str(path))
     return loaded.item() if shape == () and isinstance(loaded, np.ndarray) else loaded

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import ClassVar, Literal
 
-from msafusion.data.fitting import fitted_splits
+from msafusion.data.fitting import check_reading, fitted_splits
 from msafusion.media import Extractor, Frames, UtdDepth, UtdInertial, UtdSkeleton
 from msafusion.preparation.prepared import INFO, PreparedFolder
 from msafusion.preparation.preparing import cached
@@ -154,11 +154,13 @@ class UTDMHAD(DataSource):
             numbers of the subjects.
         streams: those to use.
         valid_subjects: some, not all, of 1, 3, 5 and 7.
-        num_steps: raw skeletons and inertial signals are resampled to so many steps; None: as recorded.
+        num_steps: raw skeletons and inertial signals are resampled to so many steps; None: as recorded, or as a
+            prepared folder has them.
         flip, shift, noise, scale, drop: random changes in training, see `Recordings`.
 
     Raises:
-        ValueError: an unknown stream, or other validation subjects.
+        ValueError: an unknown stream, or other validation subjects; from `splits`, a folder that was prepared with
+            another `num_steps`.
     """
 
     def __init__(
@@ -191,6 +193,11 @@ class UTDMHAD(DataSource):
         folder.check_files()
         if lacking := [stream for stream in self.streams if stream not in folder.channels]:
             raise DataError(f"'{root}' has the streams {', '.join(folder.channels)}, expected also {lacking[0]}.")
+        if self.num_steps is not None:
+            resampled = [stream for stream in self.streams if stream in ("skeleton", "inertial")]
+            made_with = folder.extraction.get("streams", {})
+            for stream in resampled:
+                check_reading(folder, {"num_steps": self.num_steps}, made_with.get(stream, {}))
         parts: dict[str, list[dict[str, str]]] = {"train": [], "valid": [], "test": []}
         for row in folder.rows:
             parts[self._part(row)].append(row)

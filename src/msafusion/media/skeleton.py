@@ -19,6 +19,8 @@ NUM_JOINTS, NUM_BODIES, FRAME_RATE = 25, 2, 30.0
 SPINE_MIDDLE = 1
 """Joint 2 of the data set's page, counted from 0."""
 NUMBERS_OF_BODY, NUMBERS_OF_JOINT = 10, 12
+MOST_DIGITS = 9
+"""Of a count; longer ones are damage, and Python turns no word of thousands of digits into an integer."""
 FARTHEST = 1000.0
 """Metres; a Kinect sees no farther than 8, and larger numbers are damage."""
 
@@ -75,7 +77,7 @@ class _Lines:
 
     def count(self, what: str) -> int:
         word = self.words(1, f"({what})")[0]
-        if not (word.isascii() and word.isdigit()):
+        if not (word.isascii() and word.isdigit() and len(word) <= MOST_DIGITS):
             raise self.error(f"'{word[:20]}'", what)
         return int(word)
 

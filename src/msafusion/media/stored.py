@@ -3,7 +3,7 @@
 import re
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, get_args
 
 import numpy as np
 
@@ -71,13 +71,23 @@ def _frames_first(values: np.ndarray) -> np.ndarray | None:
     return values if values.ndim == 4 and len(values) in (1, 3) else None
 
 
+def _picture(values: np.ndarray) -> np.ndarray | None:
+    """A uint8 picture as (channels, height, width); None: it is none."""
+    if values.dtype != np.uint8 or values.ndim != 3:
+        return None
+    if values.shape[-1] in (1, 3):
+        return values.transpose(2, 0, 1)
+    return values if len(values) in (1, 3) else None
+
+
 @dataclass(frozen=True)
 class StoredArray(Extractor):
     """An array that somebody has stored.
 
-    uint8 with three axes, or with four of which the last or first is 1 or 3, is a video: (time, height, width),
-    (time, height, width, channels), (channels, time, height, width). Other arrays of two axes are sequences (time,
-    channels); all others are maps (channels, ...).
+    uint8 with three axes is a picture, a map (channels, height, width), where the last or first axis is 1 or 3, and
+    else a grey video (time, height, width); with four axes of which the last or first is 1 or 3 it is a video (time,
+    height, width, channels) or (channels, time, height, width). Other arrays of two axes are sequences (time,
+    channels); all others are maps (channels, ...). Grey videos that may have 1 or 3 frames need `kind_of: video`.
 
     Attributes:
         kind_of: layout that the array must have.
@@ -94,19 +104,43 @@ class StoredArray(Extractor):
     rate: float | None = None
 
     @classmethod
-    def like(cls, file: Path, num_steps: int | None = None, rate: float | None = None) -> "StoredArray":
+    def like(
+        cls,
+        file: Path,
+        num_steps: int | None = None,
+        rate: float | None = None,
+        kind_of: Layout | None = None,
+    ) -> "StoredArray":
         """For files as this one is.
 
+        Args:
+            file: an array.
+            num_steps: see the class.
+            rate: see the class.
+            kind_of: layout of the arrays; None: by this one's type and shape.
+
         Raises:
-            DataError: it cannot be read.
+            DataError: it cannot be read, or not in that layout.
+            TypeError: there is no such layout.
         """
+        if kind_of not in (None, *get_args(Layout)):
+            raise TypeError(f"kind_of is '{kind_of}', expected {', '.join(get_args(Layout))}")
         values = read_array(file)
-        video = _frames_first(values)
-        if video is not None:
-            return cls("video", len(video), video.shape[1] if num_steps is None else num_steps, rate)
+        video, picture = _frames_first(values), _picture(values)
+        if kind_of is None and picture is None and video is not None:
+            kind_of = "video"
+        if kind_of is None:
+            kind_of = "sequence" if values.ndim == 2 else "map"
         if values.ndim == 0:
             raise DataError(f"'{file}' holds one number, expected an array; store (channels,) or more.")
-        return cls("sequence", values.shape[1], num_steps, rate) if values.ndim == 2 else cls("map", len(values))
+        if kind_of == "map":
+            return cls("map", len(values if picture is None else picture))
+        if kind_of == "sequence" and values.ndim == 2:
+            return cls("sequence", values.shape[1], num_steps, rate)
+        if kind_of == "video" and video is not None:
+            return cls("video", len(video), video.shape[1] if num_steps is None else num_steps, rate)
+        wanted = "(time, channels)" if kind_of == "sequence" else "uint8 (time, height, width), or with 1 or 3 channels"
+        raise DataError(f"'{file}' is {values.dtype} {values.shape}, expected {wanted}; correct it, or kind_of.")
 
     @property
     def layout(self) -> Layout:
@@ -134,6 +168,9 @@ class StoredArray(Extractor):
             values = self._cut(file, values.astype(np.float32), span)
             values = values if self.num_steps is None else resampled(values, self.num_steps)
         else:
+            picture = _picture(values)
+            if picture is not None and len(picture) == self.num_channels:
+                values = picture
             if values.ndim == 0 or len(values) != self.num_channels:
                 raise self._misfit(file, values, f"({self.num_channels}, ...)")
             values = values if values.dtype == np.uint8 else values.astype(np.float32)
@@ -156,6 +193,9 @@ class StoredArray(Extractor):
 @dataclass(frozen=True)
 class ImageFile(Extractor):
     """A picture as a map, uint8 RGB (3, size, size), turned as its metadata say.
+
+    What is transparent is shown before black. Of 16-bit grey the upper 8 bits count; 32-bit pictures have no known
+    white and are refused.
 
     Attributes:
         size: height and width (pixels) to which it is resized.
@@ -180,7 +220,7 @@ class ImageFile(Extractor):
 
         try:
             with Image.open(file) as image:
-                upright = ImageOps.exif_transpose(image).convert("RGB").resize((self.size, self.size))
+                upright = _rgb(ImageOps.exif_transpose(image), file).resize((self.size, self.size))
         except FileNotFoundError:
             raise DataError(f"no file '{file}', expected a picture; check the path.") from None
         except (UnidentifiedImageError, OSError, Image.DecompressionBombError) as error:
@@ -192,3 +232,17 @@ class ImageFile(Extractor):
     def probe(self, file: Path) -> None:
         """Reads the picture."""
         self(file)
+
+
+def _rgb(image: Any, file: Path) -> Any:
+    """A Pillow image in 8-bit RGB; its own conversion would clip 16-bit grey at 255."""
+    from PIL import Image
+
+    if image.mode.startswith("I;16"):
+        image = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
+    if image.mode in ("I", "F"):
+        raise DataError(f"'{file}' is a picture of 32-bit grey, expected 8 or 16 bits; save it as one, or as .npy.")
+    if image.has_transparency_data:
+        above = image.convert("RGBA")
+        image = Image.alpha_composite(Image.new("RGBA", above.size, "black"), above)
+    return image.convert("RGB")
