@@ -111,7 +111,8 @@ def test_prepare_takes_the_options_of_the_data_set(command, source, tmp_path, op
 def test_a_failed_file_makes_the_status_non_zero(command, source, tmp_path):
     (source / "q.npy").write_bytes(b"text")
     status, text = command("prepare", "numbers", source, tmp_path / "out")
-    assert "1 samples failed" in str(status)
+    assert "1 sample failed" in str(status)
+    assert f"\n{tmp_path}/out:\n" in f"\n{text}"
     assert f"'{source}/q.npy' is no array; save it again." in text
     assert len((tmp_path / "out" / "samples.csv").read_text().splitlines()) == 3
 
@@ -151,15 +152,15 @@ def test_help_names_data_sets_and_their_options(command, arguments):
 
 
 def test_verify_names_every_file(command, source, tmp_path):
-    assert command("verify", "numbers", source) == (
-        0,
-        "samples: 3\nnumbers: 3\nmissing: 0\nbroken: 0\nskipped: 0\n",
-    )
+    status, text = command("verify", "numbers", source)
+    assert status == 0
+    assert "decoded only at their start; --thorough" in text
+    assert text.endswith("\nsamples: 3\nnumbers: 3\nbroken: 0\nmissing: 0\nskipped: 0\n")
     (source / "q.npy").unlink()
     for number in range(22):
         (source / f"x{number}.npy").write_bytes(b"text")
     status, text = command("verify", "numbers", source, "--out", tmp_path / "found.json")
-    assert "1 missing, 22 broken" in str(status)
+    assert f"22 broken, 1 missing; see '{tmp_path}/found.json'." in str(status)
     assert f"no '{source}/q.npy'" in text
     assert text.count("is no array") == 20
     assert "and 2 more" in text
@@ -172,5 +173,22 @@ def test_verify_reads_prepared_folders(command, source, tmp_path):
     assert command("verify", "prepared", tmp_path / "out")[0] == 0
     (tmp_path / "out" / "numbers" / "p.npy").unlink()
     status, text = command("verify", "prepared", tmp_path / "out")
-    assert "0 missing, 1 broken" in str(status)
+    assert "1 broken, 0 missing; see above." in str(status)
     assert "numbers/p.npy" in text
+
+
+def test_a_thorough_look_reads_files_whole_and_writes_nothing(command, source):
+    np.save(source / "q.npy", np.full((4, 2), np.nan))
+    (source / "r.npy").write_bytes(b"text")
+    assert "1 broken" in str(command("verify", "numbers", source)[0])
+    status, text = command("verify", "numbers", source, "--thorough")
+    assert "2 broken" in str(status)
+    assert "--thorough" not in text
+    assert "sample 'q': stream 'numbers' holds NaN" in text
+    assert {file.name for file in source.iterdir()} == {"p.npy", "q.npy", "r.npy"}
+
+
+def test_verifying_tells_how_far_it_is_off_a_terminal(command, source, tmp_path, monkeypatch):
+    monkeypatch.setattr("msafusion.preparation.progress.SECONDS_BETWEEN_LINES", 0)
+    command("prepare", "numbers", source, tmp_path / "out")
+    assert "verifying: 3/3" in command("verify", "prepared", tmp_path / "out")[1]

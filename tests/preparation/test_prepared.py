@@ -235,8 +235,8 @@ def break_archive(file):
         np.savez(opened, words=np.zeros((2, 2)))
 
 
-UNREADABLE = r"cannot be read \(.*\); prepare the data set again"
-NOT_FINITE = r"holds NaN or infinity, expected finite values; prepare the data set again"
+UNREADABLE = r"cannot be read \(.*\); delete that file and prepare the data set again"
+NOT_FINITE = r"holds NaN or infinity, expected finite values; delete that file and prepare the data set again"
 BROKEN = [
     (break_missing, r"expected the words of sample 'clip 1'; prepare the data set again"),
     (break_truncated, UNREADABLE),
@@ -319,3 +319,12 @@ def test_an_interrupted_folder_is_not_taken_for_a_whole_one(tmp_path):
 def test_info_is_plain_json_that_people_can_read(root):
     info = json.loads((root / "info.json").read_text())
     assert info == {"dataset": "toys", "classes": ["calm", "happy"], "streams": CHANNELS}
+
+
+@pytest.mark.parametrize(("facts", "said"), [({"of": 7, "failed": 2}, "4 of 7 samples (2 failed)"), ({"of": 4}, "")])
+def test_a_part_of_a_data_set_is_used_with_a_warning(root, caplog, facts, said):
+    info = json.loads((root / "info.json").read_text())
+    (root / "info.json").write_text(json.dumps(info | facts))
+    folder_of(root).check_files()
+    warned = f"'{root}' holds {said}; prepare the rest for results that count."
+    assert caplog.messages == ([warned] if said else [])

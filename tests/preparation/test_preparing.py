@@ -149,10 +149,22 @@ def test_what_is_no_longer_there_leaves_the_table(source, tmp_path):
     assert len(PreparedFolder(tmp_path / "out", "numbers").rows) == 4
 
 
-def test_a_moved_data_set_is_the_same(source, tmp_path):
+def test_another_source_is_not_taken_for_the_first(source, tmp_path):
     prepare(Files(source), tmp_path / "out")
-    source.rename(tmp_path / "moved")
-    assert prepare(Files(tmp_path / "moved"), tmp_path / "out").skipped == 5
+    source.rename(tmp_path / "moved")  # names, sizes and times agree
+    with pytest.raises(
+        ValueError, match=r"prepared from '.*raw', this run has '.*moved'; .*\(--overwrite\), also where"
+    ):
+        prepare(Files(tmp_path / "moved"), tmp_path / "out")
+    assert prepare(Files(tmp_path / "moved"), tmp_path / "out", overwrite=True).prepared == 5
+    assert prepare(Files(tmp_path / "out" / ".." / "moved"), tmp_path / "out").skipped == 5
+
+
+def test_a_folder_of_before_that_does_not_know_its_source_goes_on(source, tmp_path):
+    prepare(Files(source), tmp_path / "out")
+    file = tmp_path / "out" / "settings.json"
+    file.write_text(json.dumps({k: v for k, v in json.loads(file.read_text()).items() if k != "source"}))
+    assert prepare(Files(source), tmp_path / "out").skipped == 5
 
 
 BAD = [
@@ -174,7 +186,9 @@ def test_a_broken_file_is_reported_and_the_others_are_prepared(source, tmp_path,
     assert "\n" not in report.failed["odd3"]
     assert re.search(message, report.failed["odd3"])
     assert json.loads(report.file.read_text())["failed"] == report.failed
-    assert [row["id"] for row in PreparedFolder(target, "numbers").rows] == ["even0", "even2", "even4", "odd1"]
+    folder = PreparedFolder(target, "numbers")
+    assert [row["id"] for row in folder.rows] == ["even0", "even2", "even4", "odd1"]
+    assert folder.incomplete == "4 of 5 samples (1 failed)"
     np.save(source / "odd3.npy", np.zeros((4, 2)))
     assert prepare(reader, target).prepared == 1
     assert len(PreparedFolder(target, "numbers").rows) == 5
@@ -239,8 +253,10 @@ def test_a_limit_spreads_over_the_data_set_and_the_rest_follows(source, tmp_path
     trial = prepare(Files(source), tmp_path / "out", limit=2)
     assert (trial.prepared, reads(source)) == (2, {"even0": 1, "even4": 1})
     assert len(PreparedFolder(tmp_path / "out", "numbers").rows) == 2
+    assert PreparedFolder(tmp_path / "out", "numbers").incomplete == "2 of 5 samples"
     rest = prepare(Files(source), tmp_path / "out", limit=50)
     assert (rest.prepared, rest.skipped) == (3, 2)
+    assert PreparedFolder(tmp_path / "out", "numbers").incomplete == ""
 
 
 def test_other_settings_are_refused_or_overwrite(source, tmp_path):
@@ -258,6 +274,24 @@ def test_other_settings_are_refused_or_overwrite(source, tmp_path):
     assert not (target / "numbers" / "odd1.npy").exists()
     assert (target / "mine.txt").exists()
     assert (target / "numbers" / "mine.npy").exists()
+
+
+def test_damaged_settings_can_be_overwritten(source, tmp_path):
+    target = tmp_path / "out"
+    prepare(Files(source), target)
+    (target / "settings.json").write_text("{")
+    with pytest.raises(ValueError, match="is not of a prepared folder"):
+        prepare(Files(source), target)
+    (source / "odd1.npy").unlink()
+    assert prepare(Files(source), target, overwrite=True).prepared == 4
+    assert not (target / "numbers" / "odd1.npy").exists()
+    assert prepare(Files(source), target).skipped == 4
+
+
+def test_a_target_that_cannot_be_made_is_named(source, tmp_path):
+    (tmp_path / "loop").symlink_to("loop")
+    with pytest.raises(ValueError, match=r"loop/out' cannot be written \(.*\); choose another target\."):
+        prepare(Files(source), tmp_path / "loop" / "out")
 
 
 @pytest.mark.parametrize("overwrite", [False, True])
@@ -284,6 +318,7 @@ def test_two_runs_do_not_prepare_one_folder(source, tmp_path):
     [
         ([{"id": "../x"}], r"'\.\./x' cannot be a sample's id"),
         ([{}, {}], "the id 'a' occurs twice"),
+        ([{"id": "ä" * 101}], r"has 202 bytes, expected at most 200; shorten it"),
         ([{"label": 2}], "label 2, expected the index of one of 2 classes"),
         ([{"label": float("nan")}], "label nan"),
         ([], "no sample of numbers"),
@@ -296,6 +331,24 @@ def test_impossible_samples_are_refused_at_once(source, tmp_path, changes, messa
     with pytest.raises(DataError, match=message):
         prepare(reader, tmp_path / "out")
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("name", ["../x", "", "journal.jsonl"])
+def test_impossible_streams_are_refused_at_once(source, tmp_path, name):
+    reader = Files(source)
+    reader.extraction = {name: Numbers()}
+    with pytest.raises(DataError, match=rf"'{name}' cannot be a stream's name"):
+        prepare(reader, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_verify_goes_on_after_an_unexpected_error(source):
+    reader = Files(source)
+    (source / "odd1.npy").write_bytes(b"text")  # `Numbers.probe` lets numpy's ValueError through
+    found = reader.verify()
+    assert found.present == {"samples": 5, "numbers": 4}
+    assert len(found.broken) == 1
+    assert re.match(r"'.*/odd1\.npy': unexpected \w+ in .*please report it\.", found.broken[0])
 
 
 @pytest.mark.parametrize(
@@ -319,7 +372,9 @@ def test_the_cache_is_kept_up_to_date(source, tmp_path, monkeypatch):
     assert cached(Files(source)) == folder
     assert cached(Files(source, scale=2)) != folder
     (source / "odd1.npy").write_bytes(b"text")
-    with pytest.raises(DataError, match=r"1 samples of '.*raw' could not be prepared, the first is 'odd1': .*report"):
+    with pytest.raises(
+        DataError, match=r"raw' could not be prepared whole \(1 failed\), the first is 'odd1': .*report"
+    ):
         cached(Files(source))
 
 

@@ -25,7 +25,7 @@ def run_prepare(arguments: Sequence[str], readers: Readers | None = None) -> Non
         readers: the data sets it knows; None: all.
 
     Raises:
-        ValueError: see `data.preparing.prepare`; or samples failed (the others are prepared).
+        ValueError: see `preparation.prepare`; or samples failed (the others are prepared).
         KeyboardInterrupt: interrupted; how to go on has been printed.
     """
     readers = all_readers() if readers is None else readers
@@ -55,17 +55,19 @@ def run_prepare(arguments: Sequence[str], readers: Readers | None = None) -> Non
         again = "the same command" + (" without --overwrite" if given.overwrite else "")
         print(f"what is done is kept in '{given.target}'; {again} goes on.", file=sys.stderr)
         raise
-    console.print(_table(report, given.target))
+    console.print(f"{given.target}:", soft_wrap=True, markup=False, highlight=False)
+    console.print(_table(report))
     console.print(f"report in {report.file}", soft_wrap=True)
     if report.failed:
+        number = len(report.failed)
         raise ValueError(
-            f"{len(report.failed)} samples failed, see '{report.file}'; mend or remove them and run the same again "
-            "(the others are prepared)."
+            f"{number} sample{'s' * (number > 1)} failed, see '{report.file}'; mend or remove what is broken and run "
+            "the same again (the others are prepared)."
         )
 
 
-def _table(report: PrepareReport, target: Path) -> Table:
-    table = Table(title=f"{target}: {report.seconds:.1f} s, {report.rate:.1f} samples/s")
+def _table(report: PrepareReport) -> Table:
+    table = Table(title=f"{report.seconds:.1f} s, {report.rate:.1f} samples/s")
     table.add_column("samples")
     table.add_column("", justify="right")
     table.add_column("why", overflow="fold")

@@ -1,7 +1,7 @@
 """What a prepared folder remembers of how it was made: its settings, and one line for each sample that is done.
 
-`settings.json` holds the data set, the reader's settings and the versions of the libraries, and is written first;
-`journal.jsonl` gets a line {"id", "files", "row", "arrays", "notes"} when a sample is done.
+`settings.json` holds the data set, its place, the reader's settings and the versions of the libraries, and is written
+first; `journal.jsonl` gets a line {"id", "files", "row", "arrays", "notes"} when a sample is done.
 """
 
 import json
@@ -58,12 +58,12 @@ class Journal:
         self._opened.write(json.dumps(entry) + "\n")
         self._opened.flush()
 
-    def clear(self, streams: Mapping[str, int]) -> None:
+    def clear(self) -> None:
         """Delete all that preparing has put into the folder, and nothing else."""
-        for name in self.entries:
-            for stream in streams:
-                array_file(self.target, stream, name).unlink(missing_ok=True)
-        for stream in streams:
+        arrays = {(stream, name) for name, entry in self.entries.items() for stream in entry["arrays"]}
+        for stream, name in arrays:
+            array_file(self.target, stream, name).unlink(missing_ok=True)
+        for stream in {stream for stream, _ in arrays}:
             with suppress(OSError):  # what is not ours is in it
                 (self.target / stream).rmdir()
         for name in (TABLE, INFO, REPORT, SETTINGS):
@@ -75,7 +75,7 @@ class Journal:
 def plan_of(item: RawItem, stat: Callable[[Path], list[Any] | None]) -> Entry:
     """What decides whether a sample must be done again: its row, and its raw files as they are now.
 
-    Files count by name, size and time of change, so that a data set can be moved as a whole.
+    Files count by name, size and time of change; the folder that they lie in counts once, in the settings.
     """
     files = {stream: stat(file) for stream, file in item.files.items()}
     files |= {f"{stream} companion": stat(file) for stream, file in item.companions.items()}
@@ -107,18 +107,24 @@ def opened_journal(reader: RawReader, target: Path, *, overwrite: bool, wait: bo
         wait: until another process that prepares the folder has ended.
 
     Raises:
-        ValueError: the folder holds something else, was prepared with other settings, or is being prepared.
+        ValueError: the folder holds something else, was prepared from another source or with other settings, is being
+            prepared, or cannot be written.
     """
-    _check_ours(target)
-    target.mkdir(parents=True, exist_ok=True)
     settings = _settings(reader)
-    with (target / JOURNAL).open("a", encoding="utf-8") as opened:
+    try:
+        _check_ours(target)
+        ours = all((target / name).exists() for name in (SETTINGS, JOURNAL))
+        target.mkdir(parents=True, exist_ok=True)
+        opening = (target / JOURNAL).open("a", encoding="utf-8")
+    except OSError as error:
+        raise ValueError(f"'{target}' cannot be written ({error.strerror}); choose another target.") from None
+    with opening as opened:
         _lock(opened, target, wait)
         journal = Journal(target, opened)
-        saved = read_settings(target)
-        if saved and overwrite:
-            journal.clear(saved["streams"])
-        elif saved:
+        if overwrite and ours:  # whatever its settings are, damaged ones included
+            journal.clear()
+        elif saved := read_settings(target):
+            _check_source(target, saved.get("source", settings["source"]), settings["source"])
             for name in ("dataset", "settings", "streams", "layouts"):
                 if difference := _difference(name, saved[name], settings[name]):
                     raise ValueError(
@@ -159,8 +165,18 @@ def versions() -> dict[str, str]:
 
 def _settings(reader: RawReader) -> dict[str, Any]:
     content = {"dataset": reader.dataset, "settings": reader.settings(), "streams": reader.channels()}
+    content["source"] = str(reader.source.expanduser().resolve())
     # as JSON gives it back, so that tuples equal lists
     return json.loads(json.dumps({**content, "layouts": reader.layouts(), "versions": versions()}))
+
+
+def _check_source(target: Path, saved: str, asked: str) -> None:
+    """Files of two data sets may agree in name, size and time, and are not the same for that."""
+    if saved != asked:
+        raise ValueError(
+            f"'{target}' was prepared from '{saved}', this run has '{asked}'; choose another target, or prepare all of "
+            "it again (--overwrite), also where the data set was moved."
+        )
 
 
 def _check_ours(target: Path) -> None:

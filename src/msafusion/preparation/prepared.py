@@ -11,6 +11,7 @@ indices into it; without classes labels are numbers.
 
 import csv
 import json
+import logging
 import math
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -27,6 +28,8 @@ from msafusion.samples import Sample
 __all__ = ["INFO", "TABLE", "PreparedFolder", "StoredSamples", "write_prepared"]
 
 REMEDY = "prepare the data set again"
+RENEW = "delete that file and " + REMEDY  # which keeps arrays whose files have the size that they had
+log = logging.getLogger(__name__)
 
 
 class PreparedFolder:
@@ -68,6 +71,7 @@ class PreparedFolder:
             self.info: dict[str, Any] = json.loads((self.root / INFO).read_text())
             found, self.channels = self.info["dataset"], {str(k): int(v) for k, v in self.info["streams"].items()}
             self.classes = [str(name) for name in self.info.get("classes", [])]
+            self._of, self._failed = (int(self.info.get(name, 0)) for name in ("of", "failed"))
             if odd := [name for name in self.channels if not re.fullmatch(r"\w[\w.-]*", name)]:
                 raise ValueError(f"no stream can be called '{odd[0]}'")
             if not self.videos and not self.sequences:
@@ -120,16 +124,29 @@ class PreparedFolder:
         streams = self.info.get("extraction")
         return {"streams": streams, "seconds": self.info.get("seconds")} if streams else {}
 
+    @property
+    def incomplete(self) -> str:
+        """How much of its data set it holds, such as "60 of 861 samples (3 failed)"; empty where it holds all."""
+        if len(self.rows) >= self._of:
+            return ""
+        return f"{len(self.rows)} of {self._of} samples" + (f" ({self._failed} failed)" if self._failed else "")
+
     def layout(self, stream: str) -> Layout:
         """Of a stream's arrays."""
         return "video" if stream in self.videos else "sequence" if stream in self.sequences else "map"
 
-    def verify(self) -> list[str]:
-        """Every file that is missing or broken, one line each; reads all of them."""
-        return self._problems(self.array)
+    def verify(self, progress: Callable[[int, int], None] | None = None) -> list[str]:
+        """Every file that is missing or broken, one line each; reads all of them.
+
+        Args:
+            progress: called with (samples looked at, samples in all).
+        """
+        return self._problems(self.array, progress)
 
     def check_files(self) -> None:
         """Look at every file's header, which takes seconds, so that training does not stop at a broken one days later.
+
+        Logs a warning where the folder does not hold its whole data set.
 
         Raises:
             DataError: files are missing, broken or of another shape; it names the first and counts them.
@@ -137,15 +154,21 @@ class PreparedFolder:
         if problems := self._problems(self._opened):
             more = f" ({len(problems)} files in all; PreparedFolder.verify() lists them)" if len(problems) > 1 else ""
             raise DataError(problems[0] + more)
+        if self.incomplete:
+            log.warning("'%s' holds %s; prepare the rest for results that count.", self.root, self.incomplete)
 
-    def _problems(self, look: Callable[[str, str], object]) -> list[str]:
+    def _problems(
+        self, look: Callable[[str, str], object], progress: Callable[[int, int], None] | None = None
+    ) -> list[str]:
         problems = []
-        for row in self.rows:
+        for number, row in enumerate(self.rows, start=1):
             for stream in self.channels:
                 try:
                     look(stream, row["id"])
                 except DataError as error:
                     problems.append(str(error))
+            if progress is not None:
+                progress(number, len(self.rows))
         return problems
 
     def samples(self, rows: Sequence[Mapping[str, str]]) -> "StoredSamples":
@@ -161,9 +184,7 @@ class PreparedFolder:
         values = np.array(self._opened(stream, name))
         if values.dtype.kind == "f":
             if not np.isfinite(values).all():
-                raise DataError(
-                    f"'{self._file(stream, name)}' holds NaN or infinity, expected finite values; {REMEDY}."
-                )
+                raise DataError(f"'{self._file(stream, name)}' holds NaN or infinity, expected finite values; {RENEW}.")
             values = values.astype(np.float32, copy=False)
         if stream in self.sequences and len(values) < self.least_steps:
             values = np.pad(values, [(0, self.least_steps - len(values)), (0, 0)])
@@ -180,11 +201,11 @@ class PreparedFolder:
         except FileNotFoundError:
             raise DataError(f"no file '{file}', expected the {stream} of sample '{name}'; {REMEDY}.") from None
         except (ValueError, OSError, EOFError) as error:
-            raise DataError(f"'{file}' cannot be read ({' '.join(str(error).split())[:80]}); {REMEDY}.") from None
+            raise DataError(f"'{file}' cannot be read ({' '.join(str(error).split())[:80]}); {RENEW}.") from None
         if not isinstance(values, np.ndarray) or values.dtype.kind not in "biuf":
-            raise DataError(f"'{file}' holds {getattr(values, 'dtype', 'an archive')}, expected numbers; {REMEDY}.")
+            raise DataError(f"'{file}' holds {getattr(values, 'dtype', 'an archive')}, expected numbers; {RENEW}.")
         if wanted := layout_missed(values, count, self.layout(stream)):
-            raise DataError(f"'{file}' is {values.dtype} {values.shape}, expected {wanted}; {REMEDY}.")
+            raise DataError(f"'{file}' is {values.dtype} {values.shape}, expected {wanted}; {RENEW}.")
         return values
 
 

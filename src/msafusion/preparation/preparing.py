@@ -21,7 +21,9 @@ import numpy as np
 
 from msafusion.preparation.engines import run_work
 from msafusion.preparation.journal import (
+    JOURNAL,
     REPORT,
+    SETTINGS,
     Journal,
     file_state,
     opened_journal,
@@ -37,6 +39,7 @@ from msafusion.preprocessing import DataError
 
 MOST_PROBED = 16
 """Recordings that are looked at for their typical duration."""
+LONGEST_ID = 200  # bytes; file systems take names of 255, and files under way have longer ones than arrays
 SAMPLES_A_WORKER = 64
 """Fewer are not worth the start of a process (seconds)."""
 
@@ -93,7 +96,8 @@ def prepare(
         console: rich's Console, on which progress is shown; None: nowhere.
 
     Raises:
-        ValueError: the folder holds something else or was prepared with other settings; a worker died.
+        ValueError: the folder holds something else, was prepared from another source or with other settings, or cannot
+            be written; a worker died.
         DataError: nothing of the data set is there, an impossible sample, or not one sample could be prepared.
         OSError: the folder cannot be written.
     """
@@ -124,7 +128,7 @@ def prepare(
         finally:  # interrupted too: what is done can be used
             finished = [item for item in items if item.id in there]
             if finished:
-                _write_folder(reader, target, finished)
+                _write_folder(reader, target, finished, of=len(items), failed=len(failed))
             else:
                 (target / TABLE).unlink(missing_ok=True)
         seconds = time.perf_counter() - start
@@ -175,20 +179,30 @@ def cached(reader: RawReader, *, workers: int | None = None) -> Path:
     if report.failed:
         name, problem = next(iter(report.failed.items()))
         raise DataError(
-            f"{len(report.failed)} samples of '{source}' could not be prepared, the first is '{name}': {problem} All "
-            f"are listed in '{report.file}'; mend or remove them."
+            f"'{source}' could not be prepared whole ({len(report.failed)} failed), the first is '{name}': {problem} "
+            f"All are listed in '{report.file}'; mend or remove them."
         )
     return folder
 
 
 def _check_items(reader: RawReader, items: Sequence[RawItem]) -> None:
     """What would make the table unreadable is known before hours of work."""
+    for stream in reader.channels():
+        if not re.fullmatch(r"\w[\w.-]*", stream) or stream in (INFO, TABLE, SETTINGS, JOURNAL, REPORT):
+            raise DataError(
+                f"'{stream}' cannot be a stream's name, expected letters, digits and _.-, and no file of the target's; "
+                "rename it."
+            )
     if not items:
         raise DataError(f"no sample of {reader.dataset} in '{reader.source}', expected at least one; check the path.")
     seen: set[str] = set()
     for item in items:
         if not re.fullmatch(r"[\w.$ +-]+", item.id) or item.id in (".", ".."):
             raise DataError(f"'{item.id}' cannot be a sample's id, expected letters, digits and _.$ +-; rename it.")
+        if (length := len(item.id.encode())) > LONGEST_ID:
+            raise DataError(
+                f"the id '{item.id[:40]}...' has {length} bytes, expected at most {LONGEST_ID}; shorten it."
+            )
         if item.id in seen:
             raise DataError(f"the id '{item.id}' occurs twice in '{reader.source}', expected it once; rename one.")
         seen.add(item.id)
@@ -198,13 +212,15 @@ def _check_items(reader: RawReader, items: Sequence[RawItem]) -> None:
             raise DataError(f"sample '{item.id}' has the label {item.label}, expected {wanted}; correct it.")
 
 
-def _write_folder(reader: RawReader, target: Path, finished: Sequence[RawItem]) -> None:
+def _write_folder(reader: RawReader, target: Path, finished: Sequence[RawItem], *, of: int, failed: int) -> None:
     info: dict[str, Any] = {
         "dataset": reader.dataset,
         "classes": list(reader.classes),
         "streams": reader.channels(),
         "layouts": reader.layouts(),
         "extraction": {stream: extractor.as_dict() for stream, extractor in reader.extraction.items()},
+        "of": of,
+        "failed": failed,
     }
     seconds = _typical_seconds(reader, finished)
     write_json(target / INFO, info if seconds is None else {**info, "seconds": seconds})

@@ -3,6 +3,7 @@
 `msafusion prepare` runs a `RawReader` over all its items and writes a prepared folder (see `prepared`).
 """
 
+import traceback
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -130,6 +131,16 @@ class RawReader(ABC):
                     present[stream] += 1
                 except DataError as error:
                     broken.append(str(error))
+                except Exception as error:  # the other files are looked at all the same
+                    broken.append(f"'{item.files[stream]}': {unexpected(error)}")
             if progress is not None:
                 progress(number, len(items))
         return Verification(present, self.missing(), broken, self.skipped())
+
+
+def unexpected(error: Exception) -> str:
+    """One line about an error that shows a mistake of ours: its kind, its place and what it says."""
+    place = traceback.extract_tb(error.__traceback__)[-1]
+    said = " ".join(str(error).split())[:300]
+    where = f"{Path(place.filename).name}, line {place.lineno}"
+    return f"unexpected {type(error).__name__} in {where} ({said}); please report it."

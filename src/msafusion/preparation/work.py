@@ -1,6 +1,5 @@
 """One sample of a raw data set to its files in a prepared folder, in any process."""
 
-import traceback
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -8,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from msafusion.preparation.raw import RawItem, RawReader
+from msafusion.preparation.raw import RawItem, RawReader, unexpected
 from msafusion.preparation.writing import write_array
 from msafusion.preprocessing import DataError, Layout, layout_missed
 
@@ -36,13 +35,13 @@ class Work:
 
     Attributes:
         reader: the raw data set.
-        target: the prepared folder.
+        target: the prepared folder; None: samples are read and checked, and nothing is written.
         channels: stream -> channels.
         layouts: stream -> layout.
     """
 
     reader: RawReader
-    target: Path
+    target: Path | None
     channels: Mapping[str, int]
     layouts: Mapping[str, Layout]
 
@@ -58,10 +57,9 @@ class Work:
         except DataError as error:
             return Outcome(item.id, problem=" ".join(str(error).split()))
         except Exception as error:  # one file that shows a mistake of ours must not end a night's work
-            place = traceback.extract_tb(error.__traceback__)[-1]
-            where = f"{Path(place.filename).name}, line {place.lineno}"
-            said = " ".join(str(error).split())[:300]
-            return Outcome(item.id, problem=f"unexpected {type(error).__name__} in {where} ({said}); please report it.")
+            return Outcome(item.id, problem=unexpected(error))
+        if self.target is None:
+            return Outcome(item.id, notes=notes)
         written = {}
         for stream in self.channels:
             size = write_array(self.target, stream, item.id, arrays[stream])
