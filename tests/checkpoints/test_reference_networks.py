@@ -64,7 +64,12 @@ def test_without_the_quirks_the_same_weights_give_other_outputs(name, shifted):
     assert (one[0] - other[0]).abs().max() > 0.01 * one[0].abs().max()
 
 
-@pytest.mark.parametrize("name", UNIMODAL)
+LARGE = ("unimodal_ntu_i3d", "unimodal_ravdess_video")  # the fused networks hold them too
+
+
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=pytest.mark.slow) if name in LARGE else name for name in UNIMODAL]
+)
 @torch.no_grad()
 def test_unimodal_network_gives_the_published_outputs(name):
     state, inputs, (expected,), parameters = golden(name)

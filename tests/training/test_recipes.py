@@ -61,9 +61,9 @@ def mosei_run(folders, tmp_path_factory):
     [
         "ravdess",
         "mosei",
-        "ntu_rgbd_i3d",
         "mosei-modern",
-        *(pytest.param(name, marks=pytest.mark.slow) for name in ("mosi", "ntu_rgbd_resnet50", "ravdess-modern")),
+        *(pytest.param(name, marks=pytest.mark.slow) for name in ("mosi", "ntu_rgbd_i3d", "ntu_rgbd_resnet50")),
+        pytest.param("ravdess-modern", marks=pytest.mark.slow),
         *(pytest.param(f"ntu_rgbd_{rgb}-modern", marks=pytest.mark.slow) for rgb in ("i3d", "resnet50")),
     ],
 )
