@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from msafusion.preprocessing import DataError, Recordings, preprocessing_from
+from msafusion.preprocessing import Changes, DataError, Recordings, preprocessing_from
 
 LAYOUTS = {"clip": "video", "sound": "sequence", "face": "map"}
 
@@ -41,7 +41,7 @@ def test_every_channel_has_mean_zero_and_deviation_one_over_the_samples():
 
 def test_one_recording_gives_what_a_batch_of_stored_ones_gives_and_options_come_back():
     given = samples()
-    fitted = preprocessing_from(Recordings.fitted(given, LAYOUTS, flip=True, noise=0.1).as_dict())
+    fitted = preprocessing_from(Recordings.fitted(given, LAYOUTS, Changes(flip=True, noise=0.1)).as_dict())
     assert isinstance(fitted, Recordings)
     assert fitted.noise == 0.1
     one = fitted({name: values.numpy() for name, values in given[0].items()})
@@ -59,7 +59,7 @@ def test_a_channel_that_does_not_vary_stays_small():
 def test_changes_in_training_are_one_for_a_clip_and_others_for_the_next():
     frame = torch.randint(0, 255, (3, 1, 10, 12), dtype=torch.uint8)
     given = [{"clip": frame.expand(3, 4, 10, 12).contiguous()} for _ in range(8)]
-    fitted = Recordings.fitted(given, {"clip": "video"}, flip=True, shift=0.3)
+    fitted = Recordings.fitted(given, {"clip": "video"}, Changes(flip=True, shift=0.3))
     changed = fitted.augmented({"clip": torch.stack([sample["clip"] for sample in given])})["clip"]
     assert torch.equal(changed[:, :, :1].expand_as(changed), changed)  # the same in all frames
     assert len({tuple(clip.flatten().tolist()) for clip in changed}) > 4
@@ -73,14 +73,14 @@ def test_signals_get_noise_another_strength_and_lose_a_stretch_in_training_only(
     given = [{"sound": torch.randn(40, 2)} for _ in range(16)]
     stored = {"sound": torch.stack([sample["sound"] for sample in given])}
     plain = Recordings.fitted(given, {"sound": "sequence"}).inputs(stored)["sound"]
-    noisy = Recordings.fitted(given, {"sound": "sequence"}, noise=0.5)
+    noisy = Recordings.fitted(given, {"sound": "sequence"}, Changes(noise=0.5))
     difference = noisy.augmented(stored)["sound"] - plain
     assert difference.std() == pytest.approx(0.5, rel=0.1)
     torch.testing.assert_close(noisy.inputs(stored)["sound"], plain)
-    scaled = Recordings.fitted(given, {"sound": "sequence"}, scale=0.3).augmented(stored)["sound"] / plain
+    scaled = Recordings.fitted(given, {"sound": "sequence"}, Changes(scale=0.3)).augmented(stored)["sound"] / plain
     torch.testing.assert_close(scaled, scaled[:, :1, :1].expand_as(scaled), atol=1e-4, rtol=1e-4)
     assert 0.7 <= scaled.min() < 0.9
-    lost = Recordings.fitted(given, {"sound": "sequence"}, drop=1.0).augmented(stored)["sound"] == 0
+    lost = Recordings.fitted(given, {"sound": "sequence"}, Changes(drop=1.0)).augmented(stored)["sound"] == 0
     assert torch.equal(lost[:, 0], lost[:, 1])
     assert 0 < lost.float().mean() < 0.25
 
@@ -88,3 +88,8 @@ def test_signals_get_noise_another_strength_and_lose_a_stretch_in_training_only(
 def test_samples_with_other_channels_are_refused():
     with pytest.raises(DataError, match=r"stream 'face' has \[4, 5\] channels"):
         Recordings.fitted([{"face": torch.zeros(5)}, {"face": torch.zeros(4)}], {"face": "map"})
+
+
+def test_changes_out_of_range_are_refused():
+    with pytest.raises(ValueError, match=r"drop is 1.5, expected a number in \[0.0, 1.0\]"):
+        Changes(drop=1.5)

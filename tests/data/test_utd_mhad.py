@@ -11,7 +11,7 @@ from msafusion.data.utd_mhad import CLASSES, UTDMHAD, UtdMhadFiles
 from msafusion.media import Span, StreamMissing, UtdDepth, UtdInertial, UtdSkeleton, extractor_from
 from msafusion.preparation import prepare
 from msafusion.preparation.prepared import write_prepared
-from msafusion.preprocessing import DataError
+from msafusion.preprocessing import Changes, DataError
 from msafusion.samples import collate
 
 REAL = Path(__file__).resolve().parents[2] / "../shared/data/utd_mhad"
@@ -219,7 +219,7 @@ def test_the_861_real_sequences_are_the_published_ones():
 
 def test_raw_files_are_prepared_into_the_cache_and_used_from_there(raw, tmp_path, monkeypatch):
     monkeypatch.setenv("MSAFUSION_CACHE", str(tmp_path))
-    splits = UTDMHAD(raw, num_steps=10, noise=0.1).splits()
+    splits = UTDMHAD(raw, num_steps=10, changes=Changes(noise=0.1)).splits()
     assert splits.train[0]["streams"]["skeleton"].shape == (10, 60)
     assert splits.extraction["streams"]["inertial"] == {"kind": "UtdInertial", "num_steps": 10}
     inputs = splits.preprocessing.inputs(collate([splits.train[0]])["inputs"])

@@ -9,7 +9,7 @@ import torch
 
 from msafusion.data.array_file import ArrayFile
 from msafusion.data.labelled import Labels, Task, divide
-from msafusion.preprocessing import DataError, Layout, Recordings
+from msafusion.preprocessing import Changes, DataError, Layout, Recordings
 from msafusion.samples import DataSource, Sample, Splits, collate
 from msafusion.streams import nearest
 
@@ -38,7 +38,7 @@ class Arrays(DataSource):
         group: array of subjects, speakers or videos, of which no two splits may share one; none: rows are independent.
         task: classification, regression, or auto (by the labels, see `Labels.read`).
         valid_fraction: of the training rows, for validation, where no row is marked valid.
-        flip, shift, noise, scale, drop: random changes in training, see `Recordings`.
+        changes: random changes in training, such as `{noise: 0.1}`; none: no change.
     """
 
     def __init__(
@@ -50,16 +50,12 @@ class Arrays(DataSource):
         group: str | None = None,
         task: Task = "auto",
         valid_fraction: float = 0.15,
-        flip: bool = False,
-        shift: float = 0.0,
-        noise: float = 0.0,
-        scale: float = 0.0,
-        drop: float = 0.0,
+        changes: Changes | None = None,
     ) -> None:
         self.root, self.streams, self.label, self.split, self.group = root, tuple(streams), label, split, group
         self.task: Task = task
         self.valid_fraction = valid_fraction
-        self.changes = {"flip": flip, "shift": shift, "noise": noise, "scale": scale, "drop": drop}
+        self.changes = changes
 
     def splits(self) -> Splits:
         """Samples by the array of splits."""
@@ -84,7 +80,7 @@ class Arrays(DataSource):
         samples = {name: ArraySamples(table, indices) for name, indices in parts.items()}
         train = samples["train"]
         some = train[:: -(-len(train) // MOST_FITTED)]
-        preprocessing = Recordings.fitted([sample["streams"] for sample in some], table.layouts(), **self.changes)
+        preprocessing = Recordings.fitted([sample["streams"] for sample in some], table.layouts(), self.changes)
         splits = Splits(
             *(samples[name] for name in ("train", "valid", "test")),
             classes=labels.classes,

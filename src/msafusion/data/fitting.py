@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from msafusion.preparation.prepared import PreparedFolder
-from msafusion.preprocessing import Layout, Recordings
+from msafusion.preprocessing import Changes, Layout, Recordings
 from msafusion.samples import Splits
 
 MOST_FITTED = 500
@@ -36,7 +36,7 @@ def fitted_splits(
     folder: PreparedFolder,
     parts: Mapping[str, Sequence[Mapping[str, str]]],
     streams: Sequence[str] | None = None,
-    **changes: Any,
+    changes: Changes | None = None,
 ) -> Splits:
     """Splits of a prepared folder with `Recordings` as their preprocessing.
 
@@ -44,14 +44,14 @@ def fitted_splits(
         folder: any prepared folder.
         parts: train, valid, test -> rows of its table.
         streams: those to use; none: all.
-        changes: random changes in training, see `Recordings`.
+        changes: random changes in training; none: no change.
     """
     names = list(folder.channels) if streams is None else list(streams)
     samples = {part: folder.samples(rows).only(names) for part, rows in parts.items()}
     train = samples["train"]
     some = train[:: -(-len(train) // MOST_FITTED)] if train else train
     layouts: dict[str, Layout] = {name: folder.layout(name) for name in names}
-    preprocessing = Recordings.fitted([sample["streams"] for sample in some], layouts, **changes)
+    preprocessing = Recordings.fitted([sample["streams"] for sample in some], layouts, changes)
     return Splits(
         *(samples[part] for part in ("train", "valid", "test")),
         classes=folder.classes,

@@ -15,7 +15,7 @@ from msafusion.preparation.journal import read_settings
 from msafusion.preparation.prepared import INFO, PreparedFolder
 from msafusion.preparation.preparing import cached
 from msafusion.preparation.raw import RawItem, RawReader
-from msafusion.preprocessing import DataError
+from msafusion.preprocessing import Changes, DataError
 from msafusion.samples import DataSource, Splits
 from msafusion.streams import nearest
 
@@ -182,7 +182,7 @@ class Manifest(DataSource):
         root: the folder that holds the manifest, the manifest, or a prepared folder.
         streams, label, split, group, task: see `ManifestFiles`; a prepared folder has its own.
         valid_fraction: of the training rows, for validation, where no row is marked valid.
-        flip, shift, noise, scale, drop: random changes in training, see `Recordings`.
+        changes: random changes in training, such as `{noise: 0.1}`; none: no change.
         workers: processes that prepare; none: as many as there are cores and work for.
 
     Raises:
@@ -198,17 +198,13 @@ class Manifest(DataSource):
         group: str | None = None,
         task: Task = "auto",
         valid_fraction: float = 0.15,
-        flip: bool = False,
-        shift: float = 0.0,
-        noise: float = 0.0,
-        scale: float = 0.0,
-        drop: float = 0.0,
+        changes: Changes | None = None,
         workers: int | None = None,
     ) -> None:
         self.root, self.valid_fraction, self.workers = Path(root), valid_fraction, workers
         self.reading: dict[str, Any] = {"streams": streams, "label": label, "split": split, "group": group}
         self.reading["task"] = task
-        self.changes = {"flip": flip, "shift": shift, "noise": noise, "scale": scale, "drop": drop}
+        self.changes = changes
 
     def splits(self) -> Splits:
         """Samples by the table's column of splits."""
@@ -223,7 +219,7 @@ class Manifest(DataSource):
         ]
         indices = divide(rows, folder.classes, self.valid_fraction, f"'{self.root}'")
         parts = {part: [folder.rows[index] for index in of_part] for part, of_part in indices.items()}
-        return fitted_splits(folder, parts, **self.changes)
+        return fitted_splits(folder, parts, changes=self.changes)
 
     def _check_made_with(self, folder: PreparedFolder) -> None:
         """A prepared folder has its own columns and streams; options that say otherwise would count for nothing."""

@@ -10,7 +10,7 @@ from msafusion.media import Extractor, Frames, UtdDepth, UtdInertial, UtdSkeleto
 from msafusion.preparation.prepared import INFO, PreparedFolder
 from msafusion.preparation.preparing import cached
 from msafusion.preparation.raw import RawItem, RawReader
-from msafusion.preprocessing import DataError
+from msafusion.preprocessing import Changes, DataError
 from msafusion.samples import DataSource, Splits
 from msafusion.streams import nearest
 
@@ -156,7 +156,7 @@ class UTDMHAD(DataSource):
         valid_subjects: some, not all, of 1, 3, 5 and 7.
         num_steps: raw skeletons and inertial signals are resampled to so many steps; None: as recorded, or as a
             prepared folder has them.
-        flip, shift, noise, scale, drop: random changes in training, see `Recordings`.
+        changes: random changes in training, such as `{noise: 0.1}`; none: no change.
 
     Raises:
         ValueError: an unknown stream, or other validation subjects; from `splits`, a folder that was prepared with
@@ -169,11 +169,7 @@ class UTDMHAD(DataSource):
         streams: Sequence[str] = ("skeleton", "inertial"),
         valid_subjects: Sequence[int] = (7,),
         num_steps: int | None = None,
-        flip: bool = False,
-        shift: float = 0.0,
-        noise: float = 0.0,
-        scale: float = 0.0,
-        drop: float = 0.0,
+        changes: Changes | None = None,
     ) -> None:
         _check_streams(streams)
         if not 0 < len(set(valid_subjects) & TRAIN_SUBJECTS) == len(set(valid_subjects)) < len(TRAIN_SUBJECTS):
@@ -183,7 +179,7 @@ class UTDMHAD(DataSource):
             )
         self.root, self.streams, self.num_steps = Path(root), tuple(streams), num_steps
         self.valid_subjects = frozenset(valid_subjects)
-        self.changes = {"flip": flip, "shift": shift, "noise": noise, "scale": scale, "drop": drop}
+        self.changes = changes
 
     def splits(self) -> Splits:
         """Samples by subject."""
@@ -201,7 +197,7 @@ class UTDMHAD(DataSource):
         parts: dict[str, list[dict[str, str]]] = {"train": [], "valid": [], "test": []}
         for row in folder.rows:
             parts[self._part(row)].append(row)
-        return fitted_splits(folder, parts, self.streams, **self.changes)
+        return fitted_splits(folder, parts, self.streams, self.changes)
 
     def _part(self, row: Mapping[str, str]) -> str:
         subject = int(row["group"]) if re.fullmatch("[0-9]{1,2}", row["group"]) else 0

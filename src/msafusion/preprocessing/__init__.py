@@ -8,7 +8,7 @@ from typing import Any
 
 from msafusion.preprocessing.base import DataError, Layout, Preprocessing, layout_missed
 from msafusion.preprocessing.clips import Clips
-from msafusion.preprocessing.recordings import Recordings
+from msafusion.preprocessing.recordings import Changes, Recordings
 from msafusion.preprocessing.windows import Windows
 from msafusion.streams import nearest
 
@@ -17,6 +17,7 @@ KINDS: dict[str, type[Preprocessing]] = {"Windows": Windows, "Clips": Clips, "Re
 
 __all__ = [
     "KINDS",
+    "Changes",
     "Clips",
     "DataError",
     "Layout",

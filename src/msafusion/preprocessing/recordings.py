@@ -1,7 +1,7 @@
 """Recordings of any layout, standardised channel by channel: the preprocessing for one's own data."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 
 import torch
 from torch import Tensor
@@ -9,9 +9,37 @@ from torch.nn import functional
 
 from msafusion.preprocessing.base import DataError, Layout
 from msafusion.preprocessing.clips import Clips
+from msafusion.streams import check_option
 
 LEAST_STEPS = 8
 """Shorter signals get zeros at their end: what three stages that halve time need."""
+
+
+@dataclass(frozen=True)
+class Changes:
+    """Random changes of recordings in training, drawn anew for each sample.
+
+    Attributes:
+        flip: half of the video clips are mirrored.
+        shift: clips of video are moved by up to this part of the frame's height and width, the edge repeated; one move
+            for a clip, the same in all its videos.
+        noise: standard deviation of the noise on standardised signals.
+        scale: every signal is multiplied by a random factor between 1 - scale and 1 + scale.
+        drop: the probability that a signal loses a stretch of up to a quarter of its time.
+
+    Raises:
+        ValueError: a number out of range.
+    """
+
+    flip: bool = False
+    shift: float = 0.0
+    noise: float = 0.0
+    scale: float = 0.0
+    drop: float = 0.0
+
+    def __post_init__(self) -> None:
+        for name, most in (("shift", 1.0), ("noise", 100.0), ("scale", 1.0), ("drop", 1.0)):
+            check_option(name, getattr(self, name), 0.0, most)
 
 
 @dataclass(frozen=True)
@@ -21,11 +49,7 @@ class Recordings(Clips):
     Attributes:
         layouts: stream -> layout of its stored arrays. `mean` and `std` hold those of the video streams.
         signal_mean, signal_std: by stream of another layout, of each channel, in the stored unit.
-        shift: in training, clips of video are moved by up to this part of the frame's height and width, the edge
-            repeated; one move for a clip, the same in all its videos.
-        noise: in training, standard deviation of the noise on standardised signals.
-        scale: in training, every signal is multiplied by a random factor between 1 - scale and 1 + scale.
-        drop: in training, the probability that a signal loses a stretch of up to a quarter of its time.
+        shift, noise, scale, drop: what changes in training, see `Changes`.
     """
 
     layouts: dict[str, Layout] = field(default_factory=dict)
@@ -41,12 +65,7 @@ class Recordings(Clips):
         cls,
         samples: Sequence[Mapping[str, Tensor]],
         layouts: Mapping[str, Layout],
-        *,
-        flip: bool = False,
-        shift: float = 0.0,
-        noise: float = 0.0,
-        scale: float = 0.0,
-        drop: float = 0.0,
+        changes: Changes | None = None,
     ) -> "Recordings":
         """With the mean and standard deviation of training samples, {stream: stored array} each.
 
@@ -80,14 +99,10 @@ class Recordings(Clips):
             channels,
             mean={stream: mean[stream] for stream in videos},
             std={stream: std[stream] for stream in videos},
-            flip=flip,
             layouts=dict(layouts),
             signal_mean={stream: mean[stream] for stream in others},
             signal_std={stream: std[stream] for stream in others},
-            shift=shift,
-            noise=noise,
-            scale=scale,
-            drop=drop,
+            **asdict(changes or Changes()),
         )
 
     def _layout(self, name: str) -> Layout:
