@@ -62,7 +62,7 @@ def main() -> None:
     except (ValueError, OSError) as error:
         if os.environ.get("MSAFUSION_DEBUG"):
             raise
-        sys.exit(f"msafusion: error: {error}")
+        sys.exit(f"msafusion: error: {' '.join(str(error).split())}")  # libraries' messages may have several lines
 
 
 def _help() -> str:
