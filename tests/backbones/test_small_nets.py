@@ -1,14 +1,16 @@
 import pytest
 import torch
 
-from msafusion.backbones import MLP, CNN1d, CNN2d, CNN3d
+from msafusion.backbones import MLP, CNN1d, CNN2d, CNN3d, FrameCNN1d
 from msafusion.networks import SmallCNN, plan_from
 
 CHANNELS = {"vector": 5, "signal": 3, "image": 3, "clip": 1}
 SHAPES = {"vector": (5,), "signal": (3, 20), "image": (3, 18, 22), "clip": (1, 6, 20, 24)}
 
 
-@pytest.mark.parametrize(("network", "shape"), [(MLP, (5,)), (CNN2d, (3, 33, 20)), (CNN3d, (1, 5, 30, 21))])
+@pytest.mark.parametrize(
+    ("network", "shape"), [(MLP, (5,)), (CNN2d, (3, 33, 20)), (CNN3d, (1, 5, 30, 21)), (FrameCNN1d, (1, 8, 9, 11))]
+)
 def test_small_networks_give_logits_and_stages_to_fuse_at(network, shape):
     net = network(shape[0], 4).eval()
     assert net(torch.randn(2, *shape)).shape == (2, 4)
@@ -45,11 +47,25 @@ def test_padding_changes_nothing_where_lengths_are_given(pool):
 
 def test_a_fitted_plan_has_a_network_for_every_rank_and_trains_them_together():
     plan = SmallCNN(backbones={"signal": "cnn1d"}).fitted(SHAPES, CHANNELS)
-    assert plan.backbones == {"vector": "mlp", "signal": "cnn1d", "image": "cnn2d", "clip": "cnn3d"}
+    assert plan.backbones == {"vector": "mlp", "signal": "cnn1d", "image": "cnn2d", "clip": "frame_cnn1d"}
     net = plan_from(plan.as_dict()).build({name: shape[0] for name, shape in SHAPES.items()}, 4)
     batch = {name: torch.randn(3, *shape) for name, shape in SHAPES.items()}
     net(batch, {"signal": torch.tensor([20, 9, 12])}).sum().backward()
     assert all(parameter.grad is not None for parameter in net.parameters())
+
+
+def test_clips_of_larger_frames_get_3d_convolutions():
+    assert SmallCNN().fitted({"clip": (1, 6, 112, 112)}, {"clip": 1}).backbones == {"clip": "cnn3d"}
+
+
+def test_frames_become_a_signal_of_grey_values_and_padded_frames_do_not_count():
+    net = FrameCNN1d(2, 4, pool="mean").eval()
+    clip = torch.randn(2, 2, 12, 16, 20)
+    places = clip.unflatten(4, (10, 2)).unflatten(3, (8, 2)).mean(dim=(4, 6))  # (batch, channels, time, 8, 10)
+    signal = places.permute(0, 1, 3, 4, 2).flatten(1, 3)
+    torch.testing.assert_close(net(clip), CNN1d.forward(net, signal))
+    padded = torch.cat([clip, torch.randn(2, 2, 4, 16, 20)], dim=2)
+    torch.testing.assert_close(net(padded, torch.tensor([12, 12])), net(clip))
 
 
 def test_a_backbone_for_an_unknown_stream_or_an_unknown_rank_is_refused():

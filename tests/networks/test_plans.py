@@ -13,7 +13,7 @@ SMALL = {  # shapes of a small sample
 }
 PUBLISHED = [name for name in NETWORKS if name != "SmallCNN"]
 OTHER_OPTIONS = {
-    "SmallCNN": {"widths": (8, 12), "fuse_at": ("stage2",), "head": "mean"},
+    "SmallCNN": {"widths": (8, 12), "fuse_at": ("stage2",), "head": "mean", "fusion": "mmtm"},
     "Ravdess": {"reference": True, "block_dropout": 0.0},
     "Mosei": {"gain": "none", "segments": 3},
     "NtuRgbd": {"rgb": "resnet50", "padding": "same"},
@@ -144,7 +144,7 @@ def test_small_cnn_starts_as_the_sum_of_its_networks():
 
 
 def test_small_cnn_learns_to_tell_two_noisy_waves_apart():
-    net = SmallCNN(widths=(8, 8), fuse_at=("stage2",), block_channels=4).build({"x": 1, "y": 1}, 2)
+    net = SmallCNN(widths=(8, 8), fuse_at=("stage2",), fusion_options={"block_channels": 4}).build({"x": 1, "y": 1}, 2)
     time = torch.arange(40.0)
     labels = torch.arange(32) % 2
     wave = torch.sin(time * (0.3 + 0.5 * labels[:, None]))[:, None]

@@ -20,7 +20,7 @@ def write_model(folder, preprocessing, shapes, classes=("a", "b", "c"), extracti
     extraction: stream -> Extractor. seconds: usual duration of a recording.
     """
     torch.manual_seed(0)
-    plan = SmallCNN(widths=(8, 8, 8), block_channels=4).fitted(
+    plan = SmallCNN(widths=(8, 8, 8), fusion_options={"block_channels": 4}).fitted(
         shapes, {name: shape[0] for name, shape in shapes.items()}
     )
     network = plan.build(preprocessing.num_channels(), len(classes) or 1)

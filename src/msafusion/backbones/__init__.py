@@ -2,7 +2,7 @@
 
 from torch import nn
 
-from msafusion.backbones.cnn1d import CNN1d
+from msafusion.backbones.cnn1d import CNN1d, FrameCNN1d
 from msafusion.backbones.hcn import HCN
 from msafusion.backbones.i3d import I3D
 from msafusion.backbones.lstm import SequenceLSTM
@@ -15,6 +15,7 @@ BACKBONES: dict[str, type[nn.Module]] = {
     "cnn1d": CNN1d,
     "cnn2d": CNN2d,
     "cnn3d": CNN3d,
+    "frame_cnn1d": FrameCNN1d,
     "hcn": HCN,
     "i3d": I3D,
     "inflated_resnet": InflatedResNet,
@@ -35,6 +36,7 @@ __all__ = [
     "CNN1d",
     "CNN2d",
     "CNN3d",
+    "FrameCNN1d",
     "InflatedResNet",
     "MFCCNet",
     "ResNeXt3d",

@@ -1,7 +1,7 @@
 """Your own files, without writing code: a table with one row a sample and one column of paths a stream."""
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -40,6 +40,8 @@ class ManifestFiles(RawReader):
         label: column of the labels.
         split: column of the splits.
         group: column of subjects or speakers, of which no two splits may share one; none: rows are independent.
+        held_out: valid, test -> the groups that it consists of, all others train, whatever the column of splits says;
+            none: the column counts.
         task: classification, regression, or auto (by the labels, see `Labels.read`).
 
     Raises:
@@ -57,9 +59,15 @@ class ManifestFiles(RawReader):
         split: str = "split",
         group: str | None = None,
         task: Task = "auto",
+        held_out: dict[str, list[str]] | None = None,
     ) -> None:
         self.source, self.group, self.label, self.split = Path(source), group, label, split
-        self.file, self.rows = read_manifest(self.source, ("id", label, split, *([group] if group else [])))
+        needed = ("id", label, *([] if held_out else [split]), *([group] if group else []))
+        self.file, self.rows = read_manifest(self.source, needed)
+        self.held_out = held_out
+        if held_out:
+            part_of = self._part_of_groups(held_out)
+            self.rows = [{**row, split: part_of.get(self._group(row), "train")} for row in self.rows]
         for name in (row["id"] for row in self.rows):
             if not re.fullmatch(r"[\w.$ +-]+", name) or name.startswith("."):
                 raise DataError(
@@ -77,6 +85,19 @@ class ManifestFiles(RawReader):
 
     def _group(self, row: Mapping[str, str]) -> str:
         return row[self.group] if self.group else row["id"]
+
+    def _part_of_groups(self, held_out: Mapping[str, Sequence[str]]) -> dict[str, str]:
+        """Group -> valid or test."""
+        known = {row[self.group] for row in self.rows} if self.group else set()
+        for part, groups in held_out.items():
+            if part not in ("valid", "test"):
+                raise ValueError(f"held_out names the split '{part}', expected valid and test; correct it.")
+            if unknown := [name for name in groups if name not in known]:
+                column = f"of the column {self.group}; {nearest(unknown[0], known)}" if self.group else "; add group"
+                raise ValueError(f"held_out names '{unknown[0]}', expected groups {column}")
+        if shared := set(held_out.get("valid", ())) & set(held_out.get("test", ())):
+            raise ValueError(f"held_out has {sorted(shared)} in valid and in test, expected it once; correct it.")
+        return {name: part for part, groups in held_out.items() for name in groups}
 
     def _streams(self, asked: Mapping[str, dict[str, Any]] | None) -> Mapping[str, dict[str, Any]]:
         """Column -> options of its reading."""
@@ -169,7 +190,9 @@ class ManifestFiles(RawReader):
 
     def settings(self) -> dict[str, Any]:
         """How streams are read, and which columns count."""
-        columns = {"label": self.label, "split": self.split, "group": self.group, "task": self.task}
+        columns: dict[str, Any] = {"label": self.label, "split": self.split, "group": self.group, "task": self.task}
+        if self.held_out:
+            columns["held_out"] = self.held_out
         return {**super().settings(), **columns}
 
 
@@ -180,7 +203,7 @@ class Manifest(DataSource):
 
     Args:
         root: the folder that holds the manifest, the manifest, or a prepared folder.
-        streams, label, split, group, task: see `ManifestFiles`; a prepared folder has its own.
+        streams, label, split, group, held_out, task: see `ManifestFiles`; a prepared folder has its own.
         valid_fraction: of the training rows, for validation, where no row is marked valid.
         changes: random changes in training, such as `{noise: 0.1}`; none: no change.
         workers: processes that prepare; none: as many as there are cores and work for.
@@ -196,6 +219,7 @@ class Manifest(DataSource):
         label: str = "label",
         split: str = "split",
         group: str | None = None,
+        held_out: dict[str, list[str]] | None = None,
         task: Task = "auto",
         valid_fraction: float = 0.15,
         changes: Changes | None = None,
@@ -203,7 +227,7 @@ class Manifest(DataSource):
     ) -> None:
         self.root, self.valid_fraction, self.workers = Path(root), valid_fraction, workers
         self.reading: dict[str, Any] = {"streams": streams, "label": label, "split": split, "group": group}
-        self.reading["task"] = task
+        self.reading |= {"task": task, "held_out": held_out}
         self.changes = changes
 
     def splits(self) -> Splits:
@@ -224,7 +248,7 @@ class Manifest(DataSource):
     def _check_made_with(self, folder: PreparedFolder) -> None:
         """A prepared folder has its own columns and streams; options that say otherwise would count for nothing."""
         made_with = read_settings(folder.root).get("settings", {})
-        usual = {"label": "label", "split": "split", "group": None, "task": "auto"}
+        usual = {"label": "label", "split": "split", "group": None, "task": "auto", "held_out": None}
         check_reading(
             folder, {name: self.reading[name] for name in usual if self.reading[name] != usual[name]}, made_with
         )

@@ -38,6 +38,17 @@ class NetworkPlan(ABC):
         """
         return self
 
+    def with_fusion(self, fusion: str, options: Mapping[str, Any]) -> "NetworkPlan":
+        """The same networks with another fusion method, of `FUSIONS` or `HEADS`.
+
+        Raises:
+            ValueError: the plan's fusion is its own.
+        """
+        raise ValueError(
+            f"the fusion of network {type(self).__name__} is its own, expected one whose method can be chosen; use "
+            "--network SmallCNN."
+        )
+
     @abstractmethod
     def typical_shapes(self) -> dict[str, tuple[int, ...]]:
         """Shape of one sample of each stream (without the batch axis), as large as in the data it was made for."""

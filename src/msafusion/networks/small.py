@@ -1,38 +1,43 @@
 """The default for signals, vectors, images and short clips: small networks, fused after some of their stages."""
 
 from collections.abc import Mapping, Sequence
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal, get_args
 
 import torch
 from torch import nn
 
 from msafusion.attach import FusedNetwork, FusionPoint, fuse
-from msafusion.backbones import MLP, CNN1d, CNN2d, CNN3d
-from msafusion.networks.plan import Gain, NetworkPlan
+from msafusion.backbones import MLP, CNN1d, CNN2d, CNN3d, FrameCNN1d
+from msafusion.fusion import FUSIONS, HEADS
+from msafusion.networks.plan import NetworkPlan
 from msafusion.streams import nearest
 
-Small = Literal["mlp", "cnn1d", "cnn2d", "cnn3d"]
+Small = Literal["mlp", "cnn1d", "cnn2d", "cnn3d", "frame_cnn1d"]
+Late = Literal["sum", "mean", "product", "multiplicative"]
+"""Methods of HEADS that take the networks' predictions rather than features."""
 BY_RANK: dict[int, Small] = {1: "mlp", 2: "cnn1d", 3: "cnn2d", 4: "cnn3d"}
 """Axes of one sample's input (channels and positions) -> network."""
+SMALL_FRAME = 100
+"""Clips whose frames have at most so many pixels a side get `frame_cnn1d`."""
 
 
 class SmallCNN(NetworkPlan):
     """One small network a stream, fused after its second and third stage: on a laptop, for data of any rank.
 
+    A method of `FUSIONS` fuses after the stages of `fuse_at`, and `head` makes the prediction; a method of `HEADS`
+    makes it of the features before each network's last linear map (CentralNet also of those after `fuse_at`).
+
     Args:
         widths: channels of the stages of each network (half of them in `CNN3d`).
         kernel_size: of the 1D convolutions, odd, in time steps.
         dropout: before each network's linear map.
+        fusion: a method of FUSIONS, or of HEADS.
+        fusion_options: the method's own, such as `{block_channels: 16}`; none: its defaults.
         fuse_at: the stages after which the streams are fused.
-        block_channels: channels per feature block.
-        lowest_attention: lambda, the least that a block can be multiplied by, in [0, 1].
-        block_dropout: probability to drop a block in training, in [0, 1).
-        gain: "identity" starts as no fusion at all, "none" is the paper.
-        norm: of the joint representation.
-        head: how the networks' logits become one prediction: sum, mean, product or concat.
+        head: how the networks' logits become one prediction where `fusion` is of FUSIONS: sum, mean or product.
         pool: of the 1D networks, over time: mean, or max for what shows in a part of the signal only.
-        backbones: stream -> mlp (vectors), cnn1d (signals), cnn2d (images) or cnn3d (clips); streams that are not named
-            get the one that fits their rank.
+        backbones: stream -> mlp (vectors), cnn1d (signals), cnn2d (images), frame_cnn1d or cnn3d (clips of small and of
+            larger frames); streams that are not named get the one that fits their rank and size.
     """
 
     typical_channels: ClassVar = {"accelerometer": 3, "gyroscope": 3}
@@ -43,19 +48,18 @@ class SmallCNN(NetworkPlan):
         widths: Sequence[int] = (32, 64, 128),
         kernel_size: int = 7,
         dropout: float = 0.3,
+        fusion: str = "msaf",
+        fusion_options: dict[str, Any] | None = None,
         fuse_at: Sequence[str] = ("stage2", "stage3"),
-        block_channels: int = 16,
-        lowest_attention: float = 0.0,
-        block_dropout: float = 0.1,
-        gain: Gain = "identity",
-        norm: Literal["batch", "layer", "none"] = "batch",
-        head: Literal["sum", "mean", "product", "concat"] = "sum",
+        head: Late = "sum",
         pool: Literal["mean", "max"] = "mean",
         backbones: dict[str, Small] | None = None,
     ) -> None:
+        if fusion not in FUSIONS and fusion not in HEADS:
+            raise ValueError(f"unknown fusion {fusion!r}; {nearest(fusion, (*FUSIONS, *HEADS))}")
         self.widths, self.kernel_size, self.dropout = list(widths), kernel_size, dropout
-        self.fuse_at, self.block_channels, self.lowest_attention = list(fuse_at), block_channels, lowest_attention
-        self.block_dropout, self.gain, self.norm, self.head = block_dropout, gain, norm, head
+        self.fusion, self.fusion_options, self.fuse_at = fusion, dict(fusion_options or {}), list(fuse_at)
+        self.head: Late = head
         self.pool: Literal["mean", "max"] = pool
         self.backbones: dict[str, Small] = dict(backbones or {})
 
@@ -84,27 +88,43 @@ class SmallCNN(NetworkPlan):
                     f"stream '{stream}' has the shape {shape}, expected its {channels[stream]} channels first; choose "
                     "another --network (for sentiment Mosei)."
                 )
-            chosen[stream] = self.backbones.get(stream, BY_RANK[len(shape)])
+            small_clip = len(shape) == 4 and max(shape[2:]) <= SMALL_FRAME
+            chosen[stream] = self.backbones.get(stream, "frame_cnn1d" if small_clip else BY_RANK[len(shape)])
         return SmallCNN(**{**vars(self), "backbones": chosen})
 
+    def with_fusion(self, fusion: str, options: Mapping[str, Any]) -> "SmallCNN":
+        """The same networks with another fusion method."""
+        return SmallCNN(**{**vars(self), "fusion": fusion, "fusion_options": dict(options)})
+
     def build(self, channels: Mapping[str, int], num_outputs: int) -> FusedNetwork:
-        """One network a stream, and MSAF at each of `fuse_at`."""
+        """One network a stream, and their fusion."""
         kinds: dict[str, Small] = {stream: self.backbones.get(stream, "cnn1d") for stream in channels}
         networks = {stream: self._network(kinds[stream], count, num_outputs) for stream, count in channels.items()}
-        options = {
-            name: getattr(self, name)
-            for name in ("block_channels", "lowest_attention", "block_dropout", "gain", "norm")
-        }
-        points = [FusionPoint(dict.fromkeys(networks, stage), fusion="msaf", **options) for stage in self.fuse_at]
         small = 4 * 2 ** len(self.widths)
-        positions = {"mlp": (), "cnn1d": (small,), "cnn2d": (small, small), "cnn3d": (4, small, small)}
+        clip = (small, small, small)
+        positions = {"mlp": (), "cnn1d": (small,), "cnn2d": clip[1:], "cnn3d": clip, "frame_cnn1d": clip}
         example = {stream: torch.zeros(2, count, *positions[kinds[stream]]) for stream, count in channels.items()}
-        time_axis = {stream: 2 for stream, kind in kinds.items() if kind in ("cnn1d", "cnn3d")}
-        return fuse(networks, points, head=self.head, num_outputs=num_outputs, example=example, time_axis=time_axis)
+        time_axis = {stream: 2 for stream, kind in kinds.items() if kind in ("cnn1d", "cnn3d", "frame_cnn1d")}
+        fused = self._between_stages(networks) if self.fusion in FUSIONS else self._at_the_end(kinds)
+        return fuse(networks, num_outputs=num_outputs, example=example, time_axis=time_axis, **fused)
+
+    def _between_stages(self, networks: Mapping[str, nn.Module]) -> dict[str, Any]:
+        stages = [dict.fromkeys(networks, stage) for stage in self.fuse_at]
+        points = [FusionPoint(stage, fusion=self.fusion, **self.fusion_options) for stage in stages]
+        return {"at": points, "head": self.head}
+
+    def _at_the_end(self, kinds: Mapping[str, Small]) -> dict[str, Any]:
+        if self.fusion in get_args(Late):
+            return {"head": self.fusion, "head_options": self.fusion_options}
+        last = {stream: f"stage{len(self.widths)}" if kind == "mlp" else "dropout" for stream, kind in kinds.items()}
+        earlier = [dict.fromkeys(kinds, stage) for stage in self.fuse_at if stage not in last.values()]
+        levels = [*earlier, last] if self.fusion == "centralnet" else last
+        return {"head": self.fusion, "head_at": levels, "head_options": self.fusion_options}
 
     def _network(self, kind: Small, channels: int, num_outputs: int) -> nn.Module:
-        if kind == "cnn1d":
-            return CNN1d(channels, num_outputs, self.widths, self.kernel_size, self.dropout, self.pool)
+        if kind in ("cnn1d", "frame_cnn1d"):
+            net = {"cnn1d": CNN1d, "frame_cnn1d": FrameCNN1d}[kind]
+            return net(channels, num_outputs, self.widths, self.kernel_size, self.dropout, self.pool)
         if kind == "cnn3d":
             return CNN3d(channels, num_outputs, [width // 2 for width in self.widths], self.dropout)
         return {"mlp": MLP, "cnn2d": CNN2d}[kind](channels, num_outputs, self.widths, self.dropout)
