@@ -8,7 +8,7 @@ import sys
 import pytest
 
 from msafusion.cli import main
-from msafusion.training.options import parse_train, train_parser
+from msafusion.training.options import parse_recipe, train_parser
 
 
 def fails(capsys, monkeypatch, *arguments):
@@ -34,7 +34,7 @@ def fails(capsys, monkeypatch, *arguments):
         (["train", "--data.test_subjects", "[11]"], r"name the unknown \[11\]"),
         (["train", "--data.file", "nowhere.npy", "--out", "OUT"], "no file 'nowhere.npy'"),
         (
-            ["train", "--network.block_channels", "0", "--out", "OUT"],
+            ["train", "--network.fusion_options", "{block_channels: 0}", "--out", "OUT"],
             "block_channels is 0, expected a positive integer",
         ),
         (["train", "--network.fuse_at", "[stage9]", "--out", "OUT"], "no submodule 'stage9'; did you mean 'stage"),
@@ -67,15 +67,15 @@ def test_a_folder_in_use_is_neither_mixed_nor_deleted(capsys, monkeypatch, tmp_p
 def defaults():
     """The configuration of a run without options."""
     parser = train_parser()
-    return parser.dump(parse_train(parser, []))
+    return parser.dump(parse_recipe(parser, []))
 
 
 def test_another_class_has_its_own_defaults():
     """jsonargparse carries options of the same name from one class to the next."""
-    given = parse_train(train_parser(), ["--data", "UTDMHAD", "--data.root", "x", "--network", "Ravdess"])
+    given = parse_recipe(train_parser(), ["--data", "UTDMHAD", "--data.root", "x", "--network", "Ravdess"])
     assert given.data.init_args.valid_subjects == [7]
     assert given.network.init_args.block_dropout == 0.2
-    given = parse_train(train_parser(), ["--data.valid_subjects", "[6]", "--network.dropout", "0.5"])
+    given = parse_recipe(train_parser(), ["--data.valid_subjects", "[6]", "--network.dropout", "0.5"])
     assert given.data.class_path.endswith("Watch")
     assert given.data.init_args.valid_subjects == [6]
     assert given.network.class_path.endswith("SmallCNN")

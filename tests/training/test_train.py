@@ -91,7 +91,7 @@ def test_the_model_is_the_best_epoch_on_the_validation_subjects(run, metrics):
 def test_config_is_complete(run):
     saved = yaml.safe_load((run[0] / "config.yaml").read_text())
     assert saved["data"]["init_args"]["test_subjects"] == [1, 2, 3]
-    assert saved["network"]["init_args"]["block_channels"] == 16
+    assert saved["network"]["init_args"]["fusion"] == "msaf"
     assert saved["fused"]["learning_rate"] == 3e-4
     assert saved["trainer"]["devices"] == 1
 

@@ -38,10 +38,19 @@ def train_parser() -> ArgumentParser:
     parser = ArgumentParser(
         prog="msafusion train", exit_on_error=False, description="Train networks alone, then fused; test once."
     )
+    add_recipe(parser)
+    parser.add_argument("--weights", type=dict[str, Path], default={}, help="stream: file of pretrained weights")
+    parser.add_argument("--out", type=Path | None, default=None, help="folder of the run (default: runs/<date>-<time>)")
+    parser.add_argument("--resume", action="store_true", help="continue the interrupted run in --out, with its options")
+    parser.add_argument("--overwrite", action="store_true", help="delete the run in --out first")
+    return parser
+
+
+def add_recipe(parser: ArgumentParser) -> None:
+    """Add what describes a run: data, network, stages, seed, trainer."""
     parser.add_argument("--config", action=ActionConfigFile, help="YAML file with any of these options")
     parser.add_argument("--data", type=DataSource, help="data set and its options (default: Watch)")
     parser.add_argument("--network", type=NetworkPlan, help="network and its options (default: SmallCNN)")
-    parser.add_argument("--weights", type=dict[str, Path], default={}, help="stream: file of pretrained weights")
     parser.add_class_arguments(StageOptions, "alone", help="first stage: each network by itself")
     parser.add_class_arguments(StageOptions, "fused", help="second stage: all networks, fused")
     parser.set_defaults({"fused.epochs": 10, "fused.learning_rate": 3e-4})
@@ -53,16 +62,12 @@ def train_parser() -> ArgumentParser:
     )
     parser.add_argument("--seed", type=int, default=0, help="of weights, order and dropout")
     parser.add_argument("--num_workers", type=int, default=0, help="processes that load samples")
-    parser.add_argument("--out", type=Path | None, default=None, help="folder of the run (default: runs/<date>-<time>)")
-    parser.add_argument("--resume", action="store_true", help="continue the interrupted run in --out, with its options")
-    parser.add_argument("--overwrite", action="store_true", help="delete the run in --out first")
     parser.add_class_arguments(Trainer, "trainer", instantiate=False, skip=OURS, help="Lightning's Trainer")
     parser.set_defaults({"trainer.accelerator": "auto", "trainer.devices": 1})
-    return parser
 
 
-def parse_train(parser: ArgumentParser, arguments: Sequence[str]) -> Namespace:
-    """What the arguments of `msafusion train` say.
+def parse_recipe(parser: ArgumentParser, arguments: Sequence[str]) -> Namespace:
+    """What arguments with a recipe say.
 
     A default class is named only where the arguments and their files name none: where another class follows,
     jsonargparse keeps what the first has set for options of the same name (Watch's valid_subjects for UTDMHAD's).
@@ -99,12 +104,12 @@ def run_train(arguments: Sequence[str]) -> None:
         ValueError: see `recipe.train`; options that differ from those of the run to resume.
     """
     parser = train_parser()
-    given = parse_train(parser, arguments)
+    given = parse_recipe(parser, arguments)
     folder = _folder(given)
     if given.resume and (folder / "config.yaml").is_file():
         saved = ["--config", str(folder / "config.yaml")]
-        given = parse_train(parser, [*saved, *arguments])
-        _check_same(_plain(parser, parse_train(parser, saved)), _plain(parser, given), folder)
+        given = parse_recipe(parser, [*saved, *arguments])
+        _check_same(plain_recipe(parser, parse_recipe(parser, saved)), plain_recipe(parser, given), folder)
     given.out = folder
     made = parser.instantiate(given)
     recipe.train(
@@ -149,7 +154,7 @@ def run_evaluate(arguments: Sequence[str]) -> None:
             f"`msafusion train --out {given.run} --resume`."
         )
     run_parser = train_parser()
-    data = run_parser.instantiate(parse_train(run_parser, ["--config", str(saved)])).data
+    data = run_parser.instantiate(parse_recipe(run_parser, ["--config", str(saved)])).data
     splits = data.splits()
     rows = recipe.evaluate(given.run, splits)
     recipe.Console().print(recipe.table(rows, title=f"test metrics of {given.run}", task=splits.task))
@@ -168,15 +173,16 @@ def _folder(given: Namespace) -> Path:
     return Path(os.environ[FOLDER_VARIABLE])
 
 
-def _dump(parser: ArgumentParser, given: Namespace) -> str:
+def _dump(parser: ArgumentParser, given: Namespace, without: Sequence[str] = ()) -> str:
     kept = given.clone()
-    for name in ("config", "out", "resume", "overwrite"):  # of the command, not of the run
+    for name in ("config", "out", "resume", "overwrite", *without):  # of the command, not of the run
         kept.pop(name, None)
     return parser.dump(kept)
 
 
-def _plain(parser: ArgumentParser, given: Namespace) -> dict[str, Any]:
-    return yaml.safe_load(_dump(parser, given))
+def plain_recipe(parser: ArgumentParser, given: Namespace, without: Sequence[str] = ()) -> dict[str, Any]:
+    """The options of a run as plain values, as `config.yaml` holds them, without some."""
+    return yaml.safe_load(_dump(parser, given, without))
 
 
 def _check_same(saved: dict[str, Any], asked: dict[str, Any], folder: Path) -> None:

@@ -2,28 +2,27 @@
 
 import logging
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
 import lightning
-import torch
 from lightning.fabric.utilities.rank_zero import rank_zero_only
 from rich.console import Console
 from rich.table import Table
-from torch.utils.data import DataLoader
 
 from msafusion.attach import FusedNetwork
 from msafusion.attach.tracing import evaluating
 from msafusion.checkpoints import load_pretrained, read_model, save_model, write_json
 from msafusion.networks import NetworkPlan, plan_from
-from msafusion.preprocessing import Preprocessing, preprocessing_from
-from msafusion.samples import DataSource, Sample, Splits, as_dataset, collate, with_streams
+from msafusion.preprocessing import preprocessing_from
+from msafusion.samples import DataSource, Splits, collate
 from msafusion.streams import nearest
 from msafusion.training.metrics import SHOWN, Task, report
 from msafusion.training.stage import Place, run_stage
 from msafusion.training.stage_options import StageOptions
 from msafusion.training.task import check_predictions
+from msafusion.training.testing import build, fitted_plan, outputs_for
 from msafusion.version import __version__
 
 Metrics = dict[str, Any]
@@ -79,7 +78,7 @@ def train(
     splits = data.splits()
     place = Place(folder, trainer, num_workers, seed, resume, console)
     lightning.seed_everything(seed, workers=True, verbose=False)
-    network = network.fitted(_shapes(splits), splits.channels)
+    network = fitted_plan(network, splits)
     net = _start(network, splits, weights or {})
     _check_stages(net, splits, alone, fused)
     saved = {"msafusion": __version__, "network": network.as_dict(), "classes": splits.classes}
@@ -121,31 +120,20 @@ def evaluate(folder: Path, splits: Splits, batch_size: int = 32) -> dict[str, Me
     """
     config, state = read_model(folder / "model")
     plan, preprocessing = plan_from(config["network"]), preprocessing_from(config["preprocessing"])
-    net = _build(plan, splits)
+    net = build(plan, splits)
     net.load_state_dict(state)
     rows: dict[str, FusedNetwork] = {}
-    others = _build(plan, splits)
+    others = build(plan, splits)
     for stream in others.networks:
         single = plan.alone(others, stream, splits.num_outputs)
         single.networks[stream].load_state_dict(read_model(folder / "alone" / stream)[1])
         rows[f"{stream} alone"] = single
     rows["fused"] = net
-    return {
-        name: _predict_and_report(row, splits.test, preprocessing, config["classes"], batch_size)
-        for name, row in rows.items()
-    }
-
-
-def _shapes(splits: Splits) -> dict[str, tuple[int, ...]]:
-    """Of one sample's inputs, without the batch axis."""
-    inputs = splits.preprocessing.inputs(collate([splits.train[0]])["inputs"])
-    return {stream: tuple(values.shape[1:]) for stream, values in inputs.items()}
-
-
-def _build(plan: NetworkPlan, splits: Splits) -> FusedNetwork:
-    if plan.cpu_threads is not None:
-        torch.set_num_threads(plan.cpu_threads)
-    return plan.build(splits.channels, splits.num_outputs)
+    result = {}
+    for name, row in rows.items():
+        outputs, labels = outputs_for(row, splits.test, preprocessing, batch_size=batch_size)
+        result[name] = report(outputs[""], labels, config["classes"])
+    return result
 
 
 def _start(plan: NetworkPlan, splits: Splits, weights: Mapping[str, Path]) -> FusedNetwork:
@@ -154,7 +142,7 @@ def _start(plan: NetworkPlan, splits: Splits, weights: Mapping[str, Path]) -> Fu
     Raises:
         ValueError: weights for a stream that there is not, or that do not fit.
     """
-    net = _build(plan, splits)
+    net = build(plan, splits)
     for stream, file in weights.items():
         if stream not in net.networks:
             raise ValueError(f"weights for the unknown stream '{stream}'; {nearest(stream, net.networks)}")
@@ -175,22 +163,6 @@ def _check_stages(net: FusedNetwork, splits: Splits, alone: StageOptions, fused:
         with evaluating(net):
             outputs = net.stream_outputs(splits.preprocessing.inputs(batch["inputs"]), batch["lengths"])
         check_predictions(outputs, splits.num_outputs)
-
-
-@torch.inference_mode()
-def _predict_and_report(
-    network: FusedNetwork, samples: Sequence[Sample], preprocessing: Preprocessing, classes: list[str], batch_size: int
-) -> Metrics:
-    """In float32, in eval mode, in the samples' order, on a GPU if there is one."""
-    outputs, labels = [], []
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    network.eval().to(device)
-    for batch in DataLoader(as_dataset(with_streams(samples, network.networks)), batch_size, collate_fn=collate):
-        stored = {name: values.to(device) for name, values in batch["inputs"].items() if name in network.networks}
-        lengths = {name: values.to(device) for name, values in batch["lengths"].items() if name in stored}
-        outputs.append(network(preprocessing.inputs(stored), lengths).float().cpu())
-        labels.append(batch["label"])
-    return report(torch.cat(outputs), torch.cat(labels), classes)
 
 
 def table(rows: Mapping[str, Metrics], title: str, task: Task) -> Table:

@@ -99,13 +99,13 @@ class _Loaders(lightning.LightningDataModule):
 def run_stage(
     name: str, network: FusedNetwork, splits: Splits, options: StageOptions, place: Place
 ) -> dict[str, float]:
-    """Train a network, and leave it with the weights of its best epoch on the validation samples.
+    """Train a network, and leave it with the weights of its best epoch on the validation samples, or its last.
 
     Files under the run's folder: `checkpoints/<name>/{last,best}.ckpt`, `logs/<name>/` with metrics.csv and
     TensorBoard events.
 
     Returns:
-        Validation figures of the best epoch; none if the stage has no epochs.
+        Validation figures of that epoch; none if the stage has no epochs.
     """
     checkpoints, logs = place.folder / "checkpoints" / name, place.folder / "logs" / name
     finished = checkpoints / "finished.json"
@@ -119,8 +119,8 @@ def run_stage(
     best = ModelCheckpoint(
         checkpoints,
         "best",
-        monitor=f"valid/{figure}",
-        mode="min" if figure in FALLING else "max",
+        monitor="epoch" if options.keep == "last" else f"valid/{figure}",
+        mode="min" if figure in FALLING and options.keep == "best" else "max",
         enable_version_counter=False,
     )
     last = ModelCheckpoint(checkpoints, "last", save_on_train_epoch_end=True, enable_version_counter=False)
@@ -163,7 +163,8 @@ def run_stage(
             "of --trainer.limit_train_batches, limit_val_batches and check_val_every_n_epoch out."
         )
     figures = {"epoch": float(_read_checkpoint(checkpoints / "best.ckpt")["epoch"])}
-    figures[figure] = float(best.best_model_score) if best.best_model_score is not None else float("nan")
+    kept = trainer.callback_metrics.get(f"valid/{figure}") if options.keep == "last" else best.best_model_score
+    figures[figure] = float("nan") if kept is None else float(kept)
     _load_best(network, checkpoints)
     trainer.strategy.barrier()
     rank_zero_only(write_json)(finished, figures)

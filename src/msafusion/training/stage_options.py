@@ -25,8 +25,10 @@ class StageOptions:
         losses: joint (of the prediction, and `per_stream_loss`), or separate: every network has its own loss and
             optimizer, each with the fusion's parameters too, from one forward pass (the paper's on NTU RGB+D).
         per_stream_loss: weight of each network's own loss beside that of the prediction.
+        stream_dropout: probability in [0, 1) that a training sample lacks a stream, drawn for each (one always stays).
         ema: decay of an exponential moving average of the weights, which is then what is validated and kept; 0: none.
         monitor: the validation figure that chooses the epoch; auto: accuracy, or mae of values.
+        keep: the weights of the best epoch by `monitor`, or of the last, where validation samples are too few to tell.
     """
 
     epochs: int = 20
@@ -39,8 +41,10 @@ class StageOptions:
     decay_after: Sequence[int] = field(default_factory=list)
     losses: Literal["joint", "separate"] = "joint"
     per_stream_loss: float = 1.0
+    stream_dropout: float = 0.0
     ema: float = 0.0
     monitor: Monitor = "auto"
+    keep: Literal["best", "last"] = "best"
 
     def __post_init__(self) -> None:
         for name, least in (("epochs", 0), ("batch_size", 1)):
@@ -51,6 +55,10 @@ class StageOptions:
                 raise ValueError(f"{name} is {getattr(self, name)}, expected a finite number of 0 or more; set it so.")
         if not 0 <= self.ema < 1:
             raise ValueError(f"ema is {self.ema}, expected 0 (none) or a decay below 1 such as 0.999; set it so.")
+        if not 0 <= self.stream_dropout < 1:
+            raise ValueError(
+                f"stream_dropout is {self.stream_dropout}, expected 0 or a probability below 1; set it so."
+            )
         if self.decay_after and self.schedule != "constant":
             raise ValueError(
                 f"decay_after is {list(self.decay_after)} with schedule {self.schedule}, expected it with constant "

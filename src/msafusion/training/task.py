@@ -52,27 +52,55 @@ class FusionTask(lightning.LightningModule):
         """Logits (batch, classes), or values (batch, 1)."""
         return self.network(inputs)
 
-    def _outputs(self, batch: Batch, inputs: Mapping[str, Tensor]) -> tuple[dict[str, Any], Tensor]:
+    def _outputs(
+        self, batch: Batch, inputs: Mapping[str, Tensor], present: Mapping[str, Tensor] | None = None
+    ) -> tuple[dict[str, Any], Tensor]:
         """Each network's output, and the prediction."""
-        outputs = self.network.stream_outputs(inputs, batch["lengths"])
-        return outputs, self.network.combine(outputs)
+        outputs = self.network.stream_outputs(inputs, batch["lengths"], present)
+        return outputs, self.network.combine(outputs, present)
+
+    def _present(self, num_samples: int) -> dict[str, Tensor] | None:
+        """Which training samples keep which stream."""
+        names = list(self.network.networks)
+        if not self.options.stream_dropout or len(names) < 2:
+            return None
+        kept = torch.rand(num_samples, len(names)) >= self.options.stream_dropout
+        kept[torch.arange(num_samples), torch.randint(len(names), (num_samples,))] |= ~kept.any(dim=1)
+        return {name: kept[:, index].to(self.device) for index, name in enumerate(names)}
 
     def _loss(self, output: Tensor, label: Tensor) -> Tensor:
         if self.num_classes:
             return functional.cross_entropy(output, label)
         return functional.mse_loss(output.flatten(), label)
 
-    def _own_losses(self, outputs: Mapping[str, Any], label: Tensor) -> dict[str, Tensor]:
-        """Each network's loss by its own output."""
-        return {name: self._loss(prediction_in(output, name), label) for name, output in outputs.items()}
+    def _own_losses(
+        self, outputs: Mapping[str, Any], label: Tensor, present: Mapping[str, Tensor] | None = None
+    ) -> dict[str, Tensor]:
+        """Each network's loss by its own output, on the samples that have its stream."""
+        losses = {}
+        for name, output in outputs.items():
+            own, mine = prediction_in(output, name), label
+            if present and name in present:
+                own, mine = own[present[name]], label[present[name]]
+            losses[name] = self._loss(own, mine) if len(mine) else own.sum()
+        return losses
 
-    def _total_loss(self, outputs: Mapping[str, Any], prediction: Tensor, label: Tensor) -> Tensor:
+    def _total_loss(
+        self,
+        outputs: Mapping[str, Any],
+        prediction: Tensor,
+        label: Tensor,
+        present: Mapping[str, Tensor] | None = None,
+    ) -> Tensor:
         """The loss to minimise, or to follow where the networks have their own."""
         if self.separate:
             return torch.stack(list(self._own_losses(outputs, label).values())).mean()
-        loss = self._loss(prediction, label)
+        own_rule = getattr(self.network.head, "loss", None)  # of heads whose paper has one
+        loss = (
+            own_rule(prediction, label) if own_rule is not None and self.num_classes else self._loss(prediction, label)
+        )
         if self.options.per_stream_loss and len(outputs) > 1:
-            own = torch.stack(list(self._own_losses(outputs, label).values()))
+            own = torch.stack(list(self._own_losses(outputs, label, present).values()))
             loss = loss + self.options.per_stream_loss * own.sum()
         return loss
 
@@ -84,13 +112,14 @@ class FusionTask(lightning.LightningModule):
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor | None:
         """The loss of a batch; with losses="separate" also the networks' steps."""
-        outputs, prediction = self._outputs(batch, self.preprocessing.augmented(batch["inputs"]))
+        present = self._present(len(batch["id"]))
+        outputs, prediction = self._outputs(batch, self.preprocessing.augmented(batch["inputs"]), present)
         if self.separate:
-            losses = self._own_losses(outputs, batch["label"])
+            losses = self._own_losses(outputs, batch["label"], present)
             self._step_separately(losses)
             loss = torch.stack(list(losses.values())).mean()
         else:
-            loss = self._total_loss(outputs, prediction, batch["label"])
+            loss = self._total_loss(outputs, prediction, batch["label"], present)
         self._finite = self._finite & torch.isfinite(loss.detach())
         self.log("train/loss", loss.detach(), on_step=False, on_epoch=True, batch_size=len(batch["id"]), sync_dist=True)
         return None if self.separate else loss
