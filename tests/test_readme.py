@@ -9,7 +9,7 @@ README = (Path(__file__).parents[1] / "README.md").read_text()
 
 
 def test_python_example_runs_and_starts_as_the_sum_of_the_networks(tmp_path, monkeypatch):
-    example, more, published = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+    example, more, published, chosen = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
     names: dict = {}
     exec(example, names)
     assert names["logits"].shape == (8, 7)
@@ -23,6 +23,9 @@ def test_python_example_runs_and_starts_as_the_sum_of_the_networks(tmp_path, mon
     assert set(names["per_network"]) == set(batch)
     assert [group["name"] for group in names["groups"]] == ["accelerometer", "fusion"]
     assert (tmp_path / "fused.onnx").stat().st_size > 1000
+    others = {key: value for key, value in names.items() if key in ("FusionPoint", "fuse", "networks", "batch")}
+    exec(chosen, others)
+    assert others["net"](batch).shape == (8, 7)
     exec(published, names)
     torch.testing.assert_close(names["emotions"], names["net"](names["clip"]), rtol=1e-3, atol=1e-3)
 

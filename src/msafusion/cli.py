@@ -7,6 +7,10 @@ import sys
 VERBS = {
     "train": ("msafusion.training.options:run_train", "train networks alone, then fused, and test once"),
     "evaluate": ("msafusion.training.options:run_evaluate", "compute the test metrics of a run again"),
+    "compare": (
+        "msafusion.commands.compare:run_compare",
+        "train and test every fusion method alike, with several seeds",
+    ),
     "predict": ("msafusion.commands.predict:run_predict", "classify raw files by a trained run"),
     "prepare": ("msafusion.commands.prepare:run_prepare", "decode, crop and resample a raw data set for training"),
     "verify": ("msafusion.commands.verify:run_verify", "what is there, missing or broken in a raw data set"),
@@ -21,6 +25,7 @@ VERBS = {
 
 GO_ON = {
     "train": "; `--resume` with the same --out goes on from the last epoch",
+    "compare": "; the same with the same --out goes on",
     "download": "; the same again goes on where it stopped",
 }
 """Verb -> how to go on after an interruption."""

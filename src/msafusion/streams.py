@@ -7,7 +7,7 @@ stream varies in length, time is its first position axis (dim 2).
 
 import difflib
 import numbers
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 
 import torch
 from jaxtyping import Bool, Float
@@ -111,6 +111,25 @@ def _check_bool(what: str, got: Tensor, shape: tuple[int, ...], axes: str) -> No
             f"{what} has shape {tuple(got.shape)} and type {got.dtype}, expected {axes} = {shape} and torch.bool; "
             "give True where the data are real."
         )
+
+
+def check_channels(channels: Mapping[str, int]) -> None:
+    """Refuse channels that are no mapping from stream to a positive count, or none."""
+    if not isinstance(channels, Mapping):
+        raise ValueError(
+            f"channels is a {type(channels).__name__}, expected {{stream: number of channels}}; name the streams."
+        )
+    if not channels:
+        raise ValueError("channels is empty, expected at least one stream; pass {name: number of channels}.")
+    for name, count in channels.items():
+        check_count(f"channels['{name}']", count)
+
+
+def check_choice(name: str, got: object, known: Sequence[str]) -> None:
+    """Refuse an option that is none of the known words."""
+    if got not in known:
+        words = ", ".join(repr(word) for word in known[:-1])
+        raise ValueError(f"{name} is {got!r}, expected {words} or {known[-1]!r}; set {name} to one of them.")
 
 
 def check_option(name: str, got: float, low: float, high: float, *, open_above: bool = False) -> None:

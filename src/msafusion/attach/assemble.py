@@ -1,18 +1,20 @@
 """`fuse()`: one network out of several, fused at named submodules."""
 
+import inspect
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from torch import nn
+from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
 from msafusion.attach.inputs import main_tensor
 from msafusion.attach.layout import Trail
 from msafusion.attach.lockstep import NetworkRun, PointHook
-from msafusion.attach.network import FusedNetwork, Inputs, prediction_in
-from msafusion.attach.points import FusionPoint, Joint, join
+from msafusion.attach.network import FusedNetwork, Inputs, prediction_in, taps_of
+from msafusion.attach.points import FusionPoint, Joint, find_taps, join
+from msafusion.attach.reading import HeadAt, Outputs, Reading, reading_points
 from msafusion.attach.tracing import evaluating
-from msafusion.heads import HEADS
+from msafusion.fusion import HEADS, Head
 from msafusion.streams import FusionError, nearest
 
 
@@ -21,6 +23,8 @@ def fuse(
     at: Iterable[FusionPoint] | FusionPoint = (),
     *,
     head: str | nn.Module = "sum",
+    head_at: HeadAt | None = None,
+    head_options: Mapping[str, Any] | None = None,
     num_outputs: int | None = None,
     example: Inputs | None = None,
     time_axis: Mapping[str, int] | None = None,
@@ -32,10 +36,14 @@ def fuse(
     Args:
         networks: name -> network; any modules, pretrained or not. They stay in train or eval mode as they are.
         at: the fusion points, or the only one; none: late fusion by the head alone.
-        head: "sum", "mean", "product", "concat" or a module that maps {network: output} to the prediction.
-        num_outputs: for head="concat".
+        head: a name in `msafusion.fusion.HEADS` ("sum", "concat", "gmu", ...), or a module that maps {network: output}
+            to the prediction.
+        head_at: network name -> submodule, the layers that a head of HEADS reads, averaged over positions, instead of
+            the networks' outputs; or several such levels, for head="centralnet".
+        head_options: further options of the head's method.
+        num_outputs: of the prediction, for all heads but "sum", "mean", "product" and "multiplicative".
         example: network name -> an input for each network; any values of the right shapes, one sample is enough. Only
-            needed with fusion points or head="concat".
+            needed with fusion points, `head_at`, or a head that needs num_outputs.
         time_axis: network name -> the axis of its input that `lengths` count, where it is not found by itself.
 
     Raises:
@@ -45,26 +53,28 @@ def fuse(
         TypeError: a network is not a module, or an entry of `at` not a FusionPoint.
     """
     points = [at] if isinstance(at, FusionPoint) else list(at)
-    _check_names(networks, points, time_axis or {})
+    levels = reading_points(head_at)
+    _check_names(networks, [*points, *levels], time_axis or {})
     if isinstance(head, str) and head not in HEADS:
         raise ValueError(f"unknown head {head!r}; {nearest(head, HEADS)}")
-    net = FusedNetwork(networks, points, time_axis or {})
-    if example is None and (points or head == "concat"):
+    if not isinstance(head, str | Head) and (levels or head_options):
+        raise ValueError("head_at and head_options are for heads of HEADS; let your own module read the outputs.")
+    net = FusedNetwork(networks, [*points, *levels], time_axis or {})
+    if example is None and (points or levels or head == "concat"):
         raise ValueError(
             "fuse() got no example, expected one input for each network to find the channels; pass example={...}."
         )
     hooks: list[RemovableHandle] = []
     try:
-        for index, point in enumerate(points):
+        for index, point in enumerate((*points, *levels)):
             for name, member in point.members.items():
                 submodule = net.networks[name].get_submodule(member.submodule)
                 hooks.append(submodule.register_forward_hook(PointHook(net.identity, name, index)))
-        outputs = _dry_run(net, points, example) if example is not None else {}
+        outputs = _dry_run(net, points, levels, example) if example is not None else {}
         if isinstance(head, nn.Module):
             net.head = head
         else:
-            features = {name: prediction_in(output, name) for name, output in outputs.items()}
-            net.head = HEADS[head]({name: tensor.shape[-1] for name, tensor in features.items()}, num_outputs)
+            net.head = _make_head(head, net, outputs, num_outputs, head_options or {})
             if example is not None:
                 net.head.to(main_tensor(next(iter(example.values()))).device)
         if outputs:
@@ -124,7 +134,32 @@ class _Probe:
             self.trail.record(module, output)
 
 
-def _dry_run(net: FusedNetwork, points: Sequence[FusionPoint], example: Inputs) -> dict[str, Any]:
+def _make_head(
+    name: str, net: FusedNetwork, outputs: Mapping[str, Any], num_outputs: int | None, options: Mapping[str, Any]
+) -> Head:
+    """The head for the channels of what it reads.
+
+    Raises:
+        ValueError: the method refuses its options, or reads one level only.
+        TypeError: it has no such option.
+    """
+    if isinstance(outputs, Outputs):
+        channels = {stream: vector.shape[1] for stream, vector in outputs.vectors.items()}
+    else:
+        channels = {stream: prediction_in(output, stream).shape[-1] for stream, output in outputs.items()}
+    known = list(inspect.signature(HEADS[name]).parameters)[2:]
+    if len(net.readings) > 1:
+        if "levels" not in known:
+            raise ValueError(f'head="{name}" reads one level, got {len(net.readings)} in head_at; name one.')
+        options = {"levels": [[tap.stream for tap in taps_of(reading)] for reading in net.readings], **options}
+    if unknown := [option for option in options if option not in known]:
+        raise TypeError(f"head '{name}' has no option '{unknown[0]}'; its options are {', '.join(known) or 'none'}.")
+    return HEADS[name](channels, num_outputs, **options)
+
+
+def _dry_run(
+    net: FusedNetwork, points: Sequence[FusionPoint], levels: Sequence[FusionPoint], example: Inputs
+) -> dict[str, Any]:
     """Run the networks once, make the joints from what they give, and return their outputs."""
     net.check_inputs(example, {}, {})
     missing = [name for name in net.networks if name not in example]
@@ -133,8 +168,14 @@ def _dry_run(net: FusedNetwork, points: Sequence[FusionPoint], example: Inputs) 
     networks, trails = dict(net.networks.items()), {name: Trail() for name in net.networks}
     device = main_tensor(next(iter(example.values()))).device
     joints: dict[int, Joint] = {}
+    vectors: dict[str, Tensor] = {}
 
     def fuse_at(index: int, outputs: dict[str, Any]) -> dict[str, Any]:
+        if index >= len(points):
+            level = levels[index - len(points)]
+            reading = joints[index] = Reading(find_taps(level, networks, outputs, trails), level.name)
+            vectors.update(reading.vectors(outputs, {}, {}))
+            return outputs
         joint = joints[index] = join(points[index], networks, outputs, trails).to(device)
         with evaluating(joint):
             return joint(outputs, {}, {})
@@ -154,4 +195,5 @@ def _dry_run(net: FusedNetwork, points: Sequence[FusionPoint], example: Inputs) 
         if rule.time_axis is None:
             rule.time_axis = trails[name].time_axis(main_tensor(example[name]))
     net.joints.extend(joints[index] for index in range(len(points)))
-    return outputs
+    net.readings.extend(joints[len(points) + index] for index in range(len(levels)))
+    return Outputs(outputs, vectors) if levels else outputs

@@ -9,9 +9,10 @@ from torch.utils import _pytree as pytree
 
 from msafusion.attach.inputs import InputRule, main_tensor, zero_rows
 from msafusion.attach.lockstep import FuseAt, Identity, not_traced, run_in_lockstep
-from msafusion.attach.points import FusionPoint
+from msafusion.attach.points import FusionPoint, Tap
+from msafusion.attach.reading import Outputs, Reading
 from msafusion.attach.tracing import export
-from msafusion.heads import ConcatHead, Head
+from msafusion.fusion import Concat, Head
 from msafusion.streams import FusionError, nearest
 
 Inputs = Mapping[str, Any]
@@ -26,6 +27,7 @@ class FusedNetwork(nn.Module):
     Attributes:
         networks: ModuleDict, in the order given.
         joints: the fusion modules in place, one for each FusionPoint; `joints[0].fusion` is the first one's method.
+        readings: the levels of layers that the head reads, after the joints; none: it reads the networks' outputs.
         head: the module that makes one prediction of the networks' outputs.
     """
 
@@ -34,7 +36,7 @@ class FusedNetwork(nn.Module):
     ) -> None:
         super().__init__()
         self.networks = nn.ModuleDict(networks)
-        self.joints = nn.ModuleList()
+        self.joints, self.readings = nn.ModuleList(), nn.ModuleList()
         self.head: nn.Module = nn.Identity()
         self.identity = Identity()
         self._members = [frozenset(point.members) for point in points]
@@ -67,7 +69,10 @@ class FusedNetwork(nn.Module):
     def stream_outputs(
         self, inputs: Inputs, lengths: Mapping[str, Tensor] | None = None, present: Mapping[str, Tensor] | None = None
     ) -> dict[str, Any]:
-        """Each network's own output after fusion, before the head; arguments as of `forward`."""
+        """Each network's own output after fusion, before the head; arguments as of `forward`.
+
+        Where the head reads layers inside the networks, their vectors come along as the attribute `vectors`.
+        """
         lengths, present = {} if lengths is None else lengths, {} if present is None else present
         self.check_inputs(inputs, lengths, present)
         masks = {}
@@ -76,27 +81,45 @@ class FusedNetwork(nn.Module):
             if mask is not None:
                 masks[name] = mask
 
-        def fuse_at(point: int, outputs: dict[str, Any]) -> dict[str, Any]:
-            return self.joints[point](outputs, masks, present)
+        vectors: dict[str, Tensor] = {}
 
-        return self.run_networks(inputs, lengths, present, fuse_at)
+        def fuse_at(point: int, outputs: dict[str, Any]) -> dict[str, Any]:
+            if point < len(self.joints):
+                return self.joints[point](outputs, masks, present)
+            reading = self.readings[point - len(self.joints)]
+            assert isinstance(reading, Reading)
+            vectors.update(reading.vectors(outputs, masks, present))
+            return outputs
+
+        outputs = self.run_networks(inputs, lengths, present, fuse_at)
+        return Outputs(outputs, vectors) if self.readings else outputs
 
     def combine(self, outputs: Mapping[str, Any], present: Mapping[str, Tensor] | None = None) -> Tensor:
         """The head's prediction from what `stream_outputs` gave.
 
-        A head of `msafusion.heads` gets the tensor found in each output (itself, `logits`, or the only one); a module
-        of your own gets the outputs as they are. Rows of samples that lack a network are zero.
+        A head of `HEADS` gets the tensor found in each output (itself, `logits`, or the only one), or what it reads in
+        the networks; a module of your own gets the outputs as they are. Rows of samples that lack a network are zero.
 
         Raises:
-            FusionError: a network's output holds no such tensor, or the shapes do not go together.
+            FusionError: a network's output holds no such tensor, the shapes do not go together, or the outputs are not
+                those of `stream_outputs` where the head reads layers inside.
         """
         here = {name: mask for name, mask in (present or {}).items() if name in outputs}
+        if self.readings:
+            if not isinstance(outputs, Outputs):
+                raise FusionError(
+                    "the head reads layers inside the networks, and combine() got outputs without them; give it what "
+                    "stream_outputs() returned, unchanged."
+                )
+            owner = {tap.stream: tap.network for reading in self.readings for tap in taps_of(reading)}
+            streams = {stream: here[name] for stream, name in owner.items() if name in here}
+            return self.head(outputs.vectors, None, streams or None)
         if not isinstance(self.head, Head):
             return self.head({name: _without_missing(output, here.get(name)) for name, output in outputs.items()})
         tensors = {
             name: _without_missing(prediction_in(output, name), here.get(name)) for name, output in outputs.items()
         }
-        compared = slice(-1) if isinstance(self.head, ConcatHead) else slice(None)
+        compared = slice(-1) if isinstance(self.head, Concat) else slice(None)
         shapes = {name: tuple(tensor.shape) for name, tensor in tensors.items()}
         first = next(iter(shapes.values()))
         if any(shape[compared] != first[compared] or len(shape) != len(first) for shape in shapes.values()):
@@ -104,7 +127,7 @@ class FusedNetwork(nn.Module):
                 f"the networks' outputs have shapes {shapes}, expected equal ones for this head; give every network "
                 'the same samples, and for outputs of different width use head="concat" with num_outputs or your own.'
             )
-        return self.head(tensors, here)
+        return self.head(tensors, None, here or None)
 
     def export(self, example: Inputs, *, dynamic_time: bool = False) -> torch.export.ExportedProgram:
         """One flat graph of the whole network in eval mode, with a dynamic batch; see `torch.onnx.export(program=...)`.
@@ -234,6 +257,12 @@ def prediction_in(output: Any, network: str) -> Tensor:
         f"network '{network}' gives a {type(output).__name__} ({keys}), expected a tensor or `logits` for the head; "
         "give fuse() a head of your own, or wrap the network in a module that returns its prediction."
     )
+
+
+def taps_of(reading: nn.Module) -> list[Tap]:
+    """The streams of one of `readings`."""
+    assert isinstance(reading, Reading)
+    return reading.taps
 
 
 def _without_missing(output: Any, present: Tensor | None) -> Any:

@@ -125,13 +125,7 @@ class Joint(nn.Module):
                 every stream in its shape.
         """
         taps = [tap for tap in self.taps if tap.network in outputs]
-        features = {tap.stream: self._stream(tap, outputs[tap.network]) for tap in taps}
-        stream_masks = {
-            tap.stream: masks[tap.network].at(features[tap.stream].shape[2])
-            for tap in taps
-            if tap.network in masks and features[tap.stream].dim() > 2
-        }
-        here = {tap.stream: present[tap.network] for tap in taps if tap.network in present}
+        features, stream_masks, here = self.streams(outputs, masks, present)
         try:
             fused = self.fusion(features, stream_masks or None, here or None)
         except ValueError as error:
@@ -151,6 +145,19 @@ class Joint(nn.Module):
                 feature = torch.empty_like(came, dtype=feature.dtype).copy_(feature)
             results[tap.network] = put(results[tap.network], tap.path, tap.layout.from_stream(feature))
         return results
+
+    def streams(
+        self, outputs: Mapping[str, Any], masks: Mapping[str, TimeMask], present: Mapping[str, Tensor]
+    ) -> tuple[dict[str, Tensor], dict[str, Tensor], dict[str, Tensor]]:
+        """The streams that the networks bring, with their masks and presence."""
+        taps = [tap for tap in self.taps if tap.network in outputs]
+        features = {tap.stream: self._stream(tap, outputs[tap.network]) for tap in taps}
+        stream_masks = {
+            tap.stream: masks[tap.network].at(features[tap.stream].shape[2])
+            for tap in taps
+            if tap.network in masks and features[tap.stream].dim() > 2
+        }
+        return features, stream_masks, {tap.stream: present[tap.network] for tap in taps if tap.network in present}
 
     def _stream(self, tap: Tap, output: Any) -> Tensor:
         try:
@@ -178,14 +185,13 @@ class Joint(nn.Module):
                 )
 
 
-def join(
+def find_taps(
     point: FusionPoint, networks: Mapping[str, nn.Module], outputs: Mapping[str, Any], trails: Mapping[str, Trail]
-) -> Joint:
-    """Find the streams at a point in what its submodules gave in a dry run, and make the fusion for their channels.
+) -> list[Tap]:
+    """The streams at a point, found in what its submodules gave in a dry run.
 
     Raises:
         FusionError: an output holds no features, or its layout cannot be told; two streams have one name.
-        ValueError, TypeError: the fusion method refuses its options.
     """
     taps: list[Tap] = []
     for network, member in point.members.items():
@@ -214,6 +220,19 @@ def join(
             raise FusionError(
                 f"channel_axis names the unknown stream '{stream}' at {point.name}; {nearest(stream, names)}"
             )
+    return taps
+
+
+def join(
+    point: FusionPoint, networks: Mapping[str, nn.Module], outputs: Mapping[str, Any], trails: Mapping[str, Trail]
+) -> Joint:
+    """Make the fusion of a point for the channels of its streams.
+
+    Raises:
+        FusionError: see `find_taps`.
+        ValueError, TypeError: the fusion method refuses its options.
+    """
+    taps = find_taps(point, networks, outputs, trails)
     if isinstance(point.fusion, nn.Module):
         return Joint(taps, point.fusion, point.name)
     channels = {tap.stream: get(outputs[tap.network], tap.path).shape[tap.layout.channel_axis] for tap in taps}

@@ -11,7 +11,15 @@ from torch.nn import functional
 
 from msafusion.fusion.pooling import PooledMap, without_autocast
 from msafusion.fusion.segments import SegmentedMap
-from msafusion.streams import Features, check_count, check_features, check_option, values_are_known
+from msafusion.streams import (
+    Features,
+    check_channels,
+    check_choice,
+    check_count,
+    check_features,
+    check_option,
+    values_are_known,
+)
 
 Attention = dict[str, Float[Tensor, "batch segments _blocks block_channels"]]
 
@@ -26,7 +34,8 @@ class MSAF(nn.Module):
 
     Args:
         channels: stream name -> number of channels.
-        block_channels: channels per block, C. A stream whose channels it does not divide is padded with zeros.
+        block_channels: channels per block, C. A stream whose channels it does not divide is padded with zeros. None:
+            a quarter of the narrowest stream, at least `reduction`.
         reduction: the joint representation has block_channels // reduction channels.
         lowest_attention: lambda in [0, 1], the least that a block can be multiplied by.
         block_dropout: probability in [0, 1) to drop a whole block of a sample in training, the others scaled by
@@ -55,7 +64,7 @@ class MSAF(nn.Module):
     def __init__(
         self,
         channels: Mapping[str, int],
-        block_channels: int,
+        block_channels: int | None = None,
         *,
         reduction: int = 4,
         lowest_attention: float = 0.0,
@@ -65,16 +74,11 @@ class MSAF(nn.Module):
         norm: Literal["batch", "layer", "none"] = "batch",
     ) -> None:
         super().__init__()
-        if not isinstance(channels, Mapping):
-            raise ValueError(
-                f"channels is a {type(channels).__name__}, expected {{stream: number of channels}}; name the streams."
-            )
-        if not channels:
-            raise ValueError("channels is empty, expected at least one stream; pass {name: number of channels}.")
-        for name, count in channels.items():
-            check_count(f"channels['{name}']", count)
-        for name, count in (("block_channels", block_channels), ("reduction", reduction), ("segments", segments)):
+        check_channels(channels)
+        for name, count in (("reduction", reduction), ("segments", segments)):
             check_count(name, count)
+        block_channels = max(reduction, min(channels.values()) // 4) if block_channels is None else block_channels
+        check_count("block_channels", block_channels)
         if reduction > block_channels:
             raise ValueError(
                 f"reduction is {reduction}, expected at most block_channels = {block_channels}: "
@@ -82,10 +86,8 @@ class MSAF(nn.Module):
             )
         check_option("lowest_attention", lowest_attention, 0.0, 1.0)
         check_option("block_dropout", block_dropout, 0.0, 1.0, open_above=True)
-        if gain not in ("identity", "none"):
-            raise ValueError(f"gain is {gain!r}, expected 'identity' or 'none'; set gain to one of them.")
-        if norm not in ("batch", "layer", "none"):
-            raise ValueError(f"norm is {norm!r}, expected 'batch', 'layer' or 'none'; set norm to one of them.")
+        check_choice("gain", gain, ("identity", "none"))
+        check_choice("norm", norm, ("batch", "layer", "none"))
         if norm == "layer" and block_channels // reduction == 1:
             raise ValueError(
                 'norm="layer" got a joint representation of block_channels // reduction = 1 channel, expected at least '
@@ -108,6 +110,21 @@ class MSAF(nn.Module):
             "none": nn.Identity,
         }[norm]()
         self.reset_parameters()
+
+    @classmethod
+    def paper(
+        cls,
+        channels: Mapping[str, int],
+        block_channels: int | None = None,
+        *,
+        reduction: int = 4,
+        lowest_attention: float = 0.0,
+        block_dropout: float = 0.0,
+        segments: int = 1,
+    ) -> "MSAF":
+        """The published form: attention that sums to 1 over the blocks, weights that start at random, batch norm."""
+        options = {"lowest_attention": lowest_attention, "block_dropout": block_dropout, "segments": segments}
+        return cls(channels, block_channels, reduction=reduction, gain="none", norm="batch", **options)
 
     def reset_parameters(self) -> None:
         """Start as nn.Linear does, or the block logits at zero with gain="identity"."""

@@ -1,0 +1,177 @@
+"""The command `msafusion compare`: every fusion method on one data set, with several seeds, tested once."""
+
+import os
+from collections.abc import Sequence
+from datetime import datetime
+from pathlib import Path
+from typing import Any, Literal
+
+from jsonargparse import ArgumentParser, Namespace
+from rich.console import Console
+from rich.table import Table
+
+from msafusion.compare.jobs import Work
+from msafusion.compare.pictures import draw
+from msafusion.compare.report import html, markdown
+from msafusion.compare.running import as_json, check_folder, compare, suits
+from msafusion.compare.setting import Method, Setting
+from msafusion.fusion import FUSIONS, HEADS
+from msafusion.preparation.engines import Engine
+from msafusion.streams import check_count
+from msafusion.training.options import add_recipe, parse_recipe, plain_recipe
+
+ARRAYS, TABLES, CONFIGS = (".npz", ".safetensors", ".h5", ".hdf5"), (".csv", ".parquet"), (".yaml", ".yml")
+ALL = "all"
+
+
+def compare_parser() -> ArgumentParser:
+    """Parser of `msafusion compare`."""
+    parser = ArgumentParser(
+        prog="msafusion compare",
+        exit_on_error=False,
+        description="Train single networks, then every fusion method from them, with several seeds; test once.",
+    )
+    add_recipe(parser)
+    parser.add_argument(
+        "--fusions", type=str, default=ALL, help=f"methods or variants, comma between; {ALL}: every one"
+    )
+    parser.add_argument(
+        "--variants", type=dict[str, dict[str, Any]], default={}, help="name: {fusion: ..., option: ...}"
+    )
+    parser.add_argument("--seeds", type=int, default=10, help="number of seeds: 0, 1, ...")
+    parser.add_argument("--tune", type=int, default=0, help="random trials for every method, on validation samples")
+    parser.add_argument(
+        "--on", type=Literal["test", "valid"], default="test", help="valid: compare without the test set"
+    )
+    parser.add_argument("--robustness", type=bool, default=True, help="also test with streams missing, noisy, shifted")
+    parser.add_argument("--workers", type=int | None, default=None, help="processes (default: one a core)")
+    parser.add_argument("--engine", type=Engine, default="joblib", help="joblib (this machine) or ray (a cluster)")
+    parser.add_argument("--ray_address", type=str | None, default=None, help="of a running Ray cluster")
+    parser.add_argument("--out", type=Path | None, default=None, help="folder (default: runs/compare-<date>-<time>)")
+    parser.add_argument("--overwrite", action="store_true", help="delete the comparison in --out first")
+    return parser
+
+
+def run_compare(arguments: Sequence[str]) -> None:
+    """`msafusion compare --data FILE [--fusions ...] [--seeds N] [--tune N] [--out DIR]`.
+
+    FILE is a recipe (.yaml), a manifest (.csv, .parquet), arrays (.npz, .safetensors, .h5), or a data set's name.
+
+    Raises:
+        ValueError: see `compare`.
+    """
+    parser = compare_parser()
+    known, data_name = _with_data_file(arguments)
+    given = parse_recipe(parser, known)
+    for name in ("seeds", "workers"):
+        if given[name] is not None:
+            check_count(name, given[name])
+    if given.tune < 0:
+        raise ValueError(f"tune is {given.tune}, expected 0 or more; set it so.")
+    folder = given.out or Path(f"runs/compare-{datetime.now():%Y-%m-%d-%H%M%S}")
+    console = Console()
+    made = parser.instantiate(given)
+    config = plain_recipe(
+        parser, given, without=("fusions", "seeds", "workers", "engine", "ray_address", "num_workers")
+    )
+    setting = Setting(
+        folder,
+        data_name or type(made.data).__name__,
+        made.data,
+        made.network,
+        made.alone,
+        made.fused,
+        made.start,
+        given.trainer.as_dict(),
+        made.robustness,
+        made.on,
+    )
+    methods = _methods(setting, given, console)
+    check_folder(folder, config, overwrite=given.overwrite)
+    result = compare(
+        setting,
+        methods,
+        range(given.seed, given.seed + given.seeds),
+        tune=given.tune,
+        workers=given.workers or os.cpu_count() or 1,
+        engine=given.engine,
+        ray_address=given.ray_address,
+        console=console,
+    )
+    result["command"], result["setting"] = "msafusion compare " + " ".join(arguments), config
+    (folder / "results.json").write_text(as_json(result))
+    pictures = draw(result)
+    for name, picture in pictures.items():
+        (folder / f"{name}.png").write_bytes(picture)
+    (folder / "report.html").write_text(html(result, pictures))
+    (folder / "report.md").write_text(markdown(result))
+    console.print(_table(result))
+    console.print(f"results in {folder / 'results.json'}, report in {folder / 'report.html'}", soft_wrap=True)
+
+
+def _with_data_file(arguments: Sequence[str]) -> tuple[list[str], str | None]:
+    """Arguments in which `--data FILE` has become what the parser knows, and what the file is called.
+
+    Raises:
+        ValueError: --data names a file that is not there.
+    """
+    result: list[str] = []
+    called: str | None = None
+    rest = iter(arguments)
+    for argument in rest:
+        value = argument.removeprefix("--data=") if argument.startswith("--data=") else None
+        if argument == "--data":
+            value = next(rest, None)
+        if value is None:
+            result.append(argument)
+            continue
+        suffix = Path(value).suffix.lower()
+        if suffix in (*CONFIGS, *TABLES, *ARRAYS) and not Path(value).is_file():
+            raise ValueError(f"no file '{value}', expected a recipe, a manifest or arrays; correct --data.")
+        if suffix in (*CONFIGS, *TABLES, *ARRAYS):
+            file = Path(value).resolve()
+            called = file.parent.name if file.stem == "manifest" else file.stem
+        if suffix in CONFIGS:
+            result = ["--config", value, *result]
+        elif suffix in (*TABLES, *ARRAYS):
+            result += ["--data", "Manifest" if suffix in TABLES else "Arrays", "--data.root", value]
+        else:
+            result += ["--data", value]
+    return result, called
+
+
+def _methods(setting: Setting, given: Namespace, console: Console) -> list[Method]:
+    """The contenders; of all, those that the data allow.
+
+    Raises:
+        ValueError: an unknown method, one named twice, one that does not suit the data.
+    """
+    everything = given.fusions == ALL
+    names = [*FUSIONS, *HEADS, *given.variants] if everything else [name.strip() for name in given.fusions.split(",")]
+    methods = [Method.parse(name, given.variants) for name in names]
+    for name in (chosen := [method.name for method in methods]):
+        if chosen.count(name) > 1:
+            raise ValueError(f"fusions names '{name}' twice, expected it once; correct it.")
+    splits = Work(setting).splits()
+    problems = {method.name: problem for method in methods if (problem := suits(setting, splits, method))}
+    for name, problem in problems.items():
+        if not everything:
+            raise ValueError(f"fusion '{name}' does not suit the data or the network: {problem}")
+        console.print(f"left out: {name} ({problem})", highlight=False)
+    return [method for method in methods if method.name not in problems]
+
+
+def _table(result: dict[str, Any]) -> Table:
+    percent = result["metric"] == "accuracy"
+    factor, digits = (100, 1) if percent else (1, 3)
+    samples = f"{result['data']['num_samples'][result['on']]} {result['on']} samples, {len(result['seeds'])} seeds"
+    table = Table(title=f"{result['metric']}{' %' if percent else ''} on {samples}")
+    for column in ("fusion", "mean", "std", "95 % interval", "p against best", "p against sum"):
+        table.add_column(column, justify="left" if column == "fusion" else "right")
+    for row in result["table"]:
+        figures = [None if row[name] is None else factor * row[name] for name in ("mean", "std", "low", "high")]
+        mean, std, low, high = ("" if figure is None else f"{figure:.{digits}f}" for figure in figures)
+        tests = [(row[name] or {}).get("p_seeds") for name in ("versus_best", "versus_sum")]
+        shown = ("" if p is None else "<0.001" if p < 0.001 else f"{p:.3f}" for p in tests)
+        table.add_row(row["fusion"], mean, std, f"{low} to {high}" if low else "", *shown)
+    return table

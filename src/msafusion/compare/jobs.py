@@ -1,0 +1,190 @@
+"""The runs of a comparison: each trains, tests once and leaves a file, in whatever process it is called."""
+
+import contextlib
+import json
+import logging
+import math
+import shutil
+import time
+import uuid
+import warnings
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import lightning
+from rich.console import Console
+from torch import Tensor
+
+from msafusion.attach import FusedNetwork
+from msafusion.checkpoints import read_model, save_model, write_json
+from msafusion.compare.conditions import conditions_for
+from msafusion.compare.setting import Method, Setting
+from msafusion.networks import NetworkPlan
+from msafusion.samples import Splits, collate
+from msafusion.training.metrics import report
+from msafusion.training.stage import Place, run_stage
+from msafusion.training.stage_options import StageOptions
+from msafusion.training.testing import build, fitted_plan, outputs_for, unchanged
+
+TEST_BATCH = 128
+MOST_HELD = 2**31
+"""Bytes."""
+_SPLITS: dict[str, Splits] = {}
+"""The data set of this process, read once."""
+
+
+@dataclass(frozen=True)
+class Job:
+    """One run.
+
+    Attributes:
+        seed: of weights, order and dropout.
+        method: the contender; None: the single networks, with which the others of this seed start.
+        trial: number of a trial of tuning, which is validated and not tested; None: a run that counts.
+    """
+
+    seed: int
+    method: Method | None = None
+    trial: int | None = None
+
+    @property
+    def name(self) -> str:
+        """Of its files."""
+        if self.method is None:
+            return f"alone-{self.seed}"
+        return f"{self.method.name}-{self.seed}" + ("" if self.trial is None else f"-trial{self.trial}")
+
+    def file(self, folder: Path) -> Path:
+        """What it leaves: rows as JSON."""
+        return folder / "runs" / f"{self.name}.json"
+
+
+class Work:
+    """Does jobs of one comparison; pickled to wherever they run."""
+
+    def __init__(self, setting: Setting) -> None:
+        self.setting = setting
+
+    def __call__(self, job: Job) -> str:
+        """Run a job; returns its name, and the reason where it failed by a user's mistake.
+
+        Raises:
+            OSError: its file cannot be written.
+        """
+        try:
+            with _quiet():
+                rows = self._rows(job)
+        except ValueError as error:
+            return f"{job.name}: {' '.join(str(error).split())}"
+        write_json(job.file(self.setting.folder), rows)
+        return ""
+
+    def _rows(self, job: Job) -> list[dict[str, Any]]:
+        setting = self.setting
+        splits = self.splits()
+        scratch = setting.folder / "scratch" / f"{job.name}-{uuid.uuid4().hex[:8]}"
+        place = Place(scratch, setting.trainer, 0, job.seed, False, Console(quiet=True))
+        try:
+            if job.method is None:
+                return self._alone(job, splits, place)
+            return [self._fused(job, job.method, splits, place)]
+        finally:
+            shutil.rmtree(scratch, ignore_errors=True)
+
+    def splits(self) -> Splits:
+        """The data set, read once in a process, and kept in memory where it fits."""
+        if self.setting.key not in _SPLITS:
+            _SPLITS.clear()
+            _SPLITS[self.setting.key] = _held(self.setting.data.splits())
+        return _SPLITS[self.setting.key]
+
+    def network(self, plan: NetworkPlan, seed: int, splits: Splits) -> FusedNetwork:
+        """With new weights; the networks are made before the fusion, so that a seed gives all methods the same."""
+        lightning.seed_everything(seed, workers=True, verbose=False)
+        return build(fitted_plan(plan, splits), splits)
+
+    def _alone(self, job: Job, splits: Splits, place: Place) -> list[dict[str, Any]]:
+        plan = fitted_plan(self.setting.network.with_fusion("sum", {}), splits)
+        net = self.network(plan, job.seed, splits)
+        rows = []
+        for stream in net.networks:
+            single = plan.alone(net, stream, splits.num_outputs)
+            row = self._trained(f"{stream} alone", single, splits, self.setting.alone, place)
+            save_model(self._weights(job.seed, stream), single.networks[stream], {"stream": stream, "seed": job.seed})
+            rows.append(self._tested(row, single, splits, job.seed, robustness=False))
+        return rows
+
+    def _fused(self, job: Job, method: Method, splits: Splits, place: Place) -> dict[str, Any]:
+        net = self.network(method.plan(self.setting.network), job.seed, splits)
+        if self.setting.start == "alone":
+            for stream, network in net.networks.items():
+                network.load_state_dict(read_model(self._weights(job.seed, stream))[1])
+        row = self._trained(method.name, net, splits, method.stage(self.setting.fused), place)
+        row["options"] = dict(method.options)
+        if job.trial is not None:
+            return {**row, "seed": job.seed, "trial": job.trial}
+        return self._tested(row, net, splits, job.seed, robustness=self.setting.robustness)
+
+    def _weights(self, seed: int, stream: str) -> Path:
+        return self.setting.folder / "alone" / f"{stream}-{seed}"
+
+    def _trained(
+        self, name: str, net: FusedNetwork, splits: Splits, stage: StageOptions, place: Place
+    ) -> dict[str, Any]:
+        start = time.perf_counter()
+        folder = replace(place, folder=place.folder / name.replace(" ", "-"))
+        valid = run_stage("run", net, splits, stage, folder)
+        return {"fusion": name, "valid": valid, "cost": {"train_seconds": time.perf_counter() - start}}
+
+    def _tested(
+        self, row: dict[str, Any], net: FusedNetwork, splits: Splits, seed: int, *, robustness: bool
+    ) -> dict[str, Any]:
+        """The row with its metrics under all conditions, and the score of every test sample."""
+        conditions = {"": unchanged}
+        samples = splits.test if self.setting.on == "test" else splits.valid
+        if robustness:
+            inputs = splits.preprocessing.inputs(collate([samples[0]])["inputs"])
+            conditions |= conditions_for(inputs, seed)
+        outputs, labels = outputs_for(net, samples, splits.preprocessing, conditions, TEST_BATCH)
+        metrics = {name: _numbers(report(output, labels, splits.classes)) for name, output in outputs.items()}
+        row |= {"seed": seed, "metrics": metrics.pop(""), "robustness": metrics}
+        return {**row, "scores": _scores(outputs[""], labels, bool(splits.classes)).tolist()}
+
+
+def read_rows(folder: Path, jobs: Sequence[Job]) -> list[dict[str, Any]]:
+    """What finished jobs have left, in their order."""
+    return [row for job in jobs if job.file(folder).is_file() for row in json.loads(job.file(folder).read_text())]
+
+
+def _held(splits: Splits) -> Splits:
+    """With all samples in memory, unless they are too many: hundreds of runs read each of them in every epoch."""
+    parts = {name: getattr(splits, name) for name in ("train", "valid", "test")}
+    size = sum(values.nbytes for values in splits.train[0]["streams"].values())
+    if size * sum(map(len, parts.values())) > MOST_HELD:
+        return splits
+    return replace(splits, **{name: list(samples) for name, samples in parts.items()})
+
+
+def _numbers(metrics: Mapping[str, Any]) -> dict[str, float | None]:
+    """The plain figures; None where one is not defined (JSON has no NaN)."""
+    numbers = {name: float(value) for name, value in metrics.items() if isinstance(value, int | float)}
+    return {name: value if math.isfinite(value) else None for name, value in numbers.items()}
+
+
+def _scores(outputs: Tensor, labels: Tensor, of_classes: bool) -> Tensor:
+    """Of each test sample: 1 where the class is right, else 0; of values minus the absolute error."""
+    if of_classes:
+        return (outputs.argmax(dim=1) == labels).long()
+    return -(outputs.flatten() - labels).abs()
+
+
+@contextlib.contextmanager
+def _quiet() -> Any:
+    """Lightning says for every run that there is no GPU; here runs are counted in hundreds."""
+    for name in ("lightning.pytorch", "lightning.fabric"):
+        logging.getLogger(name).setLevel(logging.ERROR)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", module="lightning")
+        yield

@@ -1,0 +1,297 @@
+"""The comparison in words and tables: markdown for docs/, one HTML page without anything from elsewhere."""
+
+import base64
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from html import escape
+from typing import Any
+
+Result = Mapping[str, Any]
+"""The content of results.json."""
+BATCH = 16
+"""Samples of which latency, FLOPs and memory are measured."""
+NONE = "\u2013"
+"""An undefined number (a dash)."""
+
+_STYLE = """
+:root { color-scheme: light dark; --line: #d5d9de; --soft: #f4f6f8; --dim: #5c6670; }
+@media (prefers-color-scheme: dark) { :root { --line: #3a4149; --soft: #1d2228; --dim: #9aa5b0; } }
+body { font: 16px/1.5 system-ui, sans-serif; max-width: 76rem; margin: 2rem auto; padding: 0 1.25rem; }
+h1 { font-size: 1.7rem; margin-bottom: .4rem; } h2 { font-size: 1.2rem; margin-top: 2.4rem; }
+p { max-width: 48rem; } .note { color: var(--dim); font-size: .9rem; }
+.scroll { overflow-x: auto; }
+table { border-collapse: collapse; font-size: .9rem; font-variant-numeric: tabular-nums; }
+th, td { padding: .35rem .7rem; text-align: right; white-space: nowrap; border-bottom: 1px solid var(--line); }
+th { vertical-align: bottom; border-bottom-width: 2px; }
+th.wrap { white-space: normal; min-width: 4.5rem; }
+th:first-child, td:first-child { text-align: left; position: sticky; left: 0; background: Canvas; }
+tbody tr:nth-child(even), tbody tr:nth-child(even) td:first-child { background: var(--soft); }
+tr.single { font-style: italic; }
+img { display: block; max-width: 100%; margin: 1.2rem 0; background: white; border-radius: 6px; }
+"""
+
+
+@dataclass(frozen=True)
+class _Line:
+    cells: Sequence[str]
+    strong: bool = False
+    single: bool = False
+
+
+@dataclass(frozen=True)
+class _Table:
+    """A table in plain text; `picture` names the plot below it, the first `marked` cells of a line show its kind."""
+
+    heading: str
+    picture: str
+    note: str
+    columns: Sequence[str]
+    lines: Sequence[_Line]
+    marked: int = 2
+
+
+def markdown(result: Result) -> str:
+    """How the comparison was made and its tables (GitHub's markdown), with headings of the third level."""
+    parts = [_plain(caption(result))]
+    for table in _tables(result):
+        parts += [f"### {table.heading}", _markdown_table(table), _plain(table.note)]
+    return "\n\n".join(parts) + "\n"
+
+
+def html(result: Result, pictures: Mapping[str, bytes]) -> str:
+    """One page with the tables and the pictures in it.
+
+    Args:
+        result: the content of results.json.
+        pictures: name -> PNG; "accuracy", "cost" and "robustness" go below their tables, others to the end.
+    """
+    title = f"{result['data']['name']}: fusion methods compared"
+    parts = [f"<h1>{escape(title)}</h1>", f"<p>{escape(caption(result))}</p>"]
+    left = dict(pictures)
+    for table in _tables(result):
+        parts += [f"<h2>{escape(table.heading)}</h2>", _html_table(table), f'<p class="note">{escape(table.note)}</p>']
+        if table.picture in left:
+            parts.append(_html_picture(table.picture, left.pop(table.picture)))
+    parts += [_html_picture(name, png) for name, png in left.items()]
+    return (
+        '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
+        '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
+        f"<title>{escape(title)}</title>\n<style>{_STYLE}</style>\n</head>\n<body>\n" + "\n".join(parts) + "\n"
+        "</body>\n</html>\n"
+    )
+
+
+def caption(result: Result) -> str:
+    """What was compared and how, in plain text."""
+    data, seeds = result["data"], result["seeds"]
+    streams = " and ".join(f"{name} ({channels} channels)" for name, channels in data["streams"].items())
+    task = "regression" if data["task"] == "regression" else f"classification of {data['classes']} classes"
+    samples = ", ".join(f"{count} {split}" for split, count in data["num_samples"].items() if count)
+    if result.get("on") == "valid":
+        tested = "Figures are of validation data, for choices that must not see the test data."
+    elif data.get("chosen_on_test"):
+        tested = (
+            "There are no validation data of their own: epochs were chosen on the test data, so that all figures are "
+            "too good."
+        )
+    else:
+        tested = "All choices were made on validation data, and each trained network was tested once."
+    tune = result.get("tune") or 0
+    options = f"Every method's options are the best of {tune} trials." if tune else "No option was tuned."
+    return (
+        f"{data['name']}: {task} from {streams}; samples: {samples}. Each method was trained with {len(seeds)} "
+        f"seed{'' if len(seeds) == 1 else 's'} ({', '.join(map(str, seeds))}), all in the same way. {options} {tested}"
+    )
+
+
+def metric_display(metric: str) -> tuple[str, float, int]:
+    """Title, factor and decimals of a metric: shares in percent, all else as it is."""
+    if any(word in metric for word in ("accuracy", "f1", "recall")):
+        return f"{metric.replace('_', ' ')} %", 100.0, 1
+    return metric.replace("_", " "), 1.0, 3
+
+
+def condition_group(condition: str) -> str:
+    """The kind of disturbance: conditions of one kind are averaged."""
+    if condition.startswith("without "):
+        return "missing stream"
+    if condition.startswith("noise "):
+        return "noise"
+    return "shift" if " shifted by " in condition else condition
+
+
+def best_first(result: Result) -> list[str]:
+    """Fusions with robustness, in the order of the main table."""
+    order = {entry["fusion"]: place for place, entry in enumerate(result["table"])}
+    return sorted(dict.fromkeys(entry["fusion"] for entry in result["robustness"]), key=lambda name: order[name])
+
+
+def grouped_conditions(result: Result) -> dict[str, list[str]]:
+    """Kind of disturbance -> its conditions, in the order of the result."""
+    groups: dict[str, list[str]] = {}
+    for condition in dict.fromkeys(entry["condition"] for entry in result["robustness"]):
+        groups.setdefault(condition_group(condition), []).append(condition)
+    return groups
+
+
+def _tables(result: Result) -> list[_Table]:
+    tables = [_quality(result), _cost(result)]
+    return [*tables, _robustness(result)] if result["robustness"] else tables
+
+
+def _quality(result: Result) -> _Table:
+    title, factor, decimals = metric_display(result["metric"])
+    with_seeds = len({entry["num_seeds"] for entry in result["table"]}) > 1
+
+    def number(value: float | None, sign: str = "") -> str:
+        return NONE if value is None else f"{value * factor:{sign}.{decimals}f}"
+
+    def versus(against: Mapping[str, Any] | None, *p_names: str) -> list[str]:
+        if against is None:
+            return [NONE] * (1 + len(p_names))
+        low, high = number(against["low"], "+"), number(against["high"], "+")
+        spread = "" if against["low"] is None else f" [{low}, {high}]"
+        return [number(against["difference"], "+") + spread, *(p_value(against.get(name)) for name in p_names)]
+
+    columns = ["method", f"{title} ± std [95 % interval]", *(["seeds"] if with_seeds else [])]
+    columns += ["difference to best other fusion", "p (seeds)", "p (bootstrap)"]
+    columns += ["difference to sum", "p (seeds, Holm)", "p (bootstrap)"]
+    arrow = "higher" if result["higher_is_better"] else "lower"
+    note = (
+        f"Mean over seeds on {result.get('on', 'test')} data ({arrow} is better) ± standard deviation over seeds, "
+        "[95 % t interval of the mean]. Differences are of common seeds, positive is better, [95 % bootstrap "
+        "interval]. p (seeds): two-sided paired t test over seeds; Holm: adjusted for testing every method against the "
+        "sum of the networks' outputs. p (bootstrap): both test samples and seeds drawn anew. Bold: the best, and what "
+        "its paired test does not tell from the best (p at least 0.05, not adjusted), which does not show that they "
+        f"are equal. Italic: one stream alone. {NONE}: undefined, as with one seed."
+    )
+    lines = []
+    for entry in result["table"]:
+        mean = number(entry["mean"])
+        if entry["std"] is not None:
+            mean += f" ± {number(entry['std'])} [{number(entry['low'])}, {number(entry['high'])}]"
+        cells = [entry["fusion"], mean, *([str(entry["num_seeds"])] if with_seeds else [])]
+        cells += versus(entry["versus_best"], "p_seeds", "p_bootstrap")
+        cells += versus(entry["versus_sum"], "p_seeds_holm", "p_bootstrap")
+        lines.append(_Line(cells, entry["tied_for_best"], entry["single"]))
+    return _Table(title.removesuffix(" %").capitalize(), "accuracy", note, columns, lines)
+
+
+def _cost(result: Result) -> _Table:
+    shown: dict[str, tuple[str, Callable[[float | None], str]]] = {
+        "parameters": ("parameters", quantity),
+        "flops": ("FLOPs", quantity),
+        "latency_ms": ("latency", lambda value: NONE if value is None else f"{value:.3g} ms"),
+        "peak_bytes": ("memory", _size),
+        "train_seconds": ("training", duration),
+    }
+    note = (
+        "Of the whole network. FLOPs (a multiply-add is two) and latency are of one forward pass, memory is the most "
+        f"that a training step takes beyond weights and inputs, all of a batch of {BATCH} samples. Training is the "
+        "time of the second stage (of a single network: of the first) with other runs beside it, mean over seeds."
+    )
+    lines = [
+        _Line(
+            [entry["fusion"], *(show(entry.get(cost)) for cost, (_, show) in shown.items())],
+            entry["tied_for_best"],
+            entry["single"],
+        )
+        for entry in result["table"]
+    ]
+    return _Table("Cost", "cost", note, ["method", *(title for title, _ in shown.values())], lines, marked=1)
+
+
+def _robustness(result: Result) -> _Table:
+    title, factor, decimals = metric_display(result["metric"])
+    means = {(entry["fusion"], entry["condition"]): entry["mean"] for entry in result["robustness"]}
+    main = {entry["fusion"]: entry for entry in result["table"]}
+    groups = grouped_conditions(result)
+
+    def mean_of(name: str, conditions: Sequence[str]) -> str:
+        known = [means.get((name, condition)) for condition in conditions]
+        numbers = [value for value in known if value is not None]
+        complete = len(numbers) == len(conditions)  # a mean over fewer conditions would not compare
+        return f"{sum(numbers) / len(numbers) * factor:.{decimals}f}" if complete else NONE
+
+    averaged = {group: conditions for group, conditions in groups.items() if len(conditions) > 1}
+    columns = ["method", "undisturbed", *(f"{group}, mean" for group in averaged)]
+    columns += [condition for conditions in groups.values() for condition in conditions]
+    lines = []
+    for name in best_first(result):
+        clean = main[name]["mean"]
+        cells = [name, NONE if clean is None else f"{clean * factor:.{decimals}f}"]
+        cells += [mean_of(name, conditions) for conditions in averaged.values()]
+        cells += [mean_of(name, [condition]) for conditions in groups.values() for condition in conditions]
+        lines.append(_Line(cells, main[name]["tied_for_best"]))
+    note = f"Mean {title} over seeds of the same trained networks where test samples are disturbed."
+    return _Table("Robustness", "robustness", note, columns, lines)
+
+
+def p_value(p: float | None) -> str:
+    """Three decimals, few enough not to pretend."""
+    if p is None:
+        return NONE
+    return "<0.001" if p < 0.001 else f"{p:.3f}"
+
+
+def quantity(value: float | None) -> str:
+    """Three digits and a prefix: 1 250 000 -> 1.25 M."""
+    if value is None:
+        return NONE
+    for limit, prefix in ((1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k")):
+        if value >= 0.9995 * limit:
+            return f"{_three_digits(value / limit)} {prefix}"
+    return _three_digits(value)
+
+
+def _size(num_bytes: float | None) -> str:
+    shown = quantity(num_bytes)
+    return shown if num_bytes is None else shown + ("B" if shown[-1].isalpha() else " B")
+
+
+def duration(seconds: float | None) -> str:
+    """Seconds, minutes or hours."""
+    if seconds is None:
+        return NONE
+    for limit, unit in ((3600, "h"), (60, "min")):
+        if seconds >= limit:
+            return f"{_three_digits(seconds / limit)} {unit}"
+    return f"{_three_digits(seconds)} s"
+
+
+def _three_digits(value: float) -> str:
+    return f"{value:.0f}" if value >= 99.95 else f"{value:.3g}"
+
+
+def _plain(text: str) -> str:
+    """Text that markdown takes as it is."""
+    for sign in ("\\", "`", "*", "|", "]("):
+        text = text.replace(sign, "\\" + sign)
+    return text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;").replace("\n", " ")
+
+
+def _markdown_table(table: _Table) -> str:
+    lines = [list(map(_plain, table.columns)), ["---", *["---:"] * (len(table.columns) - 1)]]
+    for line in table.lines:
+        cells = list(map(_plain, line.cells))
+        around = ("*" if line.single else "") + ("**" if line.strong else "")
+        cells[: table.marked] = [f"{around}{cell}{around}" for cell in cells[: table.marked]]
+        lines.append(cells)
+    return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
+
+
+def _html_table(table: _Table) -> str:
+    head = "".join(f'<th scope="col" class="wrap">{escape(column)}</th>' for column in table.columns)
+    rows = []
+    for line in table.lines:
+        cells = list(map(escape, line.cells))
+        if line.strong:
+            cells[: table.marked] = [f"<strong>{cell}</strong>" for cell in cells[: table.marked]]
+        single = ' class="single"' if line.single else ""
+        rows.append(f"<tr{single}>{''.join(f'<td>{cell}</td>' for cell in cells)}</tr>")
+    body = "\n".join(rows)
+    return f'<div class="scroll"><table>\n<thead><tr>{head}</tr></thead>\n<tbody>\n{body}\n</tbody>\n</table></div>'
+
+
+def _html_picture(name: str, png: bytes) -> str:
+    return f'<img alt="{escape(name)} of each method" src="data:image/png;base64,{base64.b64encode(png).decode()}">'

@@ -1,0 +1,184 @@
+"""A whole comparison: its runs in parallel, tuning, costs, and the result."""
+
+import json
+import shutil
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from rich.console import Console
+
+from msafusion.checkpoints import write_json
+from msafusion.compare.costs import costs_of
+from msafusion.compare.jobs import Job, Work, read_rows
+from msafusion.compare.report import BATCH
+from msafusion.compare.setting import Method, Setting
+from msafusion.compare.statistics import comparison, robustness_table
+from msafusion.compare.tuning import drawn
+from msafusion.preparation.engines import run_work
+from msafusion.preparation.progress import progress_on
+from msafusion.samples import Splits, collate
+from msafusion.training.stage_options import FALLING
+from msafusion.training.testing import build, fitted_plan
+
+Run = Callable[[str, Sequence[Job]], None]
+
+
+def compare(
+    setting: Setting,
+    methods: Sequence[Method],
+    seeds: Sequence[int],
+    *,
+    tune: int = 0,
+    workers: int = 1,
+    engine: str = "joblib",
+    ray_address: str | None = None,
+    console: Console | None = None,
+) -> dict[str, Any]:
+    """Train every method with every seed from the same single networks, test once, and compare.
+
+    Runs that are done already are not repeated. Every run is a file under `runs/` of the setting's folder.
+
+    Args:
+        setting: what all runs share.
+        methods: the contenders.
+        seeds: of weights, order and dropout, the same for all.
+        tune: random trials for every method, validated with the first seed; the best one's options are used.
+        workers: processes.
+        engine: joblib or ray.
+        ray_address: of a running Ray cluster; every machine needs the folder and the data under the same path.
+        console: where progress is shown.
+
+    Returns:
+        The result, as `results.json` holds it.
+
+    Raises:
+        ValueError: a method does not suit the data; runs failed.
+    """
+    work = Work(setting)
+    splits = work.splits()
+    figure = setting.fused.figure(len(splits.classes))
+
+    def run(what: str, jobs: Sequence[Job]) -> None:
+        left = [job for job in jobs if not job.file(setting.folder).is_file()]
+        problems = []
+        with progress_on(console, what) as tell:
+            results = run_work(work, left, workers=workers, engine=engine, ray_address=ray_address)
+            for done, problem in enumerate(results, start=1):
+                problems += [problem] if problem else []
+                tell(done, len(left), len(problems))
+        if problems:
+            raise ValueError(f"{len(problems)} runs failed, the first: {problems[0]} Mend it; the same again goes on.")
+
+    (setting.folder / "runs").mkdir(parents=True, exist_ok=True)
+    singles = [Job(seed) for seed in seeds]
+    run("single networks", singles)
+    if tune:
+        methods = _tuned(setting, methods, seeds[0], tune, figure, run)
+    jobs = [Job(seed, method) for seed in seeds for method in methods]
+    run("fused networks", jobs)
+    shutil.rmtree(setting.folder / "scratch", ignore_errors=True)
+    rows = read_rows(setting.folder, [*singles, *jobs])
+    costs = _costs(work, splits, methods)
+    for row in rows:
+        row["cost"] = {**row["cost"], **costs[row["fusion"]]}
+    return _result(setting, splits, rows, seeds, tune)
+
+
+def suits(setting: Setting, splits: Splits, method: Method) -> str:
+    """Why a method cannot be built for a data set; empty where it can."""
+    try:
+        build(fitted_plan(method.plan(setting.network), splits), splits)
+        method.stage(setting.fused)
+    except (ValueError, TypeError) as error:
+        return " ".join(str(error).split())
+    return ""
+
+
+def _tuned(setting: Setting, methods: Sequence[Method], seed: int, trials: int, figure: str, run: Run) -> list[Method]:
+    """The methods with the options of their best trial on the validation samples; the first trial changes nothing."""
+    tried = {
+        method.name: [
+            Method(method.name, method.fusion, {**method.options, **(drawn(method, trial) if trial else {})})
+            for trial in range(trials)
+        ]
+        for method in methods
+    }
+    jobs = {name: [Job(seed, one, trial) for trial, one in enumerate(them)] for name, them in tried.items()}
+    run("tuning", [job for them in jobs.values() for job in them])
+    chosen = []
+    for name, them in jobs.items():
+        figures = [row["valid"].get(figure, float("nan")) for row in read_rows(setting.folder, them)]
+        best = int(np.argmin(figures) if figure in FALLING else np.argmax(figures))
+        chosen.append(tried[name][best])
+    return chosen
+
+
+def _costs(work: Work, splits: Splits, methods: Sequence[Method]) -> dict[str, dict[str, float]]:
+    """Of every row of the table, for one batch of test samples, measured in this process."""
+    batch = collate([splits.test[index] for index in range(min(BATCH, len(splits.test)))])
+    inputs = splits.preprocessing.inputs(batch["inputs"])
+    networks = {method.name: work.network(method.plan(work.setting.network), 0, splits) for method in methods}
+    plan = fitted_plan(work.setting.network.with_fusion("sum", {}), splits)
+    alone = work.network(plan, 0, splits)
+    singles = {f"{stream} alone": plan.alone(alone, stream, splits.num_outputs) for stream in alone.networks}
+    return costs_of({**singles, **networks}, inputs, batch["lengths"])
+
+
+def _result(
+    setting: Setting, splits: Splits, rows: list[dict[str, Any]], seeds: Sequence[int], tune: int
+) -> dict[str, Any]:
+    metric, higher = ("accuracy", True) if splits.classes else ("mae", False)
+    scores = {(row["fusion"], row["seed"]): np.asarray(row.pop("scores"), dtype=float) for row in rows}
+    return {
+        "data": {
+            "name": setting.name,
+            "streams": splits.channels,
+            "task": splits.task,
+            "classes": len(splits.classes),
+            "num_samples": {part: len(getattr(splits, part)) for part in ("train", "valid", "test")},
+            "chosen_on_test": splits.chosen_on_test,
+        },
+        "metric": metric,
+        "higher_is_better": higher,
+        "on": setting.on,
+        "seeds": list(seeds),
+        "tune": tune,
+        "rows": rows,
+        "table": comparison(rows, scores, metric, higher),
+        "robustness": robustness_table(rows, metric, higher),
+    }
+
+
+def as_json(result: Mapping[str, Any]) -> str:
+    """The result as JSON with one row a line, so that versions of it can be compared."""
+    rows = ",\n".join("    " + json.dumps(row, allow_nan=False) for row in result["rows"])
+    around = json.dumps({**result, "rows": "ROWS"}, indent=2, allow_nan=False)
+    return around.replace('"ROWS"', f"[\n{rows}\n  ]") + "\n"
+
+
+def check_folder(folder: Path, config: Mapping[str, Any], *, overwrite: bool) -> None:
+    """Make a comparison's folder, or go on in one whose runs share the same setting.
+
+    Raises:
+        ValueError: the folder holds something else, or runs of another setting.
+    """
+    file = folder / "setting.json"
+    if overwrite and file.is_file():
+        shutil.rmtree(folder)
+    if file.is_file():
+        before = json.loads(file.read_text())
+        if changed := [name for name in config if before.get(name) != json.loads(json.dumps(config[name]))]:
+            raise ValueError(
+                f"the comparison in '{folder}' was begun with another {changed[0]}; choose another --out, give the "
+                "same options to go on, or --overwrite it."
+            )
+        return
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise ValueError(f"'{folder}' holds something else than a comparison; choose another --out.")
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        write_json(file, dict(config))
+    except OSError as error:
+        raise ValueError(f"cannot write into '{folder}' ({error.strerror}); choose another --out.") from None

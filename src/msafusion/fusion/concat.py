@@ -1,0 +1,37 @@
+"""Streams side by side, then a linear map (arXiv 2012.07175, sec. 4.2)."""
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor, nn
+
+from msafusion.fusion.base import Head, Prediction
+
+
+class Concat(Head):
+    """Streams side by side, then a linear map to `num_outputs` (arXiv 2012.07175, sec. 4.2); a missing one is zero.
+
+    Args:
+        channels: stream name -> number of channels.
+        num_outputs: of the prediction.
+
+    Raises:
+        ValueError: no num_outputs.
+    """
+
+    def __init__(self, channels: Mapping[str, int], num_outputs: int | None = None) -> None:
+        super().__init__(channels, num_outputs)
+        self.linear = nn.Linear(sum(self.channels.values()), self.outputs_for("concat"))
+
+    def forward(
+        self,
+        features: Mapping[str, Tensor],
+        masks: Mapping[str, Tensor] | None = None,
+        present: Mapping[str, Tensor] | None = None,
+    ) -> Prediction:
+        """Linear map of all streams, (batch, *steps, channels) each; rows of samples that lack one must be zero."""
+        some = next(iter(features.values()))
+        parts = [
+            features[n] if n in features else some.new_zeros(*some.shape[:-1], c) for n, c in self.channels.items()
+        ]
+        return self.linear(torch.cat(parts, dim=-1))

@@ -1,0 +1,35 @@
+"""Multimodal transfer module (Joze, Shaban, Iuzzolino, Koishida: "MMTM", CVPR 2020, arXiv 1911.08670)."""
+
+from collections.abc import Mapping
+from typing import Literal
+
+from msafusion.fusion.gates import ChannelGates
+from msafusion.fusion.tokens import check_method
+
+
+class MMTM(ChannelGates):
+    """Gate the channels of every stream by a joint representation of all streams (arXiv 1911.08670, sec. 3.1).
+
+    With S_m the mean of stream m over positions, Z = ReLU(W [S_1, ..., S_M] + b) and E_m = W_m Z + b_m, stream m is
+    multiplied by 2 * sigmoid(E_m). Z has C_Z = total channels // reduction channels, 1 at least. The paper has two
+    streams and C_Z = (C_1 + C_2) / 4; its code (github.com/haamoon/mmtm) has twice that, which is reduction=2, and
+    leaves out the factor 2 of the gates.
+
+    Args:
+        channels: stream name -> number of channels.
+        reduction: total channels over C_Z.
+        start: with "identity" all W_m and b_m start at zero, and every gate at exactly 1; with "random" as nn.Linear
+            does, as in the paper's code.
+
+    Shapes:
+        see `ChannelGates.forward`.
+
+    Raises:
+        ValueError: an option out of range.
+    """
+
+    def __init__(
+        self, channels: Mapping[str, int], reduction: int = 4, start: Literal["identity", "random"] = "identity"
+    ) -> None:
+        check_method(channels, start, reduction=reduction)
+        super().__init__(channels, max(sum(channels.values()) // reduction, 1), 2.0, start == "identity")

@@ -1,0 +1,108 @@
+"""Heads that read layers inside the networks."""
+
+import pytest
+import torch
+from small_networks import VideoCNN
+from torch import nn
+
+from msafusion import FusionPoint, fuse
+from msafusion.backbones import CNN1d
+from msafusion.fusion import HEADS, Concat
+from msafusion.streams import FusionError
+
+CHANNELS = {"a": 3, "b": 2}
+LAST = {"a": "dropout", "b": "dropout"}
+LEVELS = [{"a": "stage1", "b": "stage1"}, LAST]
+
+
+def networks():
+    return {name: CNN1d(count, 5, widths=(4, 8)) for name, count in CHANNELS.items()}
+
+
+def batch(size=3, steps=12):
+    return {name: torch.randn(size, count, steps) for name, count in CHANNELS.items()}
+
+
+def late(head, head_at=LAST, **more):
+    return fuse(networks(), head=head, head_at=head_at, num_outputs=5, example=batch(), **more).eval()
+
+
+@pytest.mark.parametrize("name", [name for name in HEADS if name not in ("sum", "mean", "product", "multiplicative")])
+def test_every_method_reads_features_and_leaves_the_networks_as_they_are(name):
+    net, inputs = late(name, LEVELS if name == "centralnet" else LAST), batch()
+    outputs = net.stream_outputs(inputs)
+    assert net.combine(outputs).shape == (3, 5)
+    for stream, network in net.networks.items():
+        assert torch.equal(outputs[stream], network(inputs[stream]))
+    net(inputs).sum().backward()
+    assert all(network.stage1[0].weight.grad.abs().sum() > 0 for network in net.networks.values())
+    assert net({"a": inputs["a"]}).shape == (3, 5)
+
+
+def test_concat_sees_exactly_the_vectors_of_the_named_layers():
+    net, inputs = late("concat"), batch()
+    vectors = [network.get_submodule("stage2") for network in net.networks.values()]
+    with torch.no_grad():
+        means = [
+            stage2(network.stage1(inputs[name])).mean(dim=2)
+            for (name, network), stage2 in zip(net.networks.items(), vectors, strict=True)
+        ]
+    torch.testing.assert_close(net(inputs), net.head.linear(torch.cat(means, dim=1)))
+
+
+def test_maps_are_averaged_over_real_steps_only():
+    net = late("gmu", {"a": "stage2", "b": "stage2"})
+    inputs = batch(steps=12)
+    padded = {name: torch.cat([values, torch.randn(3, values.shape[1], 4)], dim=2) for name, values in inputs.items()}
+    lengths = dict.fromkeys(CHANNELS, torch.tensor([12, 12, 12]))
+    torch.testing.assert_close(net(padded, lengths), net(inputs, lengths))
+
+
+def test_a_sample_without_a_stream_is_read_as_if_the_stream_were_absent():
+    net, inputs = late("mfb"), batch()
+    here = torch.tensor([True, False, True])
+    torch.testing.assert_close(net(inputs, present={"b": here})[1], net({"a": inputs["a"]})[1])
+    torch.testing.assert_close(net(inputs, present={"b": here})[here], net(inputs)[here])
+
+
+def test_fusion_between_layers_and_a_head_go_together():
+    point = FusionPoint({"a": "stage1", "b": "stage1"}, fusion="mmtm")
+    net = fuse(networks(), point, head="gmu", head_at=LAST, head_options={"hidden": 6}, num_outputs=5, example=batch())
+    assert (len(net.joints), len(net.readings), net.head.hidden) == (1, 1, 6)
+    exported = net.eval().export(batch(2)).module()
+    inputs = batch(5)
+    torch.testing.assert_close(exported(inputs), net(inputs))
+
+
+def test_levels_are_named_by_network_and_layer():
+    assert late("centralnet", LEVELS).head.levels == [["a.stage1", "b.stage1"], ["a.dropout", "b.dropout"]]
+
+
+@pytest.mark.parametrize(
+    ("options", "error", "message"),
+    [
+        ({"head": "gmu", "head_at": LEVELS}, ValueError, 'head="gmu" reads one level, got 2'),
+        ({"head": "gmu", "head_options": {"hiden": 3}}, TypeError, "no option 'hiden'; its options are hidden"),
+        ({"head": "gmu", "head_at": {"a": "stage9"}}, FusionError, "no submodule 'stage9'"),
+        ({"head": "gmux"}, ValueError, "unknown head 'gmux'; did you mean 'gmu'"),
+        ({"head": nn.Identity()}, ValueError, "head_at and head_options are for heads of HEADS"),
+        ({"head": "gmu", "num_outputs": None}, ValueError, "no num_outputs"),
+    ],
+)
+def test_mistakes_are_named(options, error, message):
+    given = {"head_at": LAST, "num_outputs": 5, "example": batch(), **options}
+    with pytest.raises(error, match=message):
+        fuse(networks(), **given)
+
+
+def test_outputs_without_what_the_head_reads_are_refused():
+    net, inputs = late("concat"), batch()
+    with pytest.raises(FusionError, match="give it what stream_outputs"):
+        net.combine(dict(net.stream_outputs(inputs)))
+
+
+def test_a_head_of_ones_own_making_reads_layers_too():
+    head = Concat({"a": 8, "b": 8}, 2)
+    net = fuse(networks(), head=head, head_at=LAST, example=batch())
+    assert net(batch()).shape == (3, 2)
+    assert isinstance(fuse({"video": VideoCNN()}).head, HEADS["sum"])

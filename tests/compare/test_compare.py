@@ -1,0 +1,170 @@
+"""`msafusion compare` on small arrays, end to end."""
+
+import json
+import shutil
+
+import numpy as np
+import pytest
+import torch
+
+from msafusion.commands.compare import run_compare
+from msafusion.compare.costs import training_peak
+from msafusion.compare.setting import Method
+from msafusion.compare.tuning import STAGE, drawn
+from msafusion.networks import SmallCNN
+
+QUICK = [
+    *("--network.widths", "[8,8]", "--network.fuse_at", "[stage1,stage2]", "--workers", "1"),
+    *("--alone.epochs", "2", "--fused.epochs", "1", "--alone.batch_size", "16", "--fused.batch_size", "16"),
+]
+
+
+@pytest.fixture(scope="module")
+def arrays(tmp_path_factory):
+    """Two streams of which each tells half of the label."""
+    draw = np.random.default_rng(0)
+    label = np.arange(96) % 4
+    file = tmp_path_factory.mktemp("data") / "halves.npz"
+    np.savez(
+        file,
+        text=(np.eye(2)[label // 2] @ draw.normal(size=(2, 6)) + 0.1 * draw.normal(size=(96, 6))).astype("float32"),
+        sound=(np.eye(2)[label % 2][:, None] @ draw.normal(size=(2, 3)) + 0.1 * draw.normal(size=(96, 12, 3))).astype(
+            "float32"
+        ),
+        label=label,
+        split=np.array(["train", "train", "valid", "test"])[np.arange(96) // 4 % 4],
+    )
+    return file
+
+
+def compare(arrays, out, *more):
+    run_compare(["--data", str(arrays), "--out", str(out), *QUICK, *more])
+    return json.loads((out / "results.json").read_text())
+
+
+@pytest.fixture(scope="module")
+def finished(arrays, tmp_path_factory):
+    """A finished comparison and its folder; no test changes what is in it."""
+    out = tmp_path_factory.mktemp("compare") / "run"
+    return compare(arrays, out, "--fusions", "msaf,gmu,none", "--seeds", "2"), out
+
+
+def test_every_method_and_every_single_stream_has_a_row_for_every_seed(finished):
+    result, _ = finished
+    names = {"msaf", "gmu", "sum", "text alone", "sound alone"}
+    assert {(row["fusion"], row["seed"]) for row in result["rows"]} == {(name, s) for name in names for s in (0, 1)}
+    for row in result["rows"]:
+        assert 0 <= row["metrics"]["accuracy"] <= 1
+        assert row["cost"].keys() >= {"parameters", "flops", "latency_ms", "peak_bytes", "train_seconds"}
+    assert [entry["fusion"] for entry in result["table"]].count("msaf") == 1
+    assert result["data"]["name"] == "halves"
+
+
+def test_robustness_has_a_row_for_each_condition(finished):
+    result, _ = finished
+    row = next(row for row in result["rows"] if row["fusion"] == "msaf")
+    assert {"without text", "noise 1 on sound", "sound shifted by 0.1"} <= row["robustness"].keys()
+    assert not any("text shifted" in name for name in row["robustness"])
+    assert {entry["condition"] for entry in result["robustness"]} == set(row["robustness"])
+
+
+def test_report_and_plots_are_written(finished):
+    _, out = finished
+    page = (out / "report.html").read_text()
+    assert all(name in page for name in ("msaf", "gmu", "sound alone"))
+    assert {file.name for file in out.glob("*.png")} == {"accuracy.png", "cost.png", "robustness.png"}
+
+
+def test_the_same_again_runs_only_what_is_missing_and_gives_the_same(arrays, finished, tmp_path):
+    result, out = finished
+    again = tmp_path / "again"
+    shutil.copytree(out, again)
+    kept, redone = again / "runs" / "gmu-1.json", again / "runs" / "msaf-0.json"
+    kept_time = kept.stat().st_mtime_ns
+    redone.unlink()
+    later = compare(arrays, again, "--fusions", "msaf,gmu,none", "--seeds", "2")
+    assert kept.stat().st_mtime_ns == kept_time
+    accuracies = [[(row["fusion"], row["metrics"]) for row in one["rows"]] for one in (result, later)]
+    assert accuracies[0] == accuracies[1]
+
+
+def test_another_setting_does_not_go_on_in_the_folder(arrays, finished):
+    with pytest.raises(ValueError, match="was begun with another fused; choose another --out"):
+        compare(arrays, finished[1], "--fusions", "msaf", "--seeds", "1", "--fused.epochs", "2")
+
+
+def test_all_methods_start_from_the_same_networks(finished, arrays, tmp_path):
+    """With no second stage, and mid-network methods that begin as no fusion, all are the sum."""
+    out = tmp_path / "start"
+    fusions = "sum,msaf,mmtm,se,cross_attention,bottleneck"
+    result = compare(arrays, out, "--fusions", fusions, "--seeds", "1", "--fused.epochs", "0", "--robustness", "false")
+    fused = {row["fusion"]: row["metrics"] for row in result["rows"] if "alone" not in row["fusion"]}
+    assert all(metrics == fused["sum"] for metrics in fused.values())
+    assert result["robustness"] == []
+
+
+def test_tuning_gives_every_method_the_same_number_of_trials_and_keeps_the_test_out(arrays, tmp_path):
+    out = tmp_path / "tuned"
+    result = compare(arrays, out, "--fusions", "mmtm,concat", "--seeds", "1", "--tune", "2", "--robustness", "false")
+    trials = [json.loads(file.read_text())[0] for file in (out / "runs").glob("*trial*")]
+    assert sorted(row["fusion"] for row in trials) == ["concat", "concat", "mmtm", "mmtm"]
+    assert not any("metrics" in row for row in trials)
+    best = {
+        name: max(
+            (row for row in trials if row["fusion"] == name), key=lambda row: (row["valid"]["accuracy"], -row["trial"])
+        )
+        for name in ("mmtm", "concat")
+    }
+    chosen = {row["fusion"]: row["options"] for row in result["rows"] if "options" in row}
+    assert chosen == {name: row["options"] for name, row in best.items()}
+
+
+def test_trials_differ_and_do_not_depend_on_what_is_drawn_before():
+    method = Method.parse("mmtm", {})
+    assert drawn(method, 1) == drawn(method, 1)
+    assert len({str(drawn(method, trial)) for trial in range(1, 6)}) > 1
+    assert drawn(method, 1).keys() == {*STAGE, "reduction"}
+
+
+def test_variants_are_methods_with_options_of_their_own():
+    method = Method.parse("half", {"half": {"fusion": "msaf", "lowest_attention": 0.5, "per_stream_loss": 0.0}})
+    plan = method.plan(SmallCNN())
+    assert (plan.fusion, plan.fusion_options) == ("msaf", {"lowest_attention": 0.5})
+    with pytest.raises(ValueError, match="unknown fusion 'msaff'; did you mean 'msaf'"):
+        Method.parse("msaff", {})
+
+
+@pytest.mark.parametrize(
+    ("more", "message"),
+    [
+        (["--fusions", "msaf,msaff"], "unknown fusion 'msaff'; did you mean 'msaf'"),
+        (["--fusions", "sum,none"], "fusions names 'sum' twice"),
+        (["--seeds", "0"], "seeds is 0, expected a positive integer"),
+        (["--network", "Mosei", "--fusions", "msaf"], "does not suit the data"),
+        (["--tune", "-1"], "tune is -1"),
+        (["--engine", "rey"], "engine"),
+    ],
+)
+def test_mistakes_are_named(arrays, tmp_path, more, message):
+    quick = [] if "Mosei" in more else QUICK
+    with pytest.raises(ValueError, match=message):
+        run_compare(["--data", str(arrays), "--out", str(tmp_path / "out"), *quick, *more])
+
+
+def test_a_missing_data_file_and_a_folder_in_use_are_named(arrays, tmp_path):
+    with pytest.raises(ValueError, match=r"no file 'nowhere\.npz'"):
+        run_compare(["--data", "nowhere.npz"])
+    (tmp_path / "notes.txt").write_text("mine")
+    with pytest.raises(ValueError, match="holds something else than a comparison"):
+        compare(arrays, tmp_path, "--fusions", "sum")
+
+
+def test_peak_memory_counts_maps_that_wait_for_their_gradients():
+    inputs = {"a": torch.randn(8, 3, 64), "b": torch.randn(8, 3, 64)}
+    small, large = (
+        training_peak(SmallCNN(widths=(width, width)).with_fusion("sum", {}).build({"a": 3, "b": 3}, 4), inputs, {})
+        for width in (8, 32)
+    )
+    kept = 2 * 8 * 32 * (64 + 32) * 4  # output of the two convolutions of two networks, float32
+    assert kept < large < 20 * kept
+    assert 2.5 * small < large
