@@ -92,7 +92,7 @@ def test_config_is_complete(run):
     saved = yaml.safe_load((run[0] / "config.yaml").read_text())
     assert saved["data"]["init_args"]["test_subjects"] == [1, 2, 3]
     assert saved["network"]["init_args"]["fusion"] == "msaf"
-    assert saved["fused"]["learning_rate"] == 3e-4
+    assert saved["fused"]["fusion_learning_rate"] == 3e-3
     assert saved["trainer"]["devices"] == 1
 
 

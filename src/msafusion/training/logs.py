@@ -66,7 +66,8 @@ class StageProgress(Callback):
 
     def __init__(self, stage: str, console: Console, figure: str) -> None:
         columns = TextColumn("{task.description:<20}"), BarColumn(20), TextColumn("{task.fields[news]}")
-        self._bar = Progress(*columns, TimeElapsedColumn(), TimeRemainingColumn(), console=console)
+        columns = (*columns, TimeElapsedColumn(), TimeRemainingColumn())
+        self._bar = Progress(*columns, console=console, disable=console.quiet)
         self._stage, self._figure = stage, figure
         self._task = self._bar.add_task(stage, total=None, news="")
 

@@ -53,7 +53,7 @@ def add_recipe(parser: ArgumentParser) -> None:
     parser.add_argument("--network", type=NetworkPlan, help="network and its options (default: SmallCNN)")
     parser.add_class_arguments(StageOptions, "alone", help="first stage: each network by itself")
     parser.add_class_arguments(StageOptions, "fused", help="second stage: all networks, fused")
-    parser.set_defaults({"fused.epochs": 10, "fused.learning_rate": 3e-4})
+    parser.set_defaults({"fused.epochs": 10, "fused.fusion_learning_rate": 3e-3, "fused.stream_dropout": 0.2})
     parser.add_argument(
         "--start",
         type=Literal["alone", "anew"],

@@ -106,7 +106,12 @@ class FusionTask(lightning.LightningModule):
 
     def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
         """Set the random state of this step."""
-        torch.manual_seed(self.seed + 1_000_003 * self.global_step + self.global_rank)
+        seed = self.seed + 1_000_003 * self.global_step + self.global_rank
+        torch.default_generator.manual_seed(
+            seed
+        )  # torch.manual_seed takes a millisecond, for devices that are not there
+        if self.device.type == "cuda":
+            torch.cuda.manual_seed(seed)
         if self.separate and isinstance(self.trainer.model, nn.parallel.DistributedDataParallel):
             self.trainer.model.require_backward_grad_sync = False  # Lightning sets it again after every step
 
@@ -121,7 +126,7 @@ class FusionTask(lightning.LightningModule):
         else:
             loss = self._total_loss(outputs, prediction, batch["label"], present)
         self._finite = self._finite & torch.isfinite(loss.detach())
-        self.log("train/loss", loss.detach(), on_step=False, on_epoch=True, batch_size=len(batch["id"]), sync_dist=True)
+        self._losses += len(batch["id"]) * torch.stack([loss.detach().float(), torch.ones_like(loss, dtype=torch.float)])
         return None if self.separate else loss
 
     def _step_separately(self, losses: Mapping[str, Tensor]) -> None:
@@ -169,6 +174,7 @@ class FusionTask(lightning.LightningModule):
     def on_train_epoch_start(self) -> None:
         """Watch the losses of this epoch."""
         self._finite = torch.ones((), dtype=torch.bool, device=self.device)
+        self._losses = torch.zeros(2, device=self.device)
 
     def on_train_epoch_end(self) -> None:
         """Stop a run that has diverged.
@@ -181,6 +187,8 @@ class FusionTask(lightning.LightningModule):
                 f"the loss became NaN or infinite in epoch {self.current_epoch + 1} (networks: "
                 f"{', '.join(self.network.networks)}); lower the learning rate, or clean the data."
             )
+        # once an epoch: Lightning takes milliseconds for every figure that it is given
+        self.log("train/loss", self._losses[0] / self._losses[1].clamp(min=1), sync_dist=True)
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
         """Follow loss and metrics on the validation samples."""
