@@ -36,5 +36,13 @@ benchmark: .venv/ready
 	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[dev]"
 	touch .venv/ready
 
+# one set of docs/results.md: make results/watch.json, make results/utd_mhad.json DATA=folder
+results/%.json: .venv/ready FORCE
+	$(BIN)/msafusion compare --data configs/$*.yaml $(if $(DATA),--data.root $(DATA)) --seeds 10 --out runs/compare/$*
+	mkdir -p results && cp runs/compare/$*/results.json $@
+	$(BIN)/python benchmarks/results.py
+
+FORCE:
+
 clean:
 	rm -rf .venv runs .pytest_cache .ruff_cache

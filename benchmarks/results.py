@@ -39,8 +39,7 @@ def write(root: Path = ROOT) -> Path:
 def _data_set(file: Path, plots: Path) -> list[str]:
     result = _read(file)
     parts = [f"## {result['data']['name']}", *_text(file.with_suffix(".md"))]
-    if result.get("command"):
-        parts.append(f"```sh\n{result['command']}\n```")
+    parts.append(f"```sh\nmake results/{file.stem}.json{'' if file.stem == 'watch' else ' DATA=...'}\n```")
     parts.append(markdown(result).strip())
     for name, png in draw(result).items():
         plot = plots / f"{file.stem}-{name}.png"

@@ -9,8 +9,10 @@ import torch
 
 from msafusion.commands.compare import run_compare
 from msafusion.compare.costs import training_peak
-from msafusion.compare.setting import Method
+from msafusion.compare.jobs import Job
+from msafusion.compare.setting import Method, check_names, fingerprint
 from msafusion.compare.tuning import STAGE, drawn
+from msafusion.data import Arrays
 from msafusion.networks import SmallCNN
 
 QUICK = [
@@ -119,6 +121,57 @@ def test_tuning_gives_every_method_the_same_number_of_trials_and_keeps_the_test_
     assert chosen == {name: row["options"] for name, row in best.items()}
 
 
+def test_a_run_that_diverges_is_undefined_and_the_others_count(arrays, tmp_path):
+    boom = "{boom: {fusion: msaf, learning_rate: 1.0e+30}}"
+    more = ["--fusions", "sum,boom", "--variants", boom, "--seeds", "1", "--robustness", "false"]
+    result = compare(arrays, tmp_path / "boom", *more)
+    entries = {entry["fusion"]: entry for entry in result["table"]}
+    assert entries["boom"]["mean"] is None
+    assert not entries["boom"]["tied_for_best"]
+    assert entries["sum"]["mean"] is not None
+
+
+@pytest.mark.parametrize("content", ["", "[", "{}", "[{}]"])
+def test_a_broken_run_is_not_a_finished_one(finished, tmp_path, content):
+    folder = tmp_path / "run"
+    (folder / "runs").mkdir(parents=True)
+    job = Job(0, Method.parse("msaf", {}))
+    shutil.copy(job.file(finished[1]), job.file(folder))
+    assert job.rows(folder) is not None
+    job.file(folder).write_text(content)
+    assert job.rows(folder) is None
+
+
+def test_single_networks_without_their_weights_are_not_finished(finished, tmp_path):
+    folder = tmp_path / "run"
+    shutil.copytree(finished[1], folder)
+    assert Job(1).rows(folder) is not None
+    shutil.rmtree(folder / "alone" / "text-1")
+    assert Job(1).rows(folder) is None
+
+
+def test_other_samples_do_not_go_on_in_the_folder(arrays, finished, tmp_path):
+    changed = dict(np.load(arrays))
+    changed["label"] = changed["label"][::-1]
+    other = tmp_path / arrays.name
+    np.savez(other, **changed)
+    assert fingerprint(Arrays(other).splits()) != fingerprint(Arrays(arrays).splits())
+    assert json.loads((finished[1] / "setting.json").read_text())["samples"]
+
+
+@pytest.mark.parametrize("name", ["alone", "sum", "none", "a/b", "msaf alone", ""])
+def test_variants_cannot_be_called_anything(name):
+    with pytest.raises(ValueError, match="a variant cannot be called"):
+        check_names({name: {"fusion": "msaf"}})
+
+
+def test_tuning_leaves_what_a_variant_fixes_and_draws_the_stage_alike_for_all():
+    half = Method.parse("half", {"half": {"fusion": "msaf", "lowest_attention": 0.5}})
+    assert all(drawn(half, trial)["lowest_attention"] == 0.5 for trial in range(1, 9))
+    one, other = drawn(half, 3), drawn(Method.parse("gmu", {}), 3)
+    assert {name: one[name] for name in STAGE} == {name: other[name] for name in STAGE}
+
+
 def test_trials_differ_and_do_not_depend_on_what_is_drawn_before():
     method = Method.parse("mmtm", {})
     assert drawn(method, 1) == drawn(method, 1)
@@ -132,6 +185,8 @@ def test_variants_are_methods_with_options_of_their_own():
     assert (plan.fusion, plan.fusion_options) == ("msaf", {"lowest_attention": 0.5})
     with pytest.raises(ValueError, match="unknown fusion 'msaff'; did you mean 'msaf'"):
         Method.parse("msaff", {})
+    with pytest.raises(ValueError, match="the variant 'half' names no method"):
+        Method.parse("half", {"half": {"lowest_attention": 0.5}})
 
 
 @pytest.mark.parametrize(

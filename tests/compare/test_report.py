@@ -196,10 +196,13 @@ def test_results_page(tmp_path):
         results.write(tmp_path)
     (tmp_path / "results").mkdir()
     small = made(methods=("msaf", "sum"), conditions=())
-    (tmp_path / "results" / "utd.json").write_text(json.dumps(small | {"command": "msafusion compare"}))
+    (tmp_path / "results" / "utd.json").write_text(json.dumps(small))
     (tmp_path / "results" / "utd.md").write_text("Of two hands.\n")
     text = results.write(tmp_path).read_text()
-    assert "## UTD & MHAD\n\nOf two hands.\n\n```sh\nmsafusion compare\n```\n\nUTD &amp; MHAD: classification" in text
+    assert (
+        "## UTD & MHAD\n\nOf two hands.\n\n```sh\nmake results/utd.json DATA=...\n```\n\nUTD &amp; MHAD: classification"
+        in text
+    )
     plots = re.findall(r"\]\((.*?)\)", text)
     assert plots == ["plots/utd-accuracy.png", "plots/utd-cost.png"]
     assert all((tmp_path / "docs" / plot).read_bytes().startswith(b"\x89PNG") for plot in plots)

@@ -225,3 +225,27 @@ def test_options_that_fit_nothing(tmp_path):
             Manifest(root, streams, workers=1).splits()
     with pytest.raises(DataError, match=r"no manifest\.csv in"):
         Manifest(tmp_path / "nowhere").splits()
+
+
+def test_groups_are_held_out_whatever_the_column_of_splits_says(tmp_path):
+    rows = write_arrays(tmp_path / "set", 16)
+    write_table(tmp_path / "set", [{key: value for key, value in row.items() if key != "split"} for row in rows])
+    held_out = {"valid": ["p0"], "test": ["p1", "p3"]}
+    splits = Manifest(tmp_path / "set", {"audio": {}}, group="speaker", held_out=held_out, workers=1).splits()
+    groups = {part: getattr(splits, part).groups for part in ("train", "valid", "test")}
+    assert groups == {"train": {"p2"}, "valid": {"p0"}, "test": {"p1", "p3"}}
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"group": "speaker", "held_out": {"test": ["p9"]}}, "held_out names 'p9', expected groups of the column spea"),
+        ({"held_out": {"test": ["p1"]}}, "held_out names 'p1', expected groups by --data.group"),
+        ({"group": "speaker", "held_out": {"dev": ["p1"]}}, "names the split 'dev', expected valid and test"),
+        ({"group": "speaker", "held_out": {"valid": ["p1"], "test": ["p1"]}}, r"\['p1'\] in valid and in test"),
+    ],
+)
+def test_groups_that_cannot_be_held_out_are_named(tmp_path, options, message):
+    write_arrays(tmp_path / "set")
+    with pytest.raises(ValueError, match=message):
+        ManifestFiles(tmp_path / "set", **options)

@@ -236,6 +236,23 @@ def test_the_average_of_the_weights_is_what_is_validated_and_kept(rate, tmp_path
     assert any(not torch.allclose(a, b, rtol=1e-2) for a, b in zip(net.parameters(), moved.parameters(), strict=True))
 
 
+def test_the_last_epoch_is_kept_on_request_even_where_another_was_better(tmp_path):
+    """At this rate the loss on the validation samples rises."""
+    options = StageOptions(
+        epochs=4, batch_size=4, learning_rate=1.0, schedule="constant", monitor="loss", keep="last", per_stream_loss=0.0
+    )
+    net = plain()
+    figures = run_stage("stage", net, splits(), options, place(tmp_path))
+    with (tmp_path / "logs" / "stage" / "metrics.csv").open() as file:
+        losses = [float(row["valid/loss"]) for row in csv.DictReader(file)]
+    assert min(losses) < losses[-1]
+    assert figures == {"epoch": 3, "loss": pytest.approx(losses[-1], rel=1e-4)}
+    valid = collate(splits().valid)
+    with torch.no_grad():
+        kept = float(nn.functional.cross_entropy(net.eval()(valid["inputs"]), valid["label"]))
+    assert kept == pytest.approx(losses[-1], rel=1e-3)
+
+
 TWO = StageOptions(
     epochs=2, batch_size=2, losses="separate", optimizer="adam", schedule="constant", weight_decay=1e-2, monitor="loss"
 )

@@ -140,3 +140,37 @@ def test_metrics_of_values_by_hand():
     centred = values - values.mean(), labels - labels.mean()
     expected = (centred[0] * centred[1]).sum() / (centred[0].norm() * centred[1].norm())
     assert metrics["pearson"] == pytest.approx(float(expected), abs=1e-5)
+
+
+def test_stream_dropout_leaves_every_sample_a_stream_and_drops_as_often_as_it_says():
+    task = FusionTask(network(), 3, StageOptions(stream_dropout=0.3), Clips({"a": 2, "b": 3}), seed=0)
+    kept = task._present(4000)
+    assert kept is not None
+    assert (kept["a"] | kept["b"]).all()
+    expected = 1 - 0.3 + 0.3**2 / 2  # where both would go, one of them stays
+    assert all(abs(mask.float().mean() - expected) < 0.03 for mask in kept.values())
+    assert FusionTask(network(), 3, StageOptions(), Clips({"a": 2, "b": 3}), seed=0)._present(4) is None
+    with pytest.raises(ValueError, match=r"stream_dropout is 1\.0, expected 0 or a probability below 1"):
+        StageOptions(stream_dropout=1.0)
+
+
+def test_a_sample_without_a_stream_has_no_loss_of_that_stream():
+    task = FusionTask(network().eval(), 3, StageOptions(), Clips({"a": 2, "b": 3}), seed=0)
+    batch = collate(samples())
+    present = {"a": torch.tensor([True, False] * 4), "b": torch.ones(8, dtype=torch.bool)}
+    outputs, _ = task._outputs(batch, batch["inputs"], present)
+    own = task._own_losses(outputs, batch["label"], present)
+    expected = nn.functional.cross_entropy(outputs["a"][::2], batch["label"][::2])
+    torch.testing.assert_close(own["a"], expected)
+    nobody = task._own_losses(outputs, batch["label"], {"a": torch.zeros(8, dtype=torch.bool)})
+    assert nobody["a"].isfinite()
+
+
+def test_a_head_with_a_loss_of_its_own_is_trained_by_it():
+    networks = {"a": CNN1d(2, 3, widths=(4, 8)), "b": CNN1d(3, 3, widths=(4, 8))}
+    net = fuse(networks, head="multiplicative").eval()
+    task = FusionTask(net, 3, StageOptions(per_stream_loss=0.0), Clips({"a": 2, "b": 3}), seed=0)
+    batch = collate(samples())
+    outputs, scores = task._outputs(batch, batch["inputs"])
+    expected = -scores[torch.arange(8), batch["label"]].mean()
+    torch.testing.assert_close(task._total_loss(outputs, scores, batch["label"]), expected)

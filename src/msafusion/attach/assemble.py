@@ -54,6 +54,8 @@ def fuse(
     """
     points = [at] if isinstance(at, FusionPoint) else list(at)
     levels = reading_points(head_at)
+    if levels and (unread := [name for name in networks if not any(name in level.members for level in levels)]):
+        raise FusionError(f"head_at names no layer of network '{unread[0]}', expected one of each; add it.")
     _check_names(networks, [*points, *levels], time_axis or {})
     if isinstance(head, str) and head not in HEADS:
         raise ValueError(f"unknown head {head!r}; {nearest(head, HEADS)}")
@@ -154,7 +156,15 @@ def _make_head(
         options = {"levels": [[tap.stream for tap in taps_of(reading)] for reading in net.readings], **options}
     if unknown := [option for option in options if option not in known]:
         raise TypeError(f"head '{name}' has no option '{unknown[0]}'; its options are {', '.join(known) or 'none'}.")
-    return HEADS[name](channels, num_outputs, **options)
+    head = HEADS[name](channels, num_outputs, **options)
+    if head.takes_predictions and net.readings:
+        raise ValueError(f'head="{name}" takes the networks\' predictions, got head_at; leave it out.')
+    if head.takes_predictions and num_outputs is not None and set(channels.values()) != {num_outputs}:
+        raise ValueError(
+            f'head="{name}" gives what it gets, {channels} outputs, expected num_outputs={num_outputs}; correct it, or '
+            'use head="concat".'
+        )
+    return head
 
 
 def _dry_run(

@@ -39,6 +39,8 @@ class Reading(Joint):
 def reading_points(head_at: HeadAt | None) -> list[FusionPoint]:
     """One point a level; with several levels a stream is named "network.submodule", else like its network."""
     levels = [] if head_at is None else [head_at] if isinstance(head_at, Mapping) else list(head_at)
+    if not all(isinstance(level, Mapping) for level in levels):
+        raise TypeError(f"head_at is {head_at!r}, expected {{network: submodule}}, or a list of such levels.")
     if len(levels) < 2:
         return [FusionPoint(level, nn.Identity(), name=f"head at {level}") for level in levels]
     return [

@@ -1,7 +1,9 @@
 """The command `msafusion compare`: every fusion method on one data set, with several seeds, tested once."""
 
 import os
+import shlex
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 from typing import Any, Literal
@@ -14,14 +16,14 @@ from msafusion.compare.jobs import Work
 from msafusion.compare.pictures import draw
 from msafusion.compare.report import html, markdown
 from msafusion.compare.running import as_json, check_folder, compare, suits
-from msafusion.compare.setting import Method, Setting
+from msafusion.compare.setting import ALL, Method, Setting, check_names, fingerprint
 from msafusion.fusion import FUSIONS, HEADS
 from msafusion.preparation.engines import Engine
+from msafusion.samples import Splits
 from msafusion.streams import check_count
 from msafusion.training.options import add_recipe, parse_recipe, plain_recipe
 
 ARRAYS, TABLES, CONFIGS = (".npz", ".safetensors", ".h5", ".hdf5"), (".csv", ".parquet"), (".yaml", ".yml")
-ALL = "all"
 
 
 def compare_parser() -> ArgumentParser:
@@ -86,7 +88,14 @@ def run_compare(arguments: Sequence[str]) -> None:
         made.robustness,
         made.on,
     )
-    methods = _methods(setting, given, console)
+    check_names(given.variants)
+    splits = Work(setting).splits()
+    if splits.chosen_on_test and made.on == "valid":
+        raise ValueError(
+            "--on valid asks for validation samples, and these data have none but the test's; leave it out."
+        )
+    methods = _methods(setting, given, splits, console)
+    config["samples"] = fingerprint(splits)
     check_folder(folder, config, overwrite=given.overwrite)
     result = compare(
         setting,
@@ -98,7 +107,7 @@ def run_compare(arguments: Sequence[str]) -> None:
         ray_address=given.ray_address,
         console=console,
     )
-    result["command"], result["setting"] = "msafusion compare " + " ".join(arguments), config
+    result["command"], result["setting"] = shlex.join(["msafusion", "compare", *arguments]), config
     (folder / "results.json").write_text(as_json(result))
     pictures = draw(result)
     for name, picture in pictures.items():
@@ -126,6 +135,10 @@ def _with_data_file(arguments: Sequence[str]) -> tuple[list[str], str | None]:
             result.append(argument)
             continue
         suffix = Path(value).suffix.lower()
+        if Path(value).is_dir():
+            result += ["--data", "Manifest", "--data.root", value]
+            called = Path(value).resolve().name
+            continue
         if suffix in (*CONFIGS, *TABLES, *ARRAYS) and not Path(value).is_file():
             raise ValueError(f"no file '{value}', expected a recipe, a manifest or arrays; correct --data.")
         if suffix in (*CONFIGS, *TABLES, *ARRAYS):
@@ -140,7 +153,7 @@ def _with_data_file(arguments: Sequence[str]) -> tuple[list[str], str | None]:
     return result, called
 
 
-def _methods(setting: Setting, given: Namespace, console: Console) -> list[Method]:
+def _methods(setting: Setting, given: Namespace, splits: Splits, console: Console) -> list[Method]:
     """The contenders; of all, those that the data allow.
 
     Raises:
@@ -149,10 +162,13 @@ def _methods(setting: Setting, given: Namespace, console: Console) -> list[Metho
     everything = given.fusions == ALL
     names = [*FUSIONS, *HEADS, *given.variants] if everything else [name.strip() for name in given.fusions.split(",")]
     methods = [Method.parse(name, given.variants) for name in names]
+    own = {"fusion": None, "fusion_options": {}, **vars(setting.network)}  # a recipe's options are of its own method
+    methods = [
+        replace(method, options=own["fusion_options"]) if method.name == own["fusion"] else method for method in methods
+    ]
     for name in (chosen := [method.name for method in methods]):
         if chosen.count(name) > 1:
             raise ValueError(f"fusions names '{name}' twice, expected it once; correct it.")
-    splits = Work(setting).splits()
     problems = {method.name: problem for method in methods if (problem := suits(setting, splits, method))}
     for name, problem in problems.items():
         if not everything:
@@ -164,10 +180,10 @@ def _methods(setting: Setting, given: Namespace, console: Console) -> list[Metho
 def _table(result: dict[str, Any]) -> Table:
     percent = result["metric"] == "accuracy"
     factor, digits = (100, 1) if percent else (1, 3)
-    samples = f"{result['data']['num_samples'][result['on']]} {result['on']} samples, {len(result['seeds'])} seeds"
+    samples = f"{result['data']['num_samples'][result['on']]} {result['on']} samples, {len(result['seeds'])} seed(s)"
     table = Table(title=f"{result['metric']}{' %' if percent else ''} on {samples}")
     for column in ("fusion", "mean", "std", "95 % interval", "p against best", "p against sum"):
-        table.add_column(column, justify="left" if column == "fusion" else "right")
+        table.add_column(column, justify="left" if column == "fusion" else "right", overflow="fold")
     for row in result["table"]:
         figures = [None if row[name] is None else factor * row[name] for name in ("mean", "std", "low", "high")]
         mean, std, low, high = ("" if figure is None else f"{figure:.{digits}f}" for figure in figures)

@@ -8,12 +8,13 @@ import shutil
 import time
 import uuid
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import lightning
+import torch
 from rich.console import Console
 from torch import Tensor
 
@@ -21,11 +22,13 @@ from msafusion.attach import FusedNetwork
 from msafusion.checkpoints import read_model, save_model, write_json
 from msafusion.compare.conditions import conditions_for
 from msafusion.compare.setting import Method, Setting
+from msafusion.compare.statistics import SINGLE
 from msafusion.networks import NetworkPlan
 from msafusion.samples import Splits, collate
 from msafusion.training.metrics import report
 from msafusion.training.stage import Place, run_stage
 from msafusion.training.stage_options import StageOptions
+from msafusion.training.task import DivergedError
 from msafusion.training.testing import build, fitted_plan, outputs_for, unchanged
 
 TEST_BATCH = 128
@@ -59,6 +62,19 @@ class Job:
     def file(self, folder: Path) -> Path:
         """What it leaves: rows as JSON."""
         return folder / "runs" / f"{self.name}.json"
+
+    def rows(self, folder: Path) -> list[dict[str, Any]] | None:
+        """What it has left; None: it is not done, or its file is broken, so that it has to run again."""
+        try:
+            rows = json.loads(self.file(folder).read_text())
+            whole = all(row["seed"] == self.seed and row["fusion"] and "valid" in row for row in rows)
+            trained = self.method is not None or all(
+                (_weights(folder, self.seed, row["fusion"].removesuffix(SINGLE)) / "config.json").is_file()
+                for row in rows
+            )
+        except (OSError, ValueError, TypeError, KeyError, AttributeError):
+            return None
+        return rows if rows and whole and trained else None
 
 
 class Work:
@@ -112,7 +128,8 @@ class Work:
         for stream in net.networks:
             single = plan.alone(net, stream, splits.num_outputs)
             row = self._trained(f"{stream} alone", single, splits, self.setting.alone, place)
-            save_model(self._weights(job.seed, stream), single.networks[stream], {"stream": stream, "seed": job.seed})
+            weights = _weights(self.setting.folder, job.seed, stream)
+            save_model(weights, single.networks[stream], {"stream": stream, "seed": job.seed})
             rows.append(self._tested(row, single, splits, job.seed, robustness=False))
         return rows
 
@@ -120,23 +137,26 @@ class Work:
         net = self.network(method.plan(self.setting.network), job.seed, splits)
         if self.setting.start == "alone":
             for stream, network in net.networks.items():
-                network.load_state_dict(read_model(self._weights(job.seed, stream))[1])
+                network.load_state_dict(read_model(_weights(self.setting.folder, job.seed, stream))[1])
         row = self._trained(method.name, net, splits, method.stage(self.setting.fused), place)
         row["options"] = dict(method.options)
         if job.trial is not None:
             return {**row, "seed": job.seed, "trial": job.trial}
         return self._tested(row, net, splits, job.seed, robustness=self.setting.robustness)
 
-    def _weights(self, seed: int, stream: str) -> Path:
-        return self.setting.folder / "alone" / f"{stream}-{seed}"
-
     def _trained(
         self, name: str, net: FusedNetwork, splits: Splits, stage: StageOptions, place: Place
     ) -> dict[str, Any]:
         start = time.perf_counter()
-        folder = replace(place, folder=place.folder / name.replace(" ", "-"))
-        valid = run_stage("run", net, splits, stage, folder)
-        return {"fusion": name, "valid": valid, "cost": {"train_seconds": time.perf_counter() - start}}
+        valid: dict[str, float] = {}
+        try:
+            valid = run_stage("run", net, splits, stage, replace(place, folder=place.folder / str(uuid.uuid4())))
+        except DivergedError:
+            if len(net.networks) == 1:
+                raise  # nothing could start from it
+            for parameter in net.parameters():  # what it says then is undefined, and so are its figures
+                torch.nn.init.constant_(parameter, torch.nan)
+        return {"fusion": name, "valid": _numbers(valid), "cost": {"train_seconds": time.perf_counter() - start}}
 
     def _tested(
         self, row: dict[str, Any], net: FusedNetwork, splits: Splits, seed: int, *, robustness: bool
@@ -148,14 +168,24 @@ class Work:
             inputs = splits.preprocessing.inputs(collate([samples[0]])["inputs"])
             conditions |= conditions_for(inputs, seed)
         outputs, labels = outputs_for(net, samples, splits.preprocessing, conditions, TEST_BATCH)
-        metrics = {name: _numbers(report(output, labels, splits.classes)) for name, output in outputs.items()}
+        metrics = {name: _figures(output, labels, splits.classes) for name, output in outputs.items()}
         row |= {"seed": seed, "metrics": metrics.pop(""), "robustness": metrics}
-        return {**row, "scores": _scores(outputs[""], labels, bool(splits.classes)).tolist()}
+        if outputs[""].isfinite().all():
+            row["scores"] = _scores(outputs[""], labels, bool(splits.classes)).tolist()
+        return row
 
 
-def read_rows(folder: Path, jobs: Sequence[Job]) -> list[dict[str, Any]]:
-    """What finished jobs have left, in their order."""
-    return [row for job in jobs if job.file(folder).is_file() for row in json.loads(job.file(folder).read_text())]
+def _weights(folder: Path, seed: int, stream: str) -> Path:
+    return folder / "alone" / f"{stream}-{seed}"
+
+
+def _figures(outputs: Tensor, labels: Tensor, classes: list[str]) -> dict[str, float | None]:
+    """All metrics; undefined where a network gives NaN or infinity, which would count as its first class."""
+    finite = bool(outputs.isfinite().all())
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", module="torchmetrics")  # constant predictions have no correlation
+        figures = _numbers(report(outputs if finite else torch.zeros_like(outputs), labels, classes))
+    return figures if finite else dict.fromkeys(figures)
 
 
 def _held(splits: Splits) -> Splits:

@@ -59,7 +59,9 @@ def accuracy_picture(result: Result) -> "Figure":
     axes.set_ylim(len(table) - 0.4, -0.6)
     _ticks(axes, "y", [entry["fusion"] for entry in table])
     _soften(axes, "x")
-    axes.set_xlabel(f"test {title}: dots are seeds, bars the mean and its 95 % interval", parse_math=False)
+    axes.set_xlabel(
+        f"{result.get('on', 'test')} {title}: dots are seeds, bars the mean and its 95 % interval", parse_math=False
+    )
     axes.set_title(_title(result), fontsize=11, parse_math=False)
     return figure
 
@@ -88,7 +90,7 @@ def cost_picture(result: Result) -> "Figure":
         axes.scatter(across, up, s=30, color=colours, zorder=3, gid="methods")
         axes.margins(y=0.12)
         _log_axis(axes, across, *_COSTS[cost])
-        axes.set_ylabel(f"test {title}", parse_math=False)
+        axes.set_ylabel(f"{result.get('on', 'test')} {title}", parse_math=False)
         _soften(axes, "both")
     if far:
         worse = ", ".join(f"{entry['fusion']} {entry['mean'] * factor:.{decimals}f}" for entry in far)

@@ -9,7 +9,7 @@ from typing import Any
 Result = Mapping[str, Any]
 """The content of results.json."""
 BATCH = 16
-"""Samples of which latency, FLOPs and memory are measured."""
+"""Samples of which latency, FLOPs and memory are measured, where there are so many."""
 NONE = "\u2013"
 """An undefined number (a dash)."""
 
@@ -87,20 +87,31 @@ def caption(result: Result) -> str:
     streams = " and ".join(f"{name} ({channels} channels)" for name, channels in data["streams"].items())
     task = "regression" if data["task"] == "regression" else f"classification of {data['classes']} classes"
     samples = ", ".join(f"{count} {split}" for split, count in data["num_samples"].items() if count)
-    if result.get("on") == "valid":
-        tested = "Figures are of validation data, for choices that must not see the test data."
-    elif data.get("chosen_on_test"):
+    if data.get("chosen_on_test"):
         tested = (
-            "There are no validation data of their own: epochs were chosen on the test data, so that all figures are "
-            "too good."
+            "There are no validation data of their own: epochs and options were chosen on the test data, so that all "
+            "figures are too good."
+        )
+    elif result.get("on") == "valid":
+        tested = (
+            "Figures are of validation data, for choices that must not see the test data; where the best epoch is kept "
+            "or options are tuned, the same data have chosen them."
         )
     else:
-        tested = "All choices were made on validation data, and each trained network was tested once."
+        tested = (
+            "Choices within this comparison were made on validation data, and each trained network was tested once."
+        )
     tune = result.get("tune") or 0
-    options = f"Every method's options are the best of {tune} trials." if tune else "No option was tuned."
+    options = f"Every method's options are the best of {tune} trials." if tune else "No option was tuned here."
+    recipe = result.get("recipe")
+    how = ", all from the same initialisation and in the same order of data"
+    if recipe:
+        start = "from these networks" if recipe["start"] == "alone" else "from new networks"
+        how += f": single networks for {recipe['alone']} epochs, then {start} every method for {recipe['fused']}"
     return (
         f"{data['name']}: {task} from {streams}; samples: {samples}. Each method was trained with {len(seeds)} "
-        f"seed{'' if len(seeds) == 1 else 's'} ({', '.join(map(str, seeds))}), all in the same way. {options} {tested}"
+        f"seed{'' if len(seeds) == 1 else 's'} ({', '.join(map(str, seeds))}){how}. The loss is that of the prediction "
+        f"(of its own kind for the multiplicative method) and of each network's own. {options} {tested}"
     )
 
 
@@ -163,7 +174,8 @@ def _quality(result: Result) -> _Table:
         "interval]. p (seeds): two-sided paired t test over seeds; Holm: adjusted for testing every method against the "
         "sum of the networks' outputs. p (bootstrap): both test samples and seeds drawn anew. Bold: the best, and what "
         "its paired test does not tell from the best (p at least 0.05, not adjusted), which does not show that they "
-        f"are equal. Italic: one stream alone. {NONE}: undefined, as with one seed."
+        f"are equal. Italic: one stream alone. {NONE}: undefined, as with one seed, a run that diverged, or without "
+        "the sum."
     )
     lines = []
     for entry in result["table"]:
@@ -187,8 +199,9 @@ def _cost(result: Result) -> _Table:
     }
     note = (
         "Of the whole network. FLOPs (a multiply-add is two) and latency are of one forward pass, memory is the most "
-        f"that a training step takes beyond weights and inputs, all of a batch of {BATCH} samples. Training is the "
-        "time of the second stage (of a single network: of the first) with other runs beside it, mean over seeds."
+        "that a training step takes beyond weights and inputs, all of a batch of "
+        f"{result.get('batch', BATCH)} samples. Training is the time of the second stage (of a single network: of the "
+        "first) with other runs beside it, mean over seeds."
     )
     lines = [
         _Line(
@@ -223,7 +236,7 @@ def _robustness(result: Result) -> _Table:
         cells += [mean_of(name, conditions) for conditions in averaged.values()]
         cells += [mean_of(name, [condition]) for conditions in groups.values() for condition in conditions]
         lines.append(_Line(cells, main[name]["tied_for_best"]))
-    note = f"Mean {title} over seeds of the same trained networks where test samples are disturbed."
+    note = f"Mean {title} over seeds of the same trained networks where samples are disturbed."
     return _Table("Robustness", "robustness", note, columns, lines)
 
 

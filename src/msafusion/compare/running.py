@@ -1,17 +1,20 @@
 """A whole comparison: its runs in parallel, tuning, costs, and the result."""
 
 import json
+import math
+import platform
 import shutil
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from rich.console import Console
 
 from msafusion.checkpoints import write_json
 from msafusion.compare.costs import costs_of
-from msafusion.compare.jobs import Job, Work, read_rows
+from msafusion.compare.jobs import Job, Work
 from msafusion.compare.report import BATCH
 from msafusion.compare.setting import Method, Setting
 from msafusion.compare.statistics import comparison, robustness_table
@@ -21,6 +24,7 @@ from msafusion.preparation.progress import progress_on
 from msafusion.samples import Splits, collate
 from msafusion.training.stage_options import FALLING
 from msafusion.training.testing import build, fitted_plan
+from msafusion.version import __version__
 
 Run = Callable[[str, Sequence[Job]], None]
 
@@ -61,7 +65,7 @@ def compare(
     figure = setting.fused.figure(len(splits.classes))
 
     def run(what: str, jobs: Sequence[Job]) -> None:
-        left = [job for job in jobs if not job.file(setting.folder).is_file()]
+        left = [job for job in jobs if job.rows(setting.folder) is None]
         problems = []
         with progress_on(console, what) as tell:
             results = run_work(work, left, workers=workers, engine=engine, ray_address=ray_address)
@@ -69,7 +73,7 @@ def compare(
                 problems += [problem] if problem else []
                 tell(done, len(left), len(problems))
         if problems:
-            raise ValueError(f"{len(problems)} runs failed, the first: {problems[0]} Mend it; the same again goes on.")
+            raise ValueError(f"of {len(left)} runs {len(problems)} failed, the first: {problems[0]} The same goes on.")
 
     (setting.folder / "runs").mkdir(parents=True, exist_ok=True)
     singles = [Job(seed) for seed in seeds]
@@ -78,8 +82,7 @@ def compare(
         methods = _tuned(setting, methods, seeds[0], tune, figure, run)
     jobs = [Job(seed, method) for seed in seeds for method in methods]
     run("fused networks", jobs)
-    shutil.rmtree(setting.folder / "scratch", ignore_errors=True)
-    rows = read_rows(setting.folder, [*singles, *jobs])
+    rows = _rows(setting.folder, [*singles, *jobs])
     costs = _costs(work, splits, methods)
     for row in rows:
         row["cost"] = {**row["cost"], **costs[row["fusion"]]}
@@ -100,7 +103,7 @@ def _tuned(setting: Setting, methods: Sequence[Method], seed: int, trials: int, 
     """The methods with the options of their best trial on the validation samples; the first trial changes nothing."""
     tried = {
         method.name: [
-            Method(method.name, method.fusion, {**method.options, **(drawn(method, trial) if trial else {})})
+            Method(method.name, method.fusion, drawn(method, trial) if trial else method.options)
             for trial in range(trials)
         ]
         for method in methods
@@ -109,10 +112,28 @@ def _tuned(setting: Setting, methods: Sequence[Method], seed: int, trials: int, 
     run("tuning", [job for them in jobs.values() for job in them])
     chosen = []
     for name, them in jobs.items():
-        figures = [row["valid"].get(figure, float("nan")) for row in read_rows(setting.folder, them)]
-        best = int(np.argmin(figures) if figure in FALLING else np.argmax(figures))
-        chosen.append(tried[name][best])
+        figures = [row["valid"].get(figure) for row in _rows(setting.folder, them)]
+        worst = math.inf if figure in FALLING else -math.inf
+        known = [worst if value is None else value for value in figures]  # a trial that diverged has none
+        if all(value is None for value in figures):
+            raise ValueError(f"all {trials} trials of '{name}' diverged; leave it out of --fusions.")
+        chosen.append(tried[name][int(np.argmin(known) if figure in FALLING else np.argmax(known))])
     return chosen
+
+
+def _rows(folder: Path, jobs: Sequence[Job]) -> list[dict[str, Any]]:
+    """What finished jobs have left, in their order.
+
+    Raises:
+        ValueError: a run's file is missing.
+    """
+    found = []
+    for job in jobs:
+        rows = job.rows(folder)
+        if rows is None:
+            raise ValueError(f"the run '{job.file(folder)}' is gone; the same again repeats it.")
+        found += rows
+    return found
 
 
 def _costs(work: Work, splits: Splits, methods: Sequence[Method]) -> dict[str, dict[str, float]]:
@@ -130,7 +151,8 @@ def _result(
     setting: Setting, splits: Splits, rows: list[dict[str, Any]], seeds: Sequence[int], tune: int
 ) -> dict[str, Any]:
     metric, higher = ("accuracy", True) if splits.classes else ("mae", False)
-    scores = {(row["fusion"], row["seed"]): np.asarray(row.pop("scores"), dtype=float) for row in rows}
+    kept = [(row["fusion"], row["seed"], row.pop("scores", None)) for row in rows]
+    scores = {(name, seed): np.asarray(values, dtype=float) for name, seed, values in kept if values is not None}
     return {
         "data": {
             "name": setting.name,
@@ -143,6 +165,9 @@ def _result(
         "metric": metric,
         "higher_is_better": higher,
         "on": setting.on,
+        "recipe": {"alone": setting.alone.epochs, "fused": setting.fused.epochs, "start": setting.start},
+        "batch": min(BATCH, len(splits.test)),
+        "made_with": {"msafusion": __version__, "torch": torch.__version__, "machine": platform.machine()},
         "seeds": list(seeds),
         "tune": tune,
         "rows": rows,
@@ -154,8 +179,8 @@ def _result(
 def as_json(result: Mapping[str, Any]) -> str:
     """The result as JSON with one row a line, so that versions of it can be compared."""
     rows = ",\n".join("    " + json.dumps(row, allow_nan=False) for row in result["rows"])
-    around = json.dumps({**result, "rows": "ROWS"}, indent=2, allow_nan=False)
-    return around.replace('"ROWS"', f"[\n{rows}\n  ]") + "\n"
+    around = json.dumps({**result, "rows": None}, indent=2, allow_nan=False)
+    return around.replace('\n  "rows": null', f'\n  "rows": [\n{rows}\n  ]', 1) + "\n"
 
 
 def check_folder(folder: Path, config: Mapping[str, Any], *, overwrite: bool) -> None:
@@ -168,7 +193,10 @@ def check_folder(folder: Path, config: Mapping[str, Any], *, overwrite: bool) ->
     if overwrite and file.is_file():
         shutil.rmtree(folder)
     if file.is_file():
-        before = json.loads(file.read_text())
+        try:
+            before = json.loads(file.read_text())
+        except ValueError:
+            raise ValueError(f"'{file}' is broken; choose another --out, or --overwrite it.") from None
         if changed := [name for name in config if before.get(name) != json.loads(json.dumps(config[name]))]:
             raise ValueError(
                 f"the comparison in '{folder}' was begun with another {changed[0]}; choose another --out, give the "

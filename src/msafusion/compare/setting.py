@@ -1,18 +1,24 @@
 """What all runs of one comparison share."""
 
+import hashlib
+import json
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
+from msafusion.compare.statistics import SINGLE
 from msafusion.fusion import FUSIONS, HEADS
 from msafusion.networks import NetworkPlan
-from msafusion.samples import DataSource
+from msafusion.samples import DataSource, Splits
 from msafusion.streams import nearest
 from msafusion.training.stage_options import StageOptions
 
 ALIASES = {"none": "sum", "late_sum": "sum", "late_mean": "mean", "late_product": "product"}
+ALL = "all"
+"""Every method and variant."""
 STAGE_OPTIONS = ("learning_rate", "fusion_learning_rate", "weight_decay", "per_stream_loss", "stream_dropout")
 """Options of the second stage that a method may have of its own: by tuning, or in a variant."""
 
@@ -40,9 +46,11 @@ class Method:
             variants: name -> {"fusion": method, option: value, ...}.
 
         Raises:
-            ValueError: there is no such method or variant.
+            ValueError: there is no such method or variant; the variant names no method.
         """
         options = dict(variants.get(text, {}))
+        if text in variants and "fusion" not in options:
+            raise ValueError(f"the variant '{text}' names no method; add one, such as {{fusion: msaf, ...}}.")
         fusion = str(options.pop("fusion", text))
         fusion = ALIASES.get(fusion, fusion)
         if fusion not in FUSIONS and fusion not in HEADS:
@@ -60,6 +68,31 @@ class Method:
     def stage(self, stage: StageOptions) -> StageOptions:
         """Its second stage."""
         return replace(stage, **{name: value for name, value in self.options.items() if name in STAGE_OPTIONS})
+
+
+def check_names(variants: Mapping[str, Mapping[str, Any]]) -> None:
+    """Refuse variants whose names cannot be those of files, or mean something else.
+
+    Raises:
+        ValueError: one has such a name.
+    """
+    for name in variants:
+        if not re.fullmatch(r"\w[\w .,+-]*", name) or name.endswith(SINGLE):
+            raise ValueError(f"a variant cannot be called '{name}', expected letters, digits, spaces and . , + - _.")
+        if name in (*FUSIONS, *HEADS, *ALIASES, ALL, SINGLE.strip()):
+            raise ValueError(f"a variant cannot be called '{name}', which means something else; rename it.")
+
+
+def fingerprint(splits: Splits) -> str:
+    """Changes with the samples that a comparison is made of: names, labels and values of those held in memory."""
+    digest = hashlib.sha256(json.dumps([splits.classes, splits.channels]).encode())
+    for samples in (splits.train, splits.valid, splits.test):
+        looked_at = samples if isinstance(samples, list) else [samples[0], samples[len(samples) - 1]]
+        digest.update(str(len(samples)).encode())
+        for sample in looked_at:
+            sums = {name: float(values.double().sum()) for name, values in sample["streams"].items()}
+            digest.update(json.dumps([sample["id"], sample["label"], sums]).encode())
+    return digest.hexdigest()[:16]
 
 
 @dataclass(frozen=True)

@@ -232,10 +232,11 @@ def _versus(
 
 
 def _tied(against: Mapping[str, Any] | None) -> bool:
+    """Also where nothing can be tested."""
     if against is None:
-        return False
+        return True
     p = against["p_seeds"] if against["p_seeds"] is not None else against["p_bootstrap"]
-    return p is not None and p >= LEVEL
+    return p is None or p >= LEVEL
 
 
 def robustness_table(rows: Sequence[Row], metric: str, higher_is_better: bool) -> list[dict[str, Any]]:

@@ -32,7 +32,12 @@ OWN: dict[str, dict[str, tuple[Any, ...]]] = {
 
 
 def drawn(method: Method, trial: int) -> dict[str, Any]:
-    """The options of a trial, by its number and the method's name alone."""
-    choice = random.Random(f"{method.name} {trial}")
-    space = {**STAGE, **OWN.get(method.fusion, {})}
-    return {name: choice.choice(values) for name, values in space.items()}
+    """The options of a trial: of the stage by its number alone, the method's own by method and number.
+
+    What a variant fixes stays.
+    """
+    options: dict[str, Any] = {}
+    for space, seed in ((STAGE, f"stage {trial}"), (OWN.get(method.fusion, {}), f"{method.fusion} {trial}")):
+        choice = random.Random(seed)
+        options |= {name: choice.choice(values) for name, values in space.items()}
+    return {**options, **method.options}

@@ -93,7 +93,9 @@ class ManifestFiles(RawReader):
             if part not in ("valid", "test"):
                 raise ValueError(f"held_out names the split '{part}', expected valid and test; correct it.")
             if unknown := [name for name in groups if name not in known]:
-                column = f"of the column {self.group}; {nearest(unknown[0], known)}" if self.group else "; add group"
+                column = (
+                    f"of the column {self.group}; {nearest(unknown[0], known)}" if self.group else "by --data.group"
+                )
                 raise ValueError(f"held_out names '{unknown[0]}', expected groups {column}")
         if shared := set(held_out.get("valid", ())) & set(held_out.get("test", ())):
             raise ValueError(f"held_out has {sorted(shared)} in valid and in test, expected it once; correct it.")

@@ -1,6 +1,7 @@
 """What fusion methods share: the base of those that make a prediction, and streams with what is missing set to zero."""
 
 from collections.abc import Mapping
+from typing import ClassVar
 
 import torch
 from jaxtyping import Float
@@ -24,6 +25,9 @@ class Head(nn.Module):
         channels: stream name -> number of channels.
         num_outputs: of the prediction; None where a method gives what it gets.
     """
+
+    takes_predictions: ClassVar[bool] = False
+    """Whether it makes one prediction of the networks' own, rather than of features."""
 
     def __init__(self, channels: Mapping[str, int], num_outputs: int | None = None) -> None:
         super().__init__()

@@ -8,7 +8,13 @@ from torch import Tensor
 from msafusion.fusion.base import Head, Prediction
 
 
-class Sum(Head):
+class Late(Head):
+    """Base of the methods that make one prediction of the networks' own."""
+
+    takes_predictions = True
+
+
+class Sum(Late):
     """Sum of the outputs of the networks present (of logits: late fusion; arXiv 2012.07175, sec. 4.1)."""
 
     def forward(
@@ -21,7 +27,7 @@ class Sum(Head):
         return torch.stack(list(features.values())).sum(dim=0)
 
 
-class Mean(Head):
+class Mean(Late):
     """Mean of the outputs of the networks present (arXiv 2012.07175, sec. 4.3)."""
 
     def forward(
@@ -42,7 +48,7 @@ class Mean(Head):
         return total / count.clamp(min=1).reshape(-1, *[1] * (total.dim() - 1))
 
 
-class Product(Head):
+class Product(Late):
     """Product of the class probabilities of the networks present, renormalised (Kittler et al. 1998, eq. 7).
 
     With the classes' prior taken as uniform. It gives its logarithm.

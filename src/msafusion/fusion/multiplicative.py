@@ -29,6 +29,8 @@ class Multiplicative(Head):
         ValueError: beta below 0.
     """
 
+    takes_predictions = True
+
     def __init__(self, channels: Mapping[str, int], num_outputs: int | None = None, *, beta: float = 0.5) -> None:
         super().__init__(channels, num_outputs)
         check_option("beta", beta, 0.0, math.inf, open_above=True)

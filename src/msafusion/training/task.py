@@ -17,6 +17,10 @@ from msafusion.training.metrics import running_metrics
 from msafusion.training.stage_options import StageOptions
 
 
+class DivergedError(ValueError):
+    """A loss became NaN or infinite."""
+
+
 class FusionTask(lightning.LightningModule):
     """Trains a fused network to classes (cross entropy) or values (squared error), as `StageOptions` say.
 
@@ -126,7 +130,9 @@ class FusionTask(lightning.LightningModule):
         else:
             loss = self._total_loss(outputs, prediction, batch["label"], present)
         self._finite = self._finite & torch.isfinite(loss.detach())
-        self._losses += len(batch["id"]) * torch.stack([loss.detach().float(), torch.ones_like(loss, dtype=torch.float)])
+        self._losses += len(batch["id"]) * torch.stack(
+            [loss.detach().float(), torch.ones_like(loss, dtype=torch.float)]
+        )
         return None if self.separate else loss
 
     def _step_separately(self, losses: Mapping[str, Tensor]) -> None:
@@ -180,10 +186,10 @@ class FusionTask(lightning.LightningModule):
         """Stop a run that has diverged.
 
         Raises:
-            ValueError: a loss was NaN or infinite.
+            DivergedError: a loss was NaN or infinite.
         """
         if not self._finite:
-            raise ValueError(
+            raise DivergedError(
                 f"the loss became NaN or infinite in epoch {self.current_epoch + 1} (networks: "
                 f"{', '.join(self.network.networks)}); lower the learning rate, or clean the data."
             )
