@@ -7,8 +7,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from msafusion.compare.formats import duration, p_value, quantity
 from msafusion.compare.pictures import accuracy_picture, cost_picture, png, robustness_picture
-from msafusion.compare.report import caption, duration, html, markdown, p_value, quantity
+from msafusion.compare.report import caption, html, markdown
 from msafusion.compare.statistics import comparison, robustness_table
 
 NASTY = "<script>$x_|*"

@@ -7,14 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from msafusion.compare.report import (
-    NONE,
-    Result,
-    best_first,
-    grouped_conditions,
-    metric_display,
-    quantity,
-)
+from msafusion.compare.formats import NONE, quantity
+from msafusion.compare.report import Result, best_first, grouped_conditions, metric_display
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

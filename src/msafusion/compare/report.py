@@ -6,12 +6,12 @@ from dataclasses import dataclass
 from html import escape
 from typing import Any
 
+from msafusion.compare.formats import NONE, duration, p_value, quantity, size
+
 Result = Mapping[str, Any]
 """The content of results.json."""
 BATCH = 16
 """Samples of which latency, FLOPs and memory are measured, where there are so many."""
-NONE = "\u2013"
-"""An undefined number (a dash)."""
 
 _STYLE = """
 :root { color-scheme: light dark; --line: #d5d9de; --soft: #f4f6f8; --dim: #5c6670; }
@@ -194,7 +194,7 @@ def _cost(result: Result) -> _Table:
         "parameters": ("parameters", quantity),
         "flops": ("FLOPs", quantity),
         "latency_ms": ("latency", lambda value: NONE if value is None else f"{value:.3g} ms"),
-        "peak_bytes": ("memory", _size),
+        "peak_bytes": ("memory", size),
         "train_seconds": ("training", duration),
     }
     note = (
@@ -238,42 +238,6 @@ def _robustness(result: Result) -> _Table:
         lines.append(_Line(cells, main[name]["tied_for_best"]))
     note = f"Mean {title} over seeds of the same trained networks where samples are disturbed."
     return _Table("Robustness", "robustness", note, columns, lines)
-
-
-def p_value(p: float | None) -> str:
-    """Three decimals, few enough not to pretend."""
-    if p is None:
-        return NONE
-    return "<0.001" if p < 0.001 else f"{p:.3f}"
-
-
-def quantity(value: float | None) -> str:
-    """Three digits and a prefix: 1 250 000 -> 1.25 M."""
-    if value is None:
-        return NONE
-    for limit, prefix in ((1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k")):
-        if value >= 0.9995 * limit:
-            return f"{_three_digits(value / limit)} {prefix}"
-    return _three_digits(value)
-
-
-def _size(num_bytes: float | None) -> str:
-    shown = quantity(num_bytes)
-    return shown if num_bytes is None else shown + ("B" if shown[-1].isalpha() else " B")
-
-
-def duration(seconds: float | None) -> str:
-    """Seconds, minutes or hours."""
-    if seconds is None:
-        return NONE
-    for limit, unit in ((3600, "h"), (60, "min")):
-        if seconds >= limit:
-            return f"{_three_digits(seconds / limit)} {unit}"
-    return f"{_three_digits(seconds)} s"
-
-
-def _three_digits(value: float) -> str:
-    return f"{value:.0f}" if value >= 99.95 else f"{value:.3g}"
 
 
 def _plain(text: str) -> str:

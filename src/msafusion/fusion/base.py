@@ -50,6 +50,26 @@ class Head(nn.Module):
         return self.num_outputs
 
 
+class Late(Head):
+    """Base of the methods that make one prediction of the networks' own."""
+
+    takes_predictions = True
+
+    def check_classes(self, features: Mapping[str, Tensor], name: str) -> Tensor:
+        """The first stream's logits; `name` is the method's, for messages.
+
+        Raises:
+            ValueError: there are fewer than two classes.
+        """
+        first = next(iter(features.values()))
+        if first.dim() < 2 or first.shape[1] < 2:
+            raise ValueError(
+                f"the {name} head got logits of shape {tuple(first.shape)}, expected (batch, classes) with two classes "
+                'at least; give a binary network two outputs, or use head="sum".'
+            )
+        return first
+
+
 def real_parts(
     features: Mapping[str, Tensor],
     masks: Mapping[str, Tensor] | None = None,

@@ -5,13 +5,7 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
-from msafusion.fusion.base import Head, Prediction
-
-
-class Late(Head):
-    """Base of the methods that make one prediction of the networks' own."""
-
-    takes_predictions = True
+from msafusion.fusion.base import Late, Prediction
 
 
 class Sum(Late):
@@ -65,12 +59,7 @@ class Product(Late):
         Raises:
             ValueError: fewer than two classes.
         """
-        some = next(iter(features.values()))
-        if some.dim() < 2 or some.shape[1] < 2:
-            raise ValueError(
-                f"the product head got logits of shape {tuple(some.shape)}, expected (batch, classes) with two classes "
-                'at least; give a binary network two outputs, or use head="sum".'
-            )
+        self.check_classes(features, "product")
         logs = []
         for name, logits in features.items():
             log = torch.log_softmax(logits, dim=1)

@@ -9,6 +9,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 from torch.nn import functional
 
+from msafusion.fusion.base import real_parts
 from msafusion.fusion.pooling import PooledMap, without_autocast
 from msafusion.fusion.segments import SegmentedMap
 from msafusion.streams import (
@@ -197,12 +198,9 @@ class MSAF(nn.Module):
         names = [name for name in self.channels if name in features]
         presence = self._presence(names, masks, present)
         maps: dict[str, PooledMap | SegmentedMap] = {}
+        real = real_parts(features, masks, present)
         for name in names:
-            feature = features[name]
-            if name in masks:
-                feature = feature.masked_fill(~_over(masks[name], feature, axes=(0, 2)), 0)
-            if name in present:
-                feature = feature.masked_fill(~_over(present[name], feature, axes=(0,)), 0)
+            feature = real[name]
             if self.segments == 1 and name not in masks:
                 maps[name] = PooledMap(feature)
             else:
@@ -309,11 +307,3 @@ def _linear_per_segment(
     if len(weight) == 1:
         return functional.linear(inputs, weight[0], bias[0])
     return torch.matmul(inputs.transpose(0, 1), weight.transpose(1, 2)).transpose(0, 1) + bias
-
-
-def _over(values: Tensor, feature: Tensor, axes: tuple[int, ...]) -> Tensor:
-    """`values` with its axes at `axes` of the feature map and size 1 elsewhere."""
-    shape = [1] * feature.dim()
-    for axis, size in zip(axes, values.shape, strict=True):
-        shape[axis] = size
-    return values.reshape(shape)

@@ -8,11 +8,11 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn import functional
 
-from msafusion.fusion.base import Head, Prediction
+from msafusion.fusion.base import Late, Prediction
 from msafusion.streams import check_option
 
 
-class Multiplicative(Head):
+class Multiplicative(Late):
     """Log-probabilities of all networks, each weighted by how unsure the others are of the class, added.
 
     The score of class y is z_y = sum_i q_i^y log p_i^y with q_i^y = prod_{j != i} (1 - p_j^y)^(beta / (M - 1)), over
@@ -28,8 +28,6 @@ class Multiplicative(Head):
     Raises:
         ValueError: beta below 0.
     """
-
-    takes_predictions = True
 
     def __init__(self, channels: Mapping[str, int], num_outputs: int | None = None, *, beta: float = 0.5) -> None:
         super().__init__(channels, num_outputs)
@@ -47,12 +45,7 @@ class Multiplicative(Head):
         Raises:
             ValueError: fewer than two classes.
         """
-        first = next(iter(features.values()))
-        if first.dim() < 2 or first.shape[1] < 2:
-            raise ValueError(
-                f"the multiplicative head got logits of shape {tuple(first.shape)}, expected (batch, classes) with two "
-                'classes at least; give a binary network two outputs, or use head="sum".'
-            )
+        first = self.check_classes(features, "multiplicative")
         logs, rests = [], []
         count = first.new_zeros(first.shape[0], dtype=torch.float32)  # len() would fix the batch of an export
         for name, logits in features.items():

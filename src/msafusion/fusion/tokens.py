@@ -1,5 +1,6 @@
 """Streams as sequences of tokens, attention between them, and the base of the methods made of these."""
 
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from typing import Literal, NamedTuple
 
@@ -152,7 +153,7 @@ class Attention(nn.Module):
         return result if nothing is None else result.masked_fill(nothing, 0)
 
 
-class TokenMethod(nn.Module):
+class TokenMethod(nn.Module, ABC):
     """Base of methods that add to every position what its token gets from others: x + W_out message, without a bias.
 
     Under autocast the tokens are computed in its type, and the sum is in the stream's own.
@@ -194,9 +195,9 @@ class TokenMethod(nn.Module):
             for weight in self.output.parameters():
                 nn.init.zeros_(weight)
 
+    @abstractmethod
     def messages(self, streams: dict[str, Positions]) -> dict[str, Float[Tensor, "batch _tokens width"]]:
         """What the tokens of each stream are given; a stream that is left out gets nothing."""
-        raise NotImplementedError
 
     def forward(
         self,
