@@ -85,7 +85,6 @@ def test_levels_are_named_by_network_and_layer():
         ({"head": "gmu", "head_options": {"hiden": 3}}, TypeError, "no option 'hiden'; its options are hidden"),
         ({"head": "gmu", "head_at": {"a": "stage9", "b": "stage2"}}, FusionError, "no submodule 'stage9'"),
         ({"head": "gmu", "head_at": {"a": "stage2"}}, FusionError, "head_at names no layer of network 'b'"),
-        ({"head": "gmu", "head_at": ["dropout"]}, TypeError, r"head_at is \['dropout'\], expected"),
         ({"head": "sum"}, ValueError, 'head="sum" takes the networks\' predictions, got head_at'),
         ({"head": "mean", "head_at": None, "num_outputs": 7}, ValueError, "expected num_outputs=7"),
         ({"head": "gmux"}, ValueError, "unknown head 'gmux'; did you mean 'gmu'"),
@@ -97,6 +96,12 @@ def test_mistakes_are_named(options, error, message):
     given = {"head_at": LAST, "num_outputs": 5, "example": batch(), **options}
     with pytest.raises(error, match=message):
         fuse(networks(), **given)
+
+
+@pytest.mark.usefixtures("without_shape_checks")  # which would say it in their own words
+def test_a_layer_without_its_network_is_refused():
+    with pytest.raises(TypeError, match=r"head_at is \['dropout'\], expected \{network: submodule\}"):
+        late("gmu", ["dropout"])
 
 
 def test_outputs_without_what_the_head_reads_are_refused():

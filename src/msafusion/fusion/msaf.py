@@ -32,8 +32,8 @@ class MSAF(nn.Module):
 
     Every stream m is split along its channels into n_m = ceil(C_m / block_channels) blocks, N in all. With G the sum of
     the blocks' means over positions, Z = ReLU(norm(W_Z G + b_Z)) and logits U_i = W_i Z + b_i of block i, the block
-    attention A_i is the softmax of the logits over all N blocks of all streams, separately for every channel, and block
-    i leaves multiplied by gain * A_i + lowest_attention * (1 - gain * A_i).
+    attention A_i is the softmax of U_i / temperature over all N blocks of all streams, separately for every channel,
+    and block i leaves multiplied by gain * A_i + lowest_attention * (1 - gain * A_i).
 
     Args:
         channels: stream name -> number of channels.
