@@ -47,7 +47,7 @@ def test_padding_changes_nothing_where_lengths_are_given(pool):
 
 def test_a_fitted_plan_has_a_network_for_every_rank_and_trains_them_together():
     plan = SmallCNN(backbones={"signal": "cnn1d"}).fitted(SHAPES, CHANNELS)
-    assert plan.backbones == {"vector": "mlp", "signal": "cnn1d", "image": "cnn2d", "clip": "frame_cnn1d"}
+    assert plan.backbones == {"vector": "mlp", "signal": "cnn1d", "image": "cnn2d", "clip": "cnn3d"}
     net = plan_from(plan.as_dict()).build({name: shape[0] for name, shape in SHAPES.items()}, 4)
     batch = {name: torch.randn(3, *shape) for name, shape in SHAPES.items()}
     net(batch, {"signal": torch.tensor([20, 9, 12])}).sum().backward()
@@ -55,7 +55,8 @@ def test_a_fitted_plan_has_a_network_for_every_rank_and_trains_them_together():
 
 
 def test_clips_of_larger_frames_get_3d_convolutions():
-    assert SmallCNN().fitted({"clip": (1, 6, 112, 112)}, {"clip": 1}).backbones == {"clip": "cnn3d"}
+    assert SmallCNN().fitted({"clip": (1, 16, 112, 112)}, {"clip": 1}).backbones == {"clip": "cnn3d"}
+    assert SmallCNN().fitted({"clip": (1, 16, 60, 80)}, {"clip": 1}).backbones == {"clip": "frame_cnn1d"}
 
 
 def test_frames_become_a_signal_of_grey_values_and_padded_frames_do_not_count():

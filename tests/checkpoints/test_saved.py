@@ -35,7 +35,7 @@ def test_a_broken_file_is_named(tmp_path, name, content):
 
 @pytest.fixture
 def model(tmp_path):
-    plan = SmallCNN(widths=(8, 8), fuse_at=("stage2",), block_channels=4)
+    plan = SmallCNN(widths=(8, 8), fuse_at=("stage2",), fusion_options={"block_channels": 4})
     windows = Windows(50.0, 20, 10, {"x": [0.0], "y": [1.0, 2.0]}, {"x": [1.0], "y": [1.0, 3.0]})
     config = {
         "msafusion": "0",

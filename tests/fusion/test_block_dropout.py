@@ -60,7 +60,8 @@ def test_evaluation_is_not_affected():
 
 @pytest.mark.parametrize("gain", ["identity", "none"])
 def test_a_dropped_block_adds_nothing_to_the_join_but_stays_in_the_softmax(gain):
-    module = randomised(new_module(block_dropout=0.5, lowest_attention=0.25, gain=gain, reduction=2))
+    options = {"block_dropout": 0.5, "lowest_attention": 0.25, "gain": gain, "reduction": 2}
+    module = randomised(new_module(**options))
     features = {"a": torch.randn(64, 8), "b": torch.randn(64, 6)}
     outputs, attention = module(features, return_attention=True)
     blocks = torch.cat([features["a"], features["b"], torch.zeros(64, 2)], dim=1).unflatten(1, (4, 4))
@@ -70,7 +71,8 @@ def test_a_dropped_block_adds_nothing_to_the_join_but_stays_in_the_softmax(gain)
 
     joined = (blocks * factor.unsqueeze(2)).sum(dim=1)
     joint = torch.relu(joined @ module.joint_weight[0].T + module.joint_bias[0])
-    expected = torch.softmax(torch.einsum("nci,bi->bnc", module.block_weight[0], joint) + module.block_bias[0], dim=1)
+    logits = torch.einsum("nci,bi->bnc", module.block_weight[0], joint) + module.block_bias[0]
+    expected = torch.softmax(logits / {"identity": 0.3, "none": 1.0}[gain], dim=1)
     assert_close(torch.cat(list(attention.values()), dim=2)[:, 0], expected)
     weight = expected * (4 if gain == "identity" else 1)
     assert_close(output, (0.25 + 0.75 * weight) * blocks * factor.unsqueeze(2))

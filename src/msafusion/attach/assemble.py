@@ -159,11 +159,6 @@ def _make_head(
     head = HEADS[name](channels, num_outputs, **options)
     if head.takes_predictions and net.readings:
         raise ValueError(f'head="{name}" takes the networks\' predictions, got head_at; leave it out.')
-    if head.takes_predictions and num_outputs is not None and set(channels.values()) != {num_outputs}:
-        raise ValueError(
-            f'head="{name}" gives what it gets, {channels} outputs, expected num_outputs={num_outputs}; correct it, or '
-            'use head="concat".'
-        )
     return head
 
 

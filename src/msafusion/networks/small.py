@@ -17,8 +17,8 @@ Late = Literal["sum", "mean", "product", "multiplicative"]
 """Methods of HEADS that take the networks' predictions rather than features."""
 BY_RANK: dict[int, Small] = {1: "mlp", 2: "cnn1d", 3: "cnn2d", 4: "cnn3d"}
 """Axes of one sample's input (channels and positions) -> network."""
-SMALL_FRAME = 100
-"""Clips whose frames have at most so many pixels a side get `frame_cnn1d`."""
+SMALL_FRAME, LEAST_FRAMES = 100, 8
+"""Clips whose frames have at most so many pixels a side, and that have at least so many of them, get `frame_cnn1d`."""
 
 
 class SmallCNN(NetworkPlan):
@@ -34,7 +34,7 @@ class SmallCNN(NetworkPlan):
         fusion: a method of FUSIONS, or of HEADS.
         fusion_options: the method's own, such as `{block_channels: 16}`; none: its defaults.
         fuse_at: the stages after which the streams are fused.
-        head: how the networks' logits become one prediction where `fusion` is of FUSIONS: sum, mean or product.
+        head: how the networks' logits become one prediction where `fusion` is of FUSIONS.
         pool: of the 1D networks, over time: mean, or max for what shows in a part of the signal only.
         backbones: stream -> mlp (vectors), cnn1d (signals), cnn2d (images), frame_cnn1d or cnn3d (clips of small and of
             larger frames); streams that are not named get the one that fits their rank and size.
@@ -51,7 +51,7 @@ class SmallCNN(NetworkPlan):
         fusion: str = "msaf",
         fusion_options: dict[str, Any] | None = None,
         fuse_at: Sequence[str] = ("stage2", "stage3"),
-        head: Late = "sum",
+        head: Late | Literal["concat"] = "sum",
         pool: Literal["mean", "max"] = "mean",
         backbones: dict[str, Small] | None = None,
     ) -> None:
@@ -59,7 +59,7 @@ class SmallCNN(NetworkPlan):
             raise ValueError(f"unknown fusion {fusion!r}; {nearest(fusion, (*FUSIONS, *HEADS))}")
         self.widths, self.kernel_size, self.dropout = list(widths), kernel_size, dropout
         self.fusion, self.fusion_options, self.fuse_at = fusion, dict(fusion_options or {}), list(fuse_at)
-        self.head: Late = head
+        self.head: Late | Literal["concat"] = head
         self.pool: Literal["mean", "max"] = pool
         self.backbones: dict[str, Small] = dict(backbones or {})
 
@@ -88,7 +88,7 @@ class SmallCNN(NetworkPlan):
                     f"stream '{stream}' has the shape {shape}, expected its {channels[stream]} channels first; choose "
                     "another --network (for sentiment Mosei)."
                 )
-            small_clip = len(shape) == 4 and max(shape[2:]) <= SMALL_FRAME
+            small_clip = len(shape) == 4 and shape[1] >= LEAST_FRAMES and max(shape[2:]) <= SMALL_FRAME
             chosen[stream] = self.backbones.get(stream, "frame_cnn1d" if small_clip else BY_RANK[len(shape)])
         return SmallCNN(**{**vars(self), "backbones": chosen})
 
