@@ -12,6 +12,7 @@ from jsonargparse import ArgumentParser, Namespace
 from rich.console import Console
 from rich.table import Table
 
+from msafusion.compare.formats import p_value
 from msafusion.compare.jobs import Work
 from msafusion.compare.pictures import draw
 from msafusion.compare.report import html, markdown
@@ -73,9 +74,7 @@ def run_compare(arguments: Sequence[str]) -> None:
     folder = given.out or Path(f"runs/compare-{datetime.now():%Y-%m-%d-%H%M%S}")
     console = Console()
     made = parser.instantiate(given)
-    config = plain_recipe(
-        parser, given, without=("fusions", "seeds", "workers", "engine", "ray_address", "num_workers")
-    )
+    config = plain_recipe(parser, given, without=("fusions", "seeds", "workers", "engine", "ray_address"))
     setting = Setting(
         folder,
         data_name or type(made.data).__name__,
@@ -188,6 +187,5 @@ def _table(result: dict[str, Any]) -> Table:
         figures = [None if row[name] is None else factor * row[name] for name in ("mean", "std", "low", "high")]
         mean, std, low, high = ("" if figure is None else f"{figure:.{digits}f}" for figure in figures)
         tests = [(row[name] or {}).get("p_seeds") for name in ("versus_best", "versus_sum")]
-        shown = ("" if p is None else "<0.001" if p < 0.001 else f"{p:.3f}" for p in tests)
-        table.add_row(row["fusion"], mean, std, f"{low} to {high}" if low else "", *shown)
+        table.add_row(row["fusion"], mean, std, f"{low} to {high}" if low else "", *map(p_value, tests))
     return table

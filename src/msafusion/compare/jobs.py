@@ -84,7 +84,7 @@ class Work:
         self.setting = setting
 
     def __call__(self, job: Job) -> str:
-        """Run a job; returns its name, and the reason where it failed by a user's mistake.
+        """Run a job; returns why it failed by a user's mistake, with its name, or nothing.
 
         Raises:
             OSError: its file cannot be written.

@@ -5,6 +5,7 @@ import math
 import platform
 import shutil
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -82,6 +83,8 @@ def compare(
         methods = _tuned(setting, methods, seeds[0], tune, figure, run)
     jobs = [Job(seed, method) for seed in seeds for method in methods]
     run("fused networks", jobs)
+    with suppress(OSError):  # another command may be at work in it
+        (setting.folder / "scratch").rmdir()
     rows = _rows(setting.folder, [*singles, *jobs])
     costs = _costs(work, splits, methods)
     for row in rows:

@@ -5,7 +5,6 @@ import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
@@ -123,7 +122,7 @@ class Setting:
     robustness: bool = True
     on: Literal["test", "valid"] = "test"
 
-    @cached_property
+    @property
     def key(self) -> str:
         """Tells one comparison's data from another's in a process that serves several."""
         return str(self.folder.resolve())

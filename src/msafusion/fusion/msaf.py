@@ -48,7 +48,7 @@ class MSAF(nn.Module):
         gain: "identity" multiplies the attention by the number of blocks that take part and starts the logits at
             zero, so that a new module changes nothing; "none" is the paper.
         temperature: of the softmax, above 0: the logits are divided by it. None: 1 with gain="none", as in the paper;
-            else 0.3, with which attention that starts uniform is learnt three times as fast (docs/log.md).
+            else 0.3: a step of the weights moves attention, which starts uniform, three times as far (docs/log.md).
         norm: of the joint representation: "batch" (the paper; needs two samples in training), "layer" or "none".
 
     Shapes:
@@ -148,7 +148,7 @@ class MSAF(nn.Module):
 
     def extra_repr(self) -> str:
         """Streams and options, for printing."""
-        options = (
+        options = [
             "block_channels",
             "reduction",
             "lowest_attention",
@@ -156,7 +156,7 @@ class MSAF(nn.Module):
             "segments",
             "gain",
             "temperature",
-        )
+        ]
         return f"{self.channels}, " + ", ".join(f"{name}={getattr(self, name)!r}" for name in options)
 
     @overload

@@ -39,6 +39,7 @@ def train_parser() -> ArgumentParser:
         prog="msafusion train", exit_on_error=False, description="Train networks alone, then fused; test once."
     )
     add_recipe(parser)
+    parser.add_argument("--num_workers", type=int, default=0, help="processes that load samples")
     parser.add_argument("--weights", type=dict[str, Path], default={}, help="stream: file of pretrained weights")
     parser.add_argument("--out", type=Path | None, default=None, help="folder of the run (default: runs/<date>-<time>)")
     parser.add_argument("--resume", action="store_true", help="continue the interrupted run in --out, with its options")
@@ -61,7 +62,6 @@ def add_recipe(parser: ArgumentParser) -> None:
         help="second stage: from the first's networks, or anew",
     )
     parser.add_argument("--seed", type=int, default=0, help="of weights, order and dropout")
-    parser.add_argument("--num_workers", type=int, default=0, help="processes that load samples")
     parser.add_class_arguments(Trainer, "trainer", instantiate=False, skip=OURS, help="Lightning's Trainer")
     parser.set_defaults({"trainer.accelerator": "auto", "trainer.devices": 1})
 
