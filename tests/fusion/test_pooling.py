@@ -1,5 +1,7 @@
 """Pooled maps: their mean, and the hand-written gradients of large ones against plain autograd."""
 
+import threading
+
 import pytest
 import torch
 from random_cases import randomised
@@ -210,3 +212,97 @@ def test_torch_func_grad_takes_the_plain_path(large_map):
     detached = {name: feature.detach() for name, feature in features.items()}
     gradients = torch.func.grad(lambda inputs: squares(module(inputs), None))(detached)
     assert_close(gradients, {name: feature.grad for name, feature in features.items()})
+
+
+def gated(scale, feature, parameters, module):
+    """Sum of squares of what leaves, of a stream that a scale before the fusion has changed."""
+    names = [name for name, _ in module.named_parameters()]
+    given = dict(zip(names, parameters, strict=True))
+    features = {"a": feature * scale, "b": feature.flatten(2).sum(2)[:, :2]}
+    return squares(torch.func.functional_call(module, given, (features,)), None)
+
+
+def penalty(*inputs):
+    scale, feature, *_ = inputs
+    (gradient,) = torch.autograd.grad(gated(*inputs), feature, create_graph=True)
+    loss = gradient.square().sum()
+    return torch.autograd.grad(loss, scale, retain_graph=True)[0], torch.autograd.grad(loss, scale)[0]
+
+
+def hessian_of_autograd(*inputs, **options):
+    scale, *rest = inputs
+    return torch.autograd.functional.hessian(lambda value: gated(value, *rest), scale, **options)
+
+
+def hessian_of_func(*inputs):
+    scale, *rest = inputs
+    return torch.func.hessian(lambda value: gated(value, *rest))(scale)
+
+
+def forward_over_reverse(*inputs):
+    scale, feature, *rest = inputs
+    with torch.autograd.forward_ad.dual_level():
+        dual = torch.autograd.forward_ad.make_dual(feature.detach(), torch.ones_like(feature)).requires_grad_()
+        (gradient,) = torch.autograd.grad(gated(scale, dual, *rest), scale)
+        return torch.autograd.forward_ad.unpack_dual(gradient).tangent
+
+
+def first_order_after_second(*inputs):
+    scale, feature, *_ = inputs
+    loss = gated(*inputs)
+    (gradient,) = torch.autograd.grad(loss, feature, create_graph=True)
+    return torch.autograd.grad(loss + gradient.pow(3).sum(), (scale, feature))
+
+
+def batched_backward(*inputs):
+    scale, *_ = inputs
+    return torch.autograd.grad(gated(*inputs), scale, torch.tensor([1.0, 2.0]).double(), is_grads_batched=True)[0]
+
+
+@pytest.mark.filterwarnings("ignore:`torch.jit.script` is deprecated")  # torch's own, in forward mode
+@pytest.mark.parametrize(
+    "call",
+    [
+        penalty,
+        hessian_of_autograd,
+        lambda *inputs: hessian_of_autograd(*inputs, vectorize=True),
+        lambda *inputs: hessian_of_autograd(*inputs, vectorize=True, outer_jacobian_strategy="forward-mode"),
+        hessian_of_func,
+        forward_over_reverse,
+        first_order_after_second,
+        batched_backward,
+    ],
+)
+def test_second_derivatives_of_a_learned_gate_equal_plain_autograd(large_map, call):
+    results = []
+    for elements in (PLAIN, BY_HAND):
+        large_map(elements)
+        torch.manual_seed(2)
+        module = randomised(MSAF({"a": 4, "b": 2}, 2, reduction=1, norm="none", gain="none")).double()
+        scale = torch.rand(1, 4, 1, dtype=torch.float64).requires_grad_()
+        feature = torch.randn(3, 4, 6, dtype=torch.float64).requires_grad_()
+        parameters = [parameter.detach().requires_grad_() for parameter in module.parameters()]
+        results.append(call(scale, feature, parameters, module))
+    assert_close(results[1], results[0])
+    assert any(part.abs().max() > 1e-6 for part in torch.utils._pytree.tree_leaves(results[0]))
+
+
+def test_two_backward_passes_at_once_keep_their_gates_apart(large_map):
+    large_map(BY_HAND)
+    module, features = module_and_features()
+    loss = squares(module(features), None)
+    expected = torch.autograd.grad(loss, list(features.values()), retain_graph=True)
+    got = [[] for _ in range(4)]
+
+    def work(results):
+        results.extend(torch.autograd.grad(loss, list(features.values()), retain_graph=True) for _ in range(50))
+
+    threads = [threading.Thread(target=work, args=(results,)) for results in got]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert [len(results) for results in got] == [50] * 4
+    for results in got:
+        for gradients in results:
+            assert_close(gradients, expected)

@@ -3,6 +3,10 @@
 Gradients are plain autograd everywhere but for large maps on the CPU. There memory traffic is all that costs, so two
 autograd functions share the work to avoid full-size temporaries: sum(gradient * map) runs through a small scratch
 buffer, and the pooled gradient is added in the same pass that multiplies by the gate.
+
+That pass is right because _Reweight's is the only gradient that reaches _Pool's map: within one backward pass
+_Reweight leaves its gate for _Pool and hands on the gradient unmultiplied. A backward pass that is differentiated
+itself gives the map further users; from then on both functions differentiate plainly.
 """
 
 import contextlib
@@ -11,7 +15,8 @@ from typing import Any
 
 import torch
 from jaxtyping import Float
-from torch import Tensor
+from torch import Tensor, nn
+from torch.autograd import forward_ad
 
 from msafusion.streams import values_are_known
 
@@ -26,7 +31,7 @@ class PooledMap:
     """
 
     def __init__(self, feature: Float[Tensor, "batch channels *positions"]) -> None:
-        self._handover: dict[str, Tensor] | None = {} if _by_hand(feature) else None
+        self._handover = Handover() if _by_hand(feature) else None
         if self._handover is None:
             self.feature, mean = feature, position_mean(feature)
         else:
@@ -72,15 +77,42 @@ def _by_hand(feature: Tensor) -> bool:
         and feature.dim() > 2
         and feature.device.type == "cpu"
         and feature.is_contiguous()
-        and not torch._C._are_functorch_transforms_active()
+        and not _is_transformed(feature)
     )
+
+
+def _is_transformed(tensor: Tensor) -> bool:
+    """Inside vmap (also of a backward pass), other transforms of torch.func, or forward-mode differentiation.
+
+    Or of a class of its own, whose operations may be anything.
+    """
+    return (
+        type(tensor) not in (Tensor, nn.Parameter)
+        or torch._C._functorch.is_legacy_batchedtensor(tensor)  # pyright: ignore[reportAttributeAccessIssue]
+        or torch._C._are_functorch_transforms_active()
+        or forward_ad._current_level >= 0
+    )
+
+
+class Handover:
+    """What the two functions of one map tell each other.
+
+    Attributes:
+        gates: backward pass -> the gate that _Pool is to multiply by. Of its own pass only: one may end before the map,
+            or run at the same time as another.
+        plain: a backward pass was differentiated, so the map has further users in the graph.
+    """
+
+    def __init__(self) -> None:
+        self.gates: dict[int, Tensor] = {}
+        self.plain = False
 
 
 class _Pool(torch.autograd.Function):
     """(the map itself, for _Reweight alone; its mean over positions)."""
 
     @staticmethod
-    def forward(ctx: Any, feature: Tensor, handover: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
+    def forward(ctx: Any, feature: Tensor, handover: Handover) -> tuple[Tensor, Tensor]:
         ctx.set_materialize_grads(False)
         ctx.handover, ctx.shape = handover, feature.shape
         return feature.view_as(feature), position_mean(feature)
@@ -89,7 +121,7 @@ class _Pool(torch.autograd.Function):
     def backward(  # pyright: ignore[reportIncompatibleMethodOverride]  # one gradient an output
         ctx: Any, grad: Tensor | None, grad_mean: Tensor | None
     ) -> tuple[Tensor | None, None]:
-        gate = ctx.handover.pop("gate", None)
+        gate = ctx.handover.gates.pop(torch._C._current_graph_task_id(), None)
         if grad_mean is None:
             return (grad if gate is None or grad is None else grad * gate), None
         share = grad_mean * (1.0 / math.prod(ctx.shape[2:]))
@@ -103,7 +135,7 @@ class _Reweight(torch.autograd.Function):
     """map * gate; its backward hands the gate over to _Pool's, which multiplies by it and adds in one pass."""
 
     @staticmethod
-    def forward(ctx: Any, feature: Tensor, gate: Tensor, handover: dict[str, Tensor]) -> Tensor:
+    def forward(ctx: Any, feature: Tensor, gate: Tensor, handover: Handover) -> Tensor:
         ctx.save_for_backward(feature, gate)
         ctx.handover = handover
         return feature * gate
@@ -113,10 +145,11 @@ class _Reweight(torch.autograd.Function):
         ctx: Any, grad: Tensor
     ) -> tuple[Tensor, Tensor, None]:
         feature, gate = ctx.saved_tensors
-        if torch.is_grad_enabled():  # double backward: every step must be differentiable
-            ctx.handover.pop("gate", None)  # left by an earlier backward that did not reach _Pool
+        if torch.is_grad_enabled():
+            ctx.handover.plain = True
+        if ctx.handover.plain or _is_transformed(grad):
             return grad * gate, (grad * feature).sum(dim=tuple(range(2, grad.dim())), keepdim=True), None
-        ctx.handover["gate"] = gate
+        ctx.handover.gates[torch._C._current_graph_task_id()] = gate.detach()
         return grad, _sum_of_products(grad.contiguous(), feature).view_as(gate), None
 
 
