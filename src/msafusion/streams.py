@@ -7,7 +7,7 @@ stream varies in length, time is its first position axis (dim 2).
 
 import difflib
 import numbers
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 
 import torch
 from jaxtyping import Bool, Float
@@ -51,7 +51,7 @@ def check_features(
     Raises:
         ValueError: the features are empty; a stream is unknown, has no channel axis, the wrong channels, another
             batch size, no position or an integer type; a mask or presence has the wrong shape or type, or names an
-            unknown stream.
+            unknown stream; a sample has none of the streams.
     """
     if not features:
         raise ValueError(f"got no stream, expected at least one of {', '.join(channels)}; pass {{name: tensor}}.")
@@ -102,7 +102,51 @@ def check_features(
                 f"present names the unknown stream '{name}', expected a declared one; {nearest(name, channels)}"
             )
         _check_bool(f"present for stream '{name}'", here, (batch,), "(batch,)")
+    check_someone(features, masks, present)
     return batch
+
+
+def presence_of(
+    names: Iterable[str], masks: Mapping[str, Tensor] | None = None, present: Mapping[str, Tensor] | None = None
+) -> dict[str, Tensor]:
+    """Which samples have which of the streams, (batch,); those that all samples have for sure are left out.
+
+    A stream without a real step in its mask is one that the sample lacks.
+    """
+    presence = {name: present[name] for name in names if present and name in present}
+    for name in names:
+        if masks and name in masks:
+            real = masks[name].any(dim=1)
+            presence[name] = presence[name] & real if name in presence else real
+    return presence
+
+
+def without_any(names: Collection[str], presence: Mapping[str, Tensor]) -> Tensor | None:
+    """True for samples that lack all of the streams, (batch,); None where there can be none.
+
+    Args:
+        names: of the streams.
+        presence: as of `presence_of`.
+    """
+    if not names or len(presence) < len(names):
+        return None
+    return ~torch.stack([presence[name] for name in names]).any(dim=0)
+
+
+def check_someone(
+    names: Collection[str], masks: Mapping[str, Tensor] | None = None, present: Mapping[str, Tensor] | None = None
+) -> None:
+    """Refuse a batch with a sample that has none of the streams; looks at values, so only in eager mode.
+
+    Raises:
+        ValueError: there is one; names it.
+    """
+    nothing = without_any(names, presence_of(names, masks, present))
+    if nothing is not None and values_are_known(nothing) and nothing.any():
+        raise ValueError(
+            f"sample {int(nothing.nonzero()[0])} of the batch has no stream at all, expected at least one of "
+            f"{', '.join(names)} (in present, with a real step in masks or lengths); leave the sample out."
+        )
 
 
 def _check_bool(what: str, got: Tensor, shape: tuple[int, ...], axes: str) -> None:

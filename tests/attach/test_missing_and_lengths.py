@@ -4,6 +4,7 @@ import pytest
 import torch
 from small_networks import (
     AudioCNN,
+    Chain,
     Recurrent,
     RecurrentWithLengths,
     cnn_example,
@@ -182,7 +183,51 @@ def test_wrong_presence_is_an_error(present):
         fused_cnns(example)(example, present={"audio": present})
 
 
-def test_a_sample_with_no_network_at_all_is_an_error_that_names_the_point():
+@pytest.mark.parametrize("head", ["sum", "mean", "product", "multiplicative", "concat", "gmu"])
+def test_a_sample_with_no_network_at_all_is_an_error(head):
     example, nobody = cnn_example(), torch.tensor([True, False, True])
-    with pytest.raises(ValueError, match=r"fusion point video.layer1 \+ audio.relu1: sample 1 .*no stream at all"):
-        fused_cnns(example)(example, present={"audio": nobody, "video": nobody})
+    net = fused_cnns(example, head=head, num_outputs=4 if head in ("concat", "gmu") else None)
+    with pytest.raises(ValueError, match=r"sample 1 .*no stream at all, expected at least one of video, audio"):
+        net(example, present={"audio": nobody, "video": nobody})
+    with pytest.raises(ValueError, match=r"sample 1 .*no stream at all"):
+        net({"audio": example["audio"]}, lengths={"audio": torch.tensor([9, 0, 3])})
+    outputs = {name: torch.randn(3, 4) for name in example}
+    with pytest.raises(ValueError, match=r"sample 1 .*no stream at all"):
+        net.head(outputs, None, {"audio": nobody, "video": nobody})
+
+
+@pytest.mark.parametrize("head", ["sum", "mean", "product", "concat"])
+def test_length_zero_is_a_missing_stream(head):
+    example = cnn_example()
+    net = stir(fused_cnns(example, head=head, num_outputs=4 if head == "concat" else None)).eval()
+    lengths = torch.tensor([0, 9, 9])
+    expected = net(example, present={"audio": lengths > 0})
+    assert not torch.allclose(net(example)[0], expected[0])
+    example["audio"][0] = float("nan")
+    assert torch.equal(net(example, lengths={"audio": lengths}), expected)
+    outputs = net.stream_outputs(example, lengths={"audio": lengths})
+    assert outputs.present["audio"].tolist() == [False, True, True]
+    assert torch.equal(net.combine(outputs), expected)
+
+
+@pytest.mark.parametrize("own", [True, False])
+def test_length_zero_does_not_break_a_network_that_packs(own):
+    inputs = {"a": torch.randn(3, 9, 5), "b": torch.randn(3, 9, 2)}
+    net = stir(pair(RecurrentWithLengths(5, 6), RecurrentWithLengths(2, 8), "steps", inputs)).eval()
+    lengths = {"a": torch.tensor([0, 3, 9]), "b": torch.tensor([2, 9, 4])}
+    if own:
+        output = net({"a": {"sequence": inputs["a"], "lengths": lengths["a"]}, "b": (inputs["b"], lengths["b"])})
+    else:
+        output = net(inputs, lengths)
+    alone = net({"b": inputs["b"]}, {"b": lengths["b"]})
+    torch.testing.assert_close(output[0], alone[0], **CLOSE)
+
+
+def test_a_sample_may_lack_all_networks_of_one_point():
+    example = {name: torch.randn(3, 4, 6) for name in "abc"}
+    points = [FusionPoint({"a": "first", "b": "first"}, block_channels=4, reduction=2)]
+    net = stir(fuse({name: Chain() for name in "abc"}, points, example=example)).eval()
+    gone = torch.tensor([True, False, True])
+    output = net(example, present={"a": gone, "b": gone})
+    torch.testing.assert_close(output[1], net.networks["c"](example["c"])[1], **CLOSE)
+    torch.testing.assert_close(output[[0, 2]], net(example)[[0, 2]], **CLOSE)

@@ -145,7 +145,7 @@ def _make_head(
         ValueError: the method refuses its options, or reads one level only.
         TypeError: it has no such option.
     """
-    if isinstance(outputs, Outputs):
+    if isinstance(outputs, Outputs) and outputs.vectors:
         channels = {stream: vector.shape[1] for stream, vector in outputs.vectors.items()}
     else:
         channels = {stream: prediction_in(output, stream).shape[-1] for stream, output in outputs.items()}
@@ -201,4 +201,4 @@ def _dry_run(
             rule.time_axis = trails[name].time_axis(main_tensor(example[name]))
     net.joints.extend(joints[index] for index in range(len(points)))
     net.readings.extend(joints[len(points) + index] for index in range(len(levels)))
-    return Outputs(outputs, vectors) if levels else outputs
+    return Outputs(outputs, vectors)

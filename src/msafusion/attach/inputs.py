@@ -90,11 +90,19 @@ class InputRule:
 
     @not_traced
     def call(self, forward: Callable[..., Any], given: Any, lengths: Tensor | None, present: Tensor | None) -> Any:
-        """The network's output; the input of samples that lack it is replaced by zeros (it may be NaN)."""
+        """The network's output; the input of samples that lack it is replaced by zeros (it may be NaN).
+
+        So that there is something to run on, these samples have one step at least in the network's own `lengths`.
+        """
+        own = self._own_lengths(given)
         if present is not None:
             given = self._zero_missing(given, present)
+            if own is not None and isinstance(given, Mapping):
+                given["lengths"] = own.clamp(min=1)
+            elif own is not None:
+                given = tuple(own.clamp(min=1) if i == self.lengths_at else value for i, value in enumerate(given))
         options = {}
-        if self.lengths_at is not None and self._own_lengths(given) is None:
+        if self.lengths_at is not None and own is None:
             if lengths is not None:
                 options["lengths"] = lengths
             elif self.lengths_required:

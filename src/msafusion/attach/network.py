@@ -7,13 +7,13 @@ import torch
 from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
-from msafusion.attach.inputs import InputRule, main_tensor, zero_rows
+from msafusion.attach.inputs import InputRule, TimeMask, main_tensor, zero_rows
 from msafusion.attach.lockstep import FuseAt, Identity, not_traced, run_in_lockstep
 from msafusion.attach.points import FusionPoint, Tap
 from msafusion.attach.reading import Outputs, Reading
 from msafusion.attach.tracing import export
 from msafusion.fusion import Concat, Head
-from msafusion.streams import FusionError, nearest
+from msafusion.streams import FusionError, check_someone, nearest, values_are_known
 
 Inputs = Mapping[str, Any]
 """Network name -> its input: a tensor, a tuple of arguments or a dict of keyword arguments."""
@@ -56,22 +56,24 @@ class FusedNetwork(nn.Module):
             inputs: network name -> its input. A network left out is not run, and its streams are missing everywhere.
             lengths: network name -> (batch,) real time steps of its input, right-padded. A dict input's
                 `attention_mask` serves without them. A network whose forward has a parameter `lengths` gets them.
+                0: the sample lacks that network's input.
             present: network name -> bool (batch,), False where a sample lacks that network's input (its values are
-                replaced by zeros).
+                replaced by zeros, its lengths by 1 at least).
 
         Raises:
-            ValueError: an unknown network, lengths beyond the input, a wrong shape; FusionError where networks do
-                not meet at their points.
+            ValueError: an unknown network, lengths beyond the input, a wrong shape, a sample that lacks all inputs;
+                FusionError where networks do not meet at their points.
         """
-        return self.combine(self.stream_outputs(inputs, lengths, present), present)
+        return self.combine(self.stream_outputs(inputs, lengths, present))
 
     @not_traced
     def stream_outputs(
         self, inputs: Inputs, lengths: Mapping[str, Tensor] | None = None, present: Mapping[str, Tensor] | None = None
-    ) -> dict[str, Any]:
+    ) -> Outputs:
         """Each network's own output after fusion, before the head; arguments as of `forward`.
 
-        Where the head reads layers inside the networks, their vectors come along as the attribute `vectors`.
+        The attribute `present` tells which samples have which network's input, by `present` and by lengths. Where the
+        head reads layers inside the networks, their vectors come along as the attribute `vectors`.
         """
         lengths, present = {} if lengths is None else lengths, {} if present is None else present
         self.check_inputs(inputs, lengths, present)
@@ -80,6 +82,8 @@ class FusedNetwork(nn.Module):
             mask = self.input_rules[name].time_mask(inputs[name], lengths.get(name))
             if mask is not None:
                 masks[name] = mask
+        present = self._presence(inputs, masks, present)
+        lengths = {name: length.clamp(min=1) for name, length in lengths.items()}
 
         vectors: dict[str, Tensor] = {}
 
@@ -92,7 +96,7 @@ class FusedNetwork(nn.Module):
             return outputs
 
         outputs = self.run_networks(inputs, lengths, present, fuse_at)
-        return Outputs(outputs, vectors) if self.readings else outputs
+        return Outputs(outputs, vectors, present)
 
     def combine(self, outputs: Mapping[str, Any], present: Mapping[str, Tensor] | None = None) -> Tensor:
         """The head's prediction from what `stream_outputs` gave.
@@ -100,11 +104,20 @@ class FusedNetwork(nn.Module):
         A head of `HEADS` gets the tensor found in each output (itself, `logits`, or the only one), or what it reads in
         the networks; a module of your own gets the outputs as they are. Rows of samples that lack a network are zero.
 
+        Args:
+            outputs: network name -> its output.
+            present: network name -> bool (batch,), beyond what the outputs of `stream_outputs` tell themselves.
+
         Raises:
             FusionError: a network's output holds no such tensor, the shapes do not go together, or the outputs are not
                 those of `stream_outputs` where the head reads layers inside.
+            ValueError: a sample lacks all networks.
         """
         here = {name: mask for name, mask in (present or {}).items() if name in outputs}
+        for name, mask in getattr(outputs, "present", {}).items():
+            if name in outputs:
+                here[name] = here[name] & mask if name in here else mask
+        check_someone(outputs, present=here)
         if self.readings:
             if not isinstance(outputs, Outputs):
                 raise FusionError(
@@ -214,6 +227,24 @@ class FusedNetwork(nn.Module):
         calls = {name: (lambda name=name: call(name)) for name in self._order(inputs)}
         outputs = run_in_lockstep(self.identity, calls, self._members, self._where, fuse_at)
         return {name: outputs[name] for name in calls}
+
+    def _presence(
+        self, inputs: Inputs, masks: Mapping[str, TimeMask], present: Mapping[str, Tensor]
+    ) -> dict[str, Tensor]:
+        """Which samples have which network's input: as `present` says, and some step of it is real.
+
+        Raises:
+            ValueError: a sample has none.
+        """
+        names, presence = self._order(inputs), dict(present)
+        for name, mask in masks.items():
+            real = mask.mask.any(dim=1)
+            if name in presence:
+                presence[name] = presence[name] & real
+            elif not values_are_known(real) or not real.all():
+                presence[name] = real
+        check_someone(names, present=presence)
+        return presence
 
     @not_traced
     def check_inputs(self, inputs: Inputs, lengths: Mapping[str, Tensor], present: Mapping[str, Tensor]) -> None:

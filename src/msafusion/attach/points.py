@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from msafusion.attach.inputs import TimeMask
 from msafusion.attach.layout import Layout, Path, Trail, describe, get, put, select, tensors_in
 from msafusion.fusion import FUSIONS
-from msafusion.streams import FusionError, nearest
+from msafusion.streams import FusionError, nearest, presence_of, values_are_known, without_any
 
 
 class FusionPoint:
@@ -126,14 +126,17 @@ class Joint(nn.Module):
         """
         taps = [tap for tap in self.taps if tap.network in outputs]
         features, stream_masks, here = self.streams(outputs, masks, present)
+        given_masks, given_presence = _with_someone(features, stream_masks, here)
         try:
-            fused = self.fusion(features, stream_masks or None, here or None)
+            fused = self.fusion(features, given_masks or None, given_presence or None)
         except ValueError as error:
             raise FusionError(f"fusion point {self.name}: {error}") from error
         self._check(features, fused)
         results = dict(outputs)
         for tap in taps:
             came, feature = features[tap.stream], fused[tap.stream]
+            if given_presence is not here and tap.stream in here:
+                feature = feature.masked_fill(~here[tap.stream].reshape(-1, *[1] * (feature.dim() - 1)), 0)
             if tap.stream in stream_masks:
                 mask = stream_masks[tap.stream]
                 mask = mask.reshape(mask.shape[0], 1, mask.shape[1], *[1] * (feature.dim() - 3))
@@ -183,6 +186,23 @@ class Joint(nn.Module):
                     f"fusion point {self.name}: {gave} for stream '{stream}', expected shape {tuple(feature.shape)}; "
                     "a fusion module returns {stream: tensor} with every stream in the shape it came."
                 )
+
+
+def _with_someone(
+    features: Mapping[str, Tensor], masks: dict[str, Tensor], present: dict[str, Tensor]
+) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+    """Masks and presence for a method, which needs a stream in every sample.
+
+    A sample may have networks that do not meet here, or that skip their layers in this step. The streams that it lacks
+    stand in for each other then: they hold what the networks make of zeros, and leave as zeros all the same.
+    """
+    nothing = without_any(list(features), presence_of(features, masks, present))
+    if nothing is None or (values_are_known(nothing) and not nothing.any()):
+        return masks, present
+    return (
+        {stream: mask | nothing.unsqueeze(1) for stream, mask in masks.items()},
+        {stream: here | nothing for stream, here in present.items()},
+    )
 
 
 def find_taps(

@@ -14,11 +14,21 @@ HeadAt = Mapping[str, str] | Sequence[Mapping[str, str]]
 
 
 class Outputs(dict[str, Any]):
-    """Each network's output, and what the head reads: stream -> (batch, channels)."""
+    """Each network's output, with what the head needs beside it.
 
-    def __init__(self, outputs: Mapping[str, Any], vectors: Mapping[str, Tensor]) -> None:
+    Attributes:
+        vectors: what it reads inside the networks, stream -> (batch, channels).
+        present: network -> bool (batch,), for those whose input some sample may lack.
+    """
+
+    def __init__(
+        self,
+        outputs: Mapping[str, Any],
+        vectors: Mapping[str, Tensor] | None = None,
+        present: Mapping[str, Tensor] | None = None,
+    ) -> None:
         super().__init__(outputs)
-        self.vectors = dict(vectors)
+        self.vectors, self.present = dict(vectors or {}), dict(present or {})
 
 
 class Reading(Joint):

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from msafusion.fusion.base import Head, Prediction
+from msafusion.streams import check_someone
 
 
 class Concat(Head):
@@ -29,7 +30,12 @@ class Concat(Head):
         masks: Mapping[str, Tensor] | None = None,
         present: Mapping[str, Tensor] | None = None,
     ) -> Prediction:
-        """Linear map of all streams, (batch, *steps, channels) each; rows of samples that lack one must be zero."""
+        """Linear map of all streams, (batch, *steps, channels) each; rows of samples that lack one must be zero.
+
+        Raises:
+            ValueError: a sample has none of them.
+        """
+        check_someone(features, masks, present)
         some = next(iter(features.values()))
         parts = [
             features[n] if n in features else some.new_zeros(*some.shape[:-1], c) for n, c in self.channels.items()

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from msafusion.fusion.base import Late, Prediction
+from msafusion.streams import check_someone
 
 
 class Sum(Late):
@@ -17,7 +18,12 @@ class Sum(Late):
         masks: Mapping[str, Tensor] | None = None,
         present: Mapping[str, Tensor] | None = None,
     ) -> Prediction:
-        """Sum of the streams, (batch, *outputs) each; rows of samples that lack one must be zero."""
+        """Sum of the streams, (batch, *outputs) each; rows of samples that lack one must be zero.
+
+        Raises:
+            ValueError: a sample has none of them.
+        """
+        check_someone(features, masks, present)
         return torch.stack(list(features.values())).sum(dim=0)
 
 
@@ -30,7 +36,12 @@ class Mean(Late):
         masks: Mapping[str, Tensor] | None = None,
         present: Mapping[str, Tensor] | None = None,
     ) -> Prediction:
-        """Mean of the streams, (batch, *outputs) each; rows of samples that lack one must be zero."""
+        """Mean of the streams, (batch, *outputs) each; rows of samples that lack one must be zero.
+
+        Raises:
+            ValueError: a sample has none of them.
+        """
+        check_someone(features, masks, present)
         total = torch.stack(list(features.values())).sum(dim=0)
         if not present:
             return total / len(features)
@@ -57,8 +68,9 @@ class Product(Late):
         """Log-probabilities of the product of the streams, logits (batch, classes) each.
 
         Raises:
-            ValueError: fewer than two classes.
+            ValueError: fewer than two classes; a sample has none of the streams.
         """
+        check_someone(features, masks, present)
         self.check_classes(features, "product")
         logs = []
         for name, logits in features.items():

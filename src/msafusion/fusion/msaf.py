@@ -19,7 +19,7 @@ from msafusion.streams import (
     check_count,
     check_features,
     check_option,
-    values_are_known,
+    presence_of,
 )
 
 TEMPERATURE = {"identity": 0.3, "none": 1.0}
@@ -196,7 +196,7 @@ class MSAF(nn.Module):
             )
         masks, present = masks or {}, present or {}
         names = [name for name in self.channels if name in features]
-        presence = self._presence(names, masks, present)
+        presence = presence_of(names, masks, present)
         maps: dict[str, PooledMap | SegmentedMap] = {}
         real = real_parts(features, masks, present)
         for name in names:
@@ -223,24 +223,6 @@ class MSAF(nn.Module):
         if padding:
             mean = functional.pad(mean, (0, padding))
         return mean.reshape(*mean.shape[:2], self.num_blocks[name], self.block_channels)
-
-    def _presence(
-        self, names: list[str], masks: Mapping[str, Tensor], present: Mapping[str, Tensor]
-    ) -> dict[str, Bool[Tensor, " batch"]]:
-        """Which samples have which stream; streams that all samples have for sure are left out."""
-        presence = {name: present[name] for name in names if name in present}
-        for name in names:
-            if name in masks:
-                real = masks[name].any(dim=1)
-                presence[name] = presence[name] & real if name in presence else real
-        if len(presence) == len(names):
-            nothing = ~torch.stack(list(presence.values())).any(dim=0)
-            if values_are_known(nothing) and nothing.any():
-                raise ValueError(
-                    f"sample {int(nothing.nonzero()[0])} of the batch has no stream at all, expected at least one of "
-                    f"{', '.join(names)} (in present, with a real step in masks); leave the sample out."
-                )
-        return presence
 
     def _attend(
         self,

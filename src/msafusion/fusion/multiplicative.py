@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from msafusion.fusion.base import Late, Prediction
-from msafusion.streams import check_option
+from msafusion.streams import check_option, check_someone
 
 
 class Multiplicative(Late):
@@ -43,8 +43,9 @@ class Multiplicative(Late):
         """Scores of the classes; logits (batch, classes) of each network, whose rows may be anything where missing.
 
         Raises:
-            ValueError: fewer than two classes.
+            ValueError: fewer than two classes; a sample has none of the networks.
         """
+        check_someone(features, masks, present)
         first = self.check_classes(features, "multiplicative")
         logs, rests = [], []
         count = first.new_zeros(first.shape[0], dtype=torch.float32)  # len() would fix the batch of an export
