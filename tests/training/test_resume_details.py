@@ -253,6 +253,35 @@ def test_the_last_epoch_is_kept_on_request_even_where_another_was_better(tmp_pat
     assert kept == pytest.approx(losses[-1], rel=1e-3)
 
 
+def test_the_last_step_is_kept_on_request_whatever_the_validations(tmp_path):
+    """Two validations in an epoch of three and a bit of them; the figure is of the weights that are kept."""
+    options = StageOptions(epochs=2, batch_size=2, learning_rate=0.1, monitor="loss", keep="last", per_stream_loss=0.0)
+    net = plain()
+    figures = run_stage("stage", net, splits(), options, place(tmp_path, val_check_interval=3))
+    last = checkpoint(tmp_path, "last")
+    assert last["global_step"] == 2 * 8
+    assert_same(net.state_dict(), {name.removeprefix("network."): v for name, v in last["state_dict"].items()})
+    valid = collate(splits().valid)
+    with torch.no_grad():
+        kept = float(nn.functional.cross_entropy(net.eval()(valid["inputs"]), valid["label"]))
+    assert figures == {"epoch": 1, "loss": pytest.approx(kept, rel=1e-4)}
+
+
+@pytest.mark.parametrize(
+    ("trainer", "named"), [({"precision": "bf16-true"}, "bf16-true"), ({"devices": 5}, "3 samples for 5 devices")]
+)
+def test_what_cannot_train_is_refused_before_the_first_step(tmp_path, trainer, named):
+    few = Splits(samples(0, 16), samples(100, 3), samples(200, 3), list("xyz"), CHANNELS, Clips(CHANNELS))
+    with pytest.raises(ValueError, match=named):
+        run_stage("stage", plain(), few, StageOptions(epochs=1), place(tmp_path, **trainer))
+
+
+def train_unevenly(folder):
+    """Seven validation samples for two processes: four and three."""
+    options = StageOptions(epochs=1, batch_size=2, monitor="loss", keep="last", per_stream_loss=0.0)
+    run_stage("stage", plain(), splits(), options, place(folder, devices=2, strategy="ddp"))
+
+
 TWO = StageOptions(
     epochs=2, batch_size=2, losses="separate", optimizer="adam", schedule="constant", weight_decay=1e-2, monitor="loss"
 )
@@ -263,15 +292,11 @@ def train_in_two_processes(folder):
     run_stage("stage", plain(), splits(), TWO, place(folder, devices=2, strategy="ddp", precision="64-true"))
 
 
-@pytest.mark.slow
-def test_separate_losses_in_two_processes_give_the_weights_of_one_with_the_doubled_batch(tmp_path):
-    one = copy.copy(TWO)
-    one.batch_size = 2 * TWO.batch_size
-    run_stage("stage", plain(), splits(), one, place(tmp_path / "one", precision="64-true"))
-
+def in_two_processes(what, folder):
+    """Run a function of this file in the processes that Lightning starts."""
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "MASTER_ADDR": "127.0.0.1"}
     process = subprocess.Popen(
-        [sys.executable, __file__, tmp_path / "two"],
+        [sys.executable, __file__, what, folder],
         env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True,
     )  # fmt: skip
     try:
@@ -280,6 +305,27 @@ def test_separate_losses_in_two_processes_give_the_weights_of_one_with_the_doubl
         if process.poll() is None:
             os.killpg(process.pid, signal.SIGKILL)
     assert process.returncode == 0, told
+
+
+@pytest.mark.slow
+def test_the_validation_loss_of_two_processes_counts_every_sample_once(tmp_path):
+    in_two_processes("train_unevenly", tmp_path)
+    net, valid = plain(), collate(splits().valid)
+    state = checkpoint(tmp_path, "last")["state_dict"]
+    net.load_state_dict({name.removeprefix("network."): value for name, value in state.items()})
+    with torch.no_grad():
+        loss = float(nn.functional.cross_entropy(net.eval()(valid["inputs"]), valid["label"]))
+    with (tmp_path / "logs" / "stage" / "metrics.csv").open() as file:
+        assert [float(row["valid/loss"]) for row in csv.DictReader(file)] == [pytest.approx(loss, rel=1e-5)]
+
+
+@pytest.mark.slow
+def test_separate_losses_in_two_processes_give_the_weights_of_one_with_the_doubled_batch(tmp_path):
+    one = copy.copy(TWO)
+    one.batch_size = 2 * TWO.batch_size
+    run_stage("stage", plain(), splits(), one, place(tmp_path / "one", precision="64-true"))
+
+    in_two_processes("train_in_two_processes", tmp_path / "two")
     expected, got = (checkpoint(tmp_path / run, "last") for run in ("one", "two"))
     assert got["global_step"] == expected["global_step"] == 2 * 2 * 4
     assert got["state_dict"]["network.networks.a.0.weight"].dtype == torch.float64
@@ -287,4 +333,4 @@ def test_separate_losses_in_two_processes_give_the_weights_of_one_with_the_doubl
 
 
 if __name__ == "__main__":
-    train_in_two_processes(Path(sys.argv[1]))
+    {"train_unevenly": train_unevenly, "train_in_two_processes": train_in_two_processes}[sys.argv[1]](Path(sys.argv[2]))

@@ -32,8 +32,8 @@ def network():
     return fuse(networks, point, head="mean", example=example)
 
 
-def fit(net, options, epochs=1, batch_size=4, **more):
-    task = FusionTask(net, 3, options, Clips({"a": 2, "b": 3}), seed=0)
+def fit(net, options, epochs=1, batch_size=4, kind=Clips, **more):
+    task = FusionTask(net, 3, options, kind({"a": 2, "b": 3}), seed=0)
     trainer = lightning.Trainer(
         max_epochs=epochs,
         accelerator="cpu",
@@ -48,6 +48,19 @@ def fit(net, options, epochs=1, batch_size=4, **more):
         patch.setattr("warnings.warn", lambda *given, **named: None)
         trainer.fit(task, data)
     return task, trainer
+
+
+def test_every_batch_of_an_accumulated_step_draws_its_own_random_numbers():
+    drawn = []
+
+    class Noting(Clips):
+        def augmented(self, stored):
+            drawn.append(torch.rand(4).tolist())
+            return self.inputs(stored)
+
+    fit(network(), StageOptions(), epochs=2, batch_size=2, accumulate_grad_batches=4, kind=Noting)
+    assert len(drawn) == 8
+    assert len({tuple(numbers) for numbers in drawn}) == 8
 
 
 def by_hand(net, options, batches):

@@ -30,8 +30,13 @@ def save_model(folder: Path, network: nn.Module, config: Mapping[str, Any]) -> N
     """
     folder.mkdir(parents=True, exist_ok=True)
     state = {name: tensor.detach().cpu().contiguous() for name, tensor in network.state_dict().items()}
-    save_file(state, folder / f".{WEIGHTS}")
-    (folder / f".{WEIGHTS}").replace(folder / WEIGHTS)
+    scratch = folder / f".{WEIGHTS}"
+    scratch.unlink(missing_ok=True)
+    scratch.touch()
+    mode = scratch.stat().st_mode  # by the user's umask; safetensors makes files that only their owner can read
+    save_file(state, scratch)
+    scratch.chmod(mode)
+    scratch.replace(folder / WEIGHTS)
     write_json(folder / CONFIG, dict(config))
 
 

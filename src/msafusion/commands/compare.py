@@ -16,12 +16,13 @@ from msafusion.compare.formats import p_value
 from msafusion.compare.jobs import Work
 from msafusion.compare.pictures import draw
 from msafusion.compare.report import html, markdown
-from msafusion.compare.running import as_json, check_folder, compare, suits
+from msafusion.compare.running import as_json, check_folder, compare, prepare_folder, suits
 from msafusion.compare.setting import ALL, Method, Setting, check_names, fingerprint
 from msafusion.fusion import FUSIONS, HEADS
 from msafusion.preparation.engines import Engine
 from msafusion.samples import Splits
 from msafusion.streams import check_count
+from msafusion.training.folder import locked
 from msafusion.training.options import add_recipe, parse_recipe, plain_recipe
 
 ARRAYS, TABLES, CONFIGS = (".npz", ".safetensors", ".h5", ".hdf5"), (".csv", ".parquet"), (".yaml", ".yml")
@@ -88,14 +89,24 @@ def run_compare(arguments: Sequence[str]) -> None:
         made.on,
     )
     check_names(given.variants)
+    check_folder(folder, overwrite=given.overwrite)
+    with locked(folder):
+        _compare(setting, given, config, arguments, console)
+
+
+def _compare(
+    setting: Setting, given: Namespace, config: dict[str, Any], arguments: Sequence[str], console: Console
+) -> None:
+    """Run the comparison in its folder, and write what came out."""
+    folder = setting.folder
     splits = Work(setting).splits()
-    if splits.chosen_on_test and made.on == "valid":
+    if splits.chosen_on_test and setting.on == "valid":
         raise ValueError(
             "--on valid asks for validation samples, and these data have none but the test's; leave it out."
         )
     methods = _methods(setting, given, splits, console)
     config["samples"] = fingerprint(splits)
-    check_folder(folder, config, overwrite=given.overwrite)
+    prepare_folder(folder, config, overwrite=given.overwrite)
     result = compare(
         setting,
         methods,

@@ -32,6 +32,8 @@ from msafusion.training.task import DivergedError
 from msafusion.training.testing import build, fitted_plan, outputs_for, unchanged
 
 TEST_BATCH = 128
+SCRATCH = "scratch"
+"""Folder of what runs write while they train."""
 MOST_HELD = 2**31
 """Bytes."""
 _SPLITS: dict[str, Splits] = {}
@@ -100,7 +102,7 @@ class Work:
     def _rows(self, job: Job) -> list[dict[str, Any]]:
         setting = self.setting
         splits = self.splits()
-        scratch = setting.folder / "scratch" / f"{job.name}-{uuid.uuid4().hex[:8]}"
+        scratch = setting.folder / SCRATCH / f"{job.name}-{uuid.uuid4().hex[:8]}"
         place = Place(scratch, setting.trainer, 0, job.seed, False, Console(quiet=True))
         try:
             if job.method is None:

@@ -5,7 +5,6 @@ import math
 import platform
 import shutil
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +14,7 @@ from rich.console import Console
 
 from msafusion.checkpoints import write_json
 from msafusion.compare.costs import costs_of
-from msafusion.compare.jobs import Job, Work
+from msafusion.compare.jobs import SCRATCH, Job, Work
 from msafusion.compare.report import BATCH
 from msafusion.compare.setting import Method, Setting
 from msafusion.compare.statistics import comparison, robustness_table
@@ -23,10 +22,17 @@ from msafusion.compare.tuning import drawn
 from msafusion.preparation.engines import run_work
 from msafusion.preparation.progress import progress_on
 from msafusion.samples import Splits, collate
+from msafusion.training.folder import MODEL, holds_anything, remove_written
 from msafusion.training.stage_options import FALLING
 from msafusion.training.testing import build, fitted_plan
 from msafusion.version import __version__
 
+SETTING = "setting.json"
+FILES = (
+    *(SETTING, "results.json", "report.html", "report.md", "*.png", "*.log", "runs/*.json", f"{SCRATCH}/**"),
+    *(f"alone/*/{name}" for name in MODEL),
+)
+"""What a comparison writes into its folder."""
 Run = Callable[[str, Sequence[Job]], None]
 
 
@@ -83,8 +89,7 @@ def compare(
         methods = _tuned(setting, methods, seeds[0], tune, figure, run)
     jobs = [Job(seed, method) for seed in seeds for method in methods]
     run("fused networks", jobs)
-    with suppress(OSError):  # another command may be at work in it
-        (setting.folder / "scratch").rmdir()
+    shutil.rmtree(setting.folder / SCRATCH, ignore_errors=True)
     rows = _rows(setting.folder, [*singles, *jobs])
     costs = _costs(work, splits, methods)
     for row in rows:
@@ -186,30 +191,47 @@ def as_json(result: Mapping[str, Any]) -> str:
     return around.replace('\n  "rows": null', f'\n  "rows": [\n{rows}\n  ]', 1) + "\n"
 
 
-def check_folder(folder: Path, config: Mapping[str, Any], *, overwrite: bool) -> None:
-    """Make a comparison's folder, or go on in one whose runs share the same setting.
+def check_folder(folder: Path, *, overwrite: bool) -> None:
+    """Look whether a comparison can start, or go on, in a folder; nothing is changed.
 
     Raises:
-        ValueError: the folder holds something else, or runs of another setting.
+        ValueError: the folder holds something else.
     """
-    file = folder / "setting.json"
-    if overwrite and file.is_file():
-        shutil.rmtree(folder)
-    if file.is_file():
-        try:
-            before = json.loads(file.read_text())
-        except ValueError:
-            raise ValueError(f"'{file}' is broken; choose another --out, or --overwrite it.") from None
-        if changed := [name for name in config if before.get(name) != json.loads(json.dumps(config[name]))]:
-            raise ValueError(
-                f"the comparison in '{folder}' was begun with another {changed[0]}; choose another --out, give the "
-                "same options to go on, or --overwrite it."
-            )
-        return
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise ValueError(f"'{folder}' holds something else than a comparison; choose another --out.")
+    if holds_anything(folder) and not (folder / SETTING).is_file():
+        what = "is not overwritten: it holds" if overwrite else "holds"
+        raise ValueError(f"'{folder}' {what} something else than a comparison; choose another --out.")
+
+
+def prepare_folder(folder: Path, config: Mapping[str, Any], *, overwrite: bool) -> None:
+    """Begin a comparison in a folder, or go on in one whose runs share the same setting.
+
+    What killed runs have left is removed: nobody else is at work in a locked folder.
+
+    Raises:
+        ValueError: see `check_folder` and `remove_written`; or the folder holds runs of another setting.
+    """
+    check_folder(folder, overwrite=overwrite)
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        write_json(file, dict(config))
+        if overwrite:
+            remove_written(folder, FILES)
+        shutil.rmtree(folder / SCRATCH, ignore_errors=True)
+        if (folder / SETTING).is_file():
+            _check_setting(folder, config)
+        else:
+            write_json(folder / SETTING, dict(config))
     except OSError as error:
         raise ValueError(f"cannot write into '{folder}' ({error.strerror}); choose another --out.") from None
+
+
+def _check_setting(folder: Path, config: Mapping[str, Any]) -> None:
+    file = folder / SETTING
+    try:
+        before = json.loads(file.read_text())
+        changed = [name for name in config if before.get(name) != json.loads(json.dumps(config[name]))]
+    except (ValueError, AttributeError):
+        raise ValueError(f"'{file}' is broken; choose another --out, or --overwrite it.") from None
+    if changed:
+        raise ValueError(
+            f"the comparison in '{folder}' was begun with another {changed[0]}; choose another --out, give the "
+            "same options to go on, or --overwrite it."
+        )

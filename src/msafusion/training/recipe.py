@@ -1,7 +1,6 @@
 """The two-stage recipe (arXiv 2012.07175, sec. 4): each network alone, then all of them fused and fine-tuned."""
 
 import logging
-import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
@@ -18,6 +17,7 @@ from msafusion.networks import NetworkPlan, plan_from
 from msafusion.preprocessing import preprocessing_from
 from msafusion.samples import DataSource, Splits, collate
 from msafusion.streams import nearest
+from msafusion.training.folder import MODEL, holds_anything, locked, remove_written
 from msafusion.training.metrics import SHOWN, Task, report
 from msafusion.training.stage import Place, run_stage
 from msafusion.training.stage_options import StageOptions
@@ -26,6 +26,13 @@ from msafusion.training.testing import build, fitted_plan, outputs_for
 from msafusion.version import __version__
 
 Metrics = dict[str, Any]
+FILES = (
+    *("config.yaml", "metrics.json", "evaluation.json", "predictions.jsonl", "*.log"),
+    *(f"{folder}/{name}" for folder in ("model", "alone/*") for name in MODEL),
+    *(f"checkpoints/*/{name}" for name in ("best.ckpt", "last.ckpt", "finished.json")),
+    *(f"logs/*/{name}" for name in ("metrics.csv", "metrics.partial", "hparams.yaml", "events.out.tfevents.*")),
+)
+"""What a run writes into its folder, `evaluate` and `predict` included."""
 
 
 def train(
@@ -62,7 +69,7 @@ def train(
         seed: of weights, order and dropout.
         num_workers: processes that load samples.
         resume: continue an interrupted run.
-        overwrite: delete what the folder holds first.
+        overwrite: delete the run that the folder holds first.
         console: where progress and the table go.
 
     Returns:
@@ -71,15 +78,29 @@ def train(
     Raises:
         ValueError: the folder is in use, the data or the weights are not as expected.
     """
-    console = console or Console()
-    prepare_folder(folder, config, resume=resume, overwrite=overwrite)
+    check_folder(folder, resume=resume, overwrite=overwrite)
+    with locked(folder):
+        prepare_folder(folder, config, resume=resume, overwrite=overwrite)
+        place = Place(folder, trainer, num_workers, seed, resume, console or Console())
+        return _train(data, network, alone, fused, place, weights or {}, start)
+
+
+def _train(
+    data: DataSource,
+    network: NetworkPlan,
+    alone: StageOptions,
+    fused: StageOptions,
+    place: Place,
+    weights: Mapping[str, Path],
+    start: Literal["alone", "anew"],
+) -> Metrics:
+    folder, seed, console = place.folder, place.seed, place.console
     for name in ("lightning.pytorch", "lightning.fabric"):
         logging.getLogger(name).setLevel(logging.WARNING)
     splits = data.splits()
-    place = Place(folder, trainer, num_workers, seed, resume, console)
     lightning.seed_everything(seed, workers=True, verbose=False)
     network = fitted_plan(network, splits)
-    net = _start(network, splits, weights or {})
+    net = _start(network, splits, weights)
     _check_stages(net, splits, alone, fused)
     saved = {"msafusion": __version__, "network": network.as_dict(), "classes": splits.classes}
     saved["preprocessing"], saved["extraction"] = splits.preprocessing.as_dict(), dict(splits.extraction)
@@ -91,7 +112,7 @@ def train(
         rows[f"{stream} alone"] = {"valid": best}
     if start == "anew":
         lightning.seed_everything(seed, workers=True, verbose=False)
-        net = _start(network, splits, weights or {})
+        net = _start(network, splits, weights)
     rows["fused"] = {"valid": run_stage("fused", net, splits, fused, place)}
     if getattr(rank_zero_only, "rank", 0) == 0:
         save_model(folder / "model", net, saved)
@@ -179,28 +200,40 @@ def table(rows: Mapping[str, Metrics], title: str, task: Task) -> Table:
 
 
 @rank_zero_only
-def prepare_folder(folder: Path, config: str, *, resume: bool, overwrite: bool) -> None:
-    """Make a run's folder and write its `config.yaml`, or check that an interrupted run can go on in it.
+def check_folder(folder: Path, *, resume: bool, overwrite: bool) -> None:
+    """Look whether a run can start, or go on, in a folder; nothing is changed.
 
     Raises:
         ValueError: the folder holds something already, or nothing to resume.
     """
+    is_run = (folder / "config.yaml").is_file()
     if resume:
-        if not (folder / "config.yaml").is_file():
+        if not is_run:
             raise ValueError(f"no run to resume in '{folder}' (no config.yaml); start it without --resume.")
-        return
-    if folder.exists() and not (folder.is_dir() and {path.name for path in folder.iterdir()} <= {"config.yaml"}):
+    elif holds_anything(folder) and not (is_run and len(list(folder.glob("[!.]*"))) == 1):
         if not overwrite:
             raise ValueError(
                 f"'{folder}' exists already; choose another --out, continue it by --resume, or --overwrite it."
             )
-        if not folder.is_dir() or not (folder / "config.yaml").is_file():
+        if not is_run:
             raise ValueError(
                 f"'{folder}' is not the folder of a run (no config.yaml), so it is not overwritten; choose another."
             )
-        shutil.rmtree(folder)
+
+
+@rank_zero_only
+def prepare_folder(folder: Path, config: str, *, resume: bool, overwrite: bool) -> None:
+    """Write a new run's `config.yaml`; what an earlier run has left is deleted where that is wanted.
+
+    Raises:
+        ValueError: see `check_folder` and `remove_written`.
+    """
+    check_folder(folder, resume=resume, overwrite=overwrite)  # again: another process may have been faster
+    if resume:
+        return
     try:
-        folder.mkdir(parents=True, exist_ok=True)
+        if overwrite:
+            remove_written(folder, FILES)
         (folder / "config.yaml").write_text(config)
     except OSError as error:
         raise ValueError(f"cannot write into '{folder}' ({error.strerror}); choose another --out.") from None

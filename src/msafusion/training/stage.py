@@ -25,6 +25,9 @@ from msafusion.training.logs import EpochLog, StageProgress
 from msafusion.training.stage_options import FALLING, StageOptions
 from msafusion.training.task import FusionTask
 
+PRECISIONS = ("32-true", "64-true", "16-mixed", "bf16-mixed")
+"""Those whose weights, and so the optimizer's, have 32 bits at least."""
+
 
 @dataclass(frozen=True)
 class Place:
@@ -110,7 +113,7 @@ def run_stage(
     checkpoints, logs = place.folder / "checkpoints" / name, place.folder / "logs" / name
     finished = checkpoints / "finished.json"
     if place.resume and finished.is_file():
-        _load_best(network, checkpoints)
+        _load_kept(network, checkpoints, options)
         return json.loads(finished.read_text())
     figure = options.figure(len(splits.classes))
     if not options.epochs:
@@ -119,12 +122,14 @@ def run_stage(
     best = ModelCheckpoint(
         checkpoints,
         "best",
-        monitor="epoch" if options.keep == "last" else f"valid/{figure}",
-        mode="min" if figure in FALLING and options.keep == "best" else "max",
+        monitor=f"valid/{figure}",
+        mode="min" if figure in FALLING else "max",
         enable_version_counter=False,
     )
     last = ModelCheckpoint(checkpoints, "last", save_on_train_epoch_end=True, enable_version_counter=False)
-    callbacks: list[Callback] = [StageProgress(name, place.console, figure), best, last]
+    # the last checkpoint holds what the best one knew, so it comes after it
+    keeping = [best, last] if options.keep == "best" else [last]
+    callbacks: list[Callback] = [StageProgress(name, place.console, figure), *keeping]
     if options.ema:
         callbacks.append(EMAWeightAveraging(decay=options.ema))
     with warnings.catch_warnings():
@@ -142,30 +147,28 @@ def run_stage(
             default_root_dir=place.folder,
         )
         _check_precision(trainer, network)
+        _check_samples(trainer, splits)
         resume_from = checkpoints / "last.ckpt"
         resuming = place.resume and resume_from.is_file()
         if resuming:
             _read_checkpoint(resume_from)
+        loaders = _Loaders(splits, set(network.networks.keys()), options, place)
         try:
-            trainer.fit(
-                task,
-                datamodule=_Loaders(splits, set(network.networks.keys()), options, place),
-                ckpt_path=resume_from if resuming else None,
-                weights_only=True,
-            )
+            trainer.fit(task, datamodule=loaders, ckpt_path=resume_from if resuming else None, weights_only=True)
+            if options.keep == "last" and task.validated_at != trainer.global_step:
+                trainer.validate(task, datamodule=loaders, verbose=False)
         except SystemExit:  # how Lightning ends after Ctrl-C
             raise KeyboardInterrupt from None
         except MisconfigurationException as error:
             raise ValueError(f"the trainer options do not work here: {error} Correct --trainer.*.") from error
-    if not best.best_model_path:
+    kept = best.best_model_score if options.keep == "best" else trainer.callback_metrics.get(f"valid/{figure}")
+    if kept is None and not best.best_model_path:
         raise ValueError(
             f"stage {name} ended without a validation, expected one to choose the epoch by; leave the limits "
             "of --trainer.limit_train_batches, limit_val_batches and check_val_every_n_epoch out."
         )
-    figures = {"epoch": float(_read_checkpoint(checkpoints / "best.ckpt")["epoch"])}
-    kept = trainer.callback_metrics.get(f"valid/{figure}") if options.keep == "last" else best.best_model_score
+    figures = {"epoch": _load_kept(network, checkpoints, options)}
     figures[figure] = float("nan") if kept is None else float(kept)
-    _load_best(network, checkpoints)
     trainer.strategy.barrier()
     rank_zero_only(write_json)(finished, figures)
     return figures
@@ -184,12 +187,32 @@ def _trainer(**options: Any) -> lightning.Trainer:
         raise ValueError(f"the trainer options do not work here: {error} Correct --trainer.*.") from error
 
 
-def _check_precision(trainer: lightning.Trainer, network: nn.Module) -> None:
-    """Refuse what oneDNN computes wrongly (torch 2.13; docs/log.md): bf16 gradients of 3D kernels longer than the clip.
+def _check_samples(trainer: lightning.Trainer, splits: Splits) -> None:
+    """Refuse devices that would have nothing to do, which distributed training waits for in vain.
 
     Raises:
-        ValueError: bf16 on a CPU for a network with 3D convolutions.
+        ValueError: more devices than samples of a split.
     """
+    for name, samples in (("training", splits.train), ("validation", splits.valid)):
+        if len(samples) < trainer.world_size:
+            raise ValueError(
+                f"the {name} split has {len(samples)} samples for {trainer.world_size} devices, expected one for each "
+                f"at least; set --trainer.devices to {len(samples)} or less, or give more samples."
+            )
+
+
+def _check_precision(trainer: lightning.Trainer, network: nn.Module) -> None:
+    """Refuse what does not train well, and what oneDNN computes wrongly (torch 2.13; docs/log.md): bf16 gradients of 3D
+    kernels longer than the clip.
+
+    Raises:
+        ValueError: a precision with weights of 16 bits or fewer; bf16 on a CPU for a network with 3D convolutions.
+    """
+    if trainer.precision not in PRECISIONS:
+        raise ValueError(
+            f"precision {trainer.precision} keeps the weights in 16 bits or fewer, in which small steps are lost, "
+            f"expected one of {', '.join(PRECISIONS)}; set --trainer.precision to one of them."
+        )
     on_cpu = trainer.strategy.root_device.type == "cpu"
     if on_cpu and "bf16" in str(trainer.precision) and any(isinstance(part, nn.Conv3d) for part in network.modules()):
         raise ValueError(
@@ -212,8 +235,10 @@ def _read_checkpoint(path: Path) -> dict[str, Any]:
         ) from None
 
 
-def _load_best(network: FusedNetwork, checkpoints: Path) -> None:
-    state = _read_checkpoint(checkpoints / "best.ckpt")["state_dict"]
-    prefix = "network."
+def _load_kept(network: FusedNetwork, checkpoints: Path, options: StageOptions) -> float:
+    """Give a network the weights that a stage keeps; returns their epoch."""
+    checkpoint = _read_checkpoint(checkpoints / f"{options.keep}.ckpt")
+    state, prefix = checkpoint["state_dict"], "network."
     network.load_state_dict({key.removeprefix(prefix): value for key, value in state.items() if key.startswith(prefix)})
     network.cpu()
+    return float(checkpoint["epoch"])

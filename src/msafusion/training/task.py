@@ -8,6 +8,7 @@ import lightning
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
+from torchmetrics import MeanMetric
 
 from msafusion.attach import FusedNetwork
 from msafusion.attach.network import prediction_in
@@ -30,7 +31,7 @@ class FusionTask(lightning.LightningModule):
         options: losses, optimizer, learning rates.
         preprocessing: from stored streams to inputs; its random changes are drawn in the training step, so that a
             resumed run draws the same.
-        seed: of dropout and of the random changes; the random state is set anew for every step.
+        seed: of dropout and of the random changes; the random state is set for every batch.
     """
 
     def __init__(
@@ -44,7 +45,8 @@ class FusionTask(lightning.LightningModule):
         super().__init__()
         self.network, self.num_classes, self.options = network, num_classes, options
         self.preprocessing, self.seed = preprocessing, seed
-        self.valid_metrics = running_metrics(num_classes)
+        self.valid_metrics, self.valid_loss = running_metrics(num_classes), MeanMetric()
+        self.validated_at = -1
         self.automatic_optimization = not self.separate
 
     @property
@@ -62,6 +64,10 @@ class FusionTask(lightning.LightningModule):
         """Each network's output, and the prediction."""
         outputs = self.network.stream_outputs(inputs, batch["lengths"], present)
         return outputs, self.network.combine(outputs, present)
+
+    def _typed(self, inputs: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
+        """In the trainer's precision, which preprocessing may have left."""
+        return self.trainer.precision_plugin.convert_input(inputs)
 
     def _present(self, num_samples: int) -> dict[str, Tensor] | None:
         """Which training samples keep which stream."""
@@ -109,8 +115,12 @@ class FusionTask(lightning.LightningModule):
         return loss
 
     def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
-        """Set the random state of this step."""
-        seed = self.seed + 1_000_003 * self.global_step + self.global_rank
+        """Set the random state of this batch.
+
+        Batches are counted, not steps: several make one step where gradients are accumulated.
+        """
+        done = self.current_epoch * int(self.trainer.num_training_batches) + batch_idx
+        seed = self.seed + 1_000_003 * done + self.global_rank
         torch.default_generator.manual_seed(
             seed
         )  # torch.manual_seed takes a millisecond, for devices that are not there
@@ -122,7 +132,7 @@ class FusionTask(lightning.LightningModule):
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor | None:
         """The loss of a batch; with losses="separate" also the networks' steps."""
         present = self._present(len(batch["id"]))
-        outputs, prediction = self._outputs(batch, self.preprocessing.augmented(batch["inputs"]), present)
+        outputs, prediction = self._outputs(batch, self._typed(self.preprocessing.augmented(batch["inputs"])), present)
         if self.separate:
             losses = self._own_losses(outputs, batch["label"], present)
             self._step_separately(losses)
@@ -198,16 +208,19 @@ class FusionTask(lightning.LightningModule):
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
         """Follow loss and metrics on the validation samples."""
-        outputs, prediction = self._outputs(batch, self.preprocessing.inputs(batch["inputs"]))
+        outputs, prediction = self._outputs(batch, self._typed(self.preprocessing.inputs(batch["inputs"])))
         loss = self._total_loss(outputs, prediction, batch["label"])
         self.valid_metrics.update(prediction if self.num_classes else prediction.flatten(), batch["label"])
-        self.log("valid/loss", loss, batch_size=len(batch["id"]), sync_dist=True)
+        self.valid_loss.update(loss, len(batch["id"]))
 
     def on_validation_epoch_end(self) -> None:
         """Log the epoch's metrics, those that choose the model."""
-        for name, value in self.valid_metrics.compute().items():
+        # TorchMetrics gathers sums and counts: Lightning's mean over devices would weigh uneven shares alike
+        for name, value in {**self.valid_metrics.compute(), "loss": self.valid_loss.compute()}.items():
             self.log(f"valid/{name}", value, sync_dist=True)
         self.valid_metrics.reset()
+        self.valid_loss.reset()
+        self.validated_at = self.global_step
 
     def configure_optimizers(self) -> Any:
         """One optimizer with a learning rate for each part, or one for each network with the fusion's parameters."""

@@ -1,0 +1,104 @@
+"""Folders of runs: one process at a time, and nothing is deleted but what a run wrote."""
+
+import os
+import stat
+import subprocess
+import sys
+
+import pytest
+from torch import nn
+
+from msafusion.checkpoints import save_model
+from msafusion.compare import running
+from msafusion.training.folder import locked, remove_written
+from msafusion.training.recipe import FILES, check_folder, prepare_folder
+
+HOLDER = """
+import sys
+from pathlib import Path
+from msafusion.training.folder import locked
+with locked(Path(sys.argv[1])):
+    print("held", flush=True)
+    sys.stdin.read()
+"""
+
+
+def fill(folder, *names):
+    for name in names:
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_text("x")
+
+
+RUN = (
+    *("config.yaml", "metrics.json", "model/config.json", "model/model.safetensors", "alone/a/config.json"),
+    *("model/.model.safetensors", ".metrics.json", "checkpoints/fused/last.ckpt", "logs/fused/metrics.csv"),
+    "logs/fused/events.out.tfevents.1.host.2.0",
+)
+
+
+def test_overwriting_deletes_what_a_run_wrote(tmp_path):
+    fill(tmp_path / "run", *RUN)
+    check_folder(tmp_path / "run", resume=False, overwrite=True)
+    prepare_folder(tmp_path / "run", "new", resume=False, overwrite=True)
+    assert [path.name for path in (tmp_path / "run").iterdir()] == ["config.yaml"]
+    assert (tmp_path / "run" / "config.yaml").read_text() == "new"
+
+
+@pytest.mark.parametrize("other", ["notes.txt", "model/mine.bin", "alone/a/b/config.json", ".git/config", "data/a.npz"])
+def test_a_folder_that_holds_anything_else_is_not_overwritten(tmp_path, other):
+    fill(tmp_path, *RUN, other)
+    with pytest.raises(ValueError, match=other.replace(".", r"\.")):
+        prepare_folder(tmp_path, "new", resume=False, overwrite=True)
+    assert all((tmp_path / name).read_text() == "x" for name in (*RUN, other))
+
+
+def test_links_are_not_followed(tmp_path):
+    fill(tmp_path / "elsewhere", "config.json")
+    fill(tmp_path / "run", "config.yaml")
+    (tmp_path / "run" / "model").symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(ValueError, match="model"):
+        remove_written(tmp_path / "run", FILES)
+    assert (tmp_path / "elsewhere" / "config.json").exists()
+
+
+def test_a_comparison_is_overwritten_and_its_leftovers_are_removed_as_far_as_they_are_its_own(tmp_path):
+    ours = "setting.json", "runs/sum-0.json", "alone/a-0/config.json", "ranks.png", "scratch/sum-0-1f/logs/x/y"
+    fill(tmp_path, *ours, "thesis.tex")
+    with pytest.raises(ValueError, match=r"thesis\.tex"):
+        running.prepare_folder(tmp_path, {}, overwrite=True)
+    assert all((tmp_path / name).exists() for name in ours)
+    (tmp_path / "thesis.tex").unlink()
+    (tmp_path / "setting.json").write_text('{"seed": 1}')
+    running.prepare_folder(tmp_path, {"seed": 1}, overwrite=False)
+    assert not (tmp_path / "scratch").exists()
+    assert (tmp_path / "runs" / "sum-0.json").exists()
+    running.prepare_folder(tmp_path, {"seed": 2}, overwrite=True)
+    assert [path.name for path in tmp_path.iterdir()] == ["setting.json"]
+
+
+def test_a_folder_in_use_by_another_process_is_refused_until_that_one_ends_however_it_does(tmp_path):
+    other = subprocess.Popen([sys.executable, "-c", HOLDER, tmp_path], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    try:
+        assert other.stdout.readline() == b"held\n"
+        with pytest.raises(ValueError, match=str(tmp_path)), locked(tmp_path):
+            pass
+    finally:
+        other.kill()
+        other.communicate()
+    with locked(tmp_path):
+        pass
+
+
+def test_a_lock_leaves_a_folder_as_empty_as_it_was(tmp_path):
+    with locked(tmp_path / "new"):
+        pass
+    check_folder(tmp_path / "new", resume=False, overwrite=False)
+
+
+def test_saved_models_have_the_users_umask(tmp_path):
+    before = os.umask(0o027)
+    try:
+        save_model(tmp_path, nn.Linear(2, 2), {})
+    finally:
+        os.umask(before)
+    assert {stat.S_IMODE(file.stat().st_mode) for file in tmp_path.iterdir()} == {0o640}
