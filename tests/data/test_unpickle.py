@@ -91,5 +91,51 @@ def test_a_pickle_that_would_take_all_memory_is_refused(program):
 def test_a_torn_plain_array_is_named(tmp_path):
     np.save(tmp_path / "torn.npy", np.arange(5))
     (tmp_path / "torn.npy").write_bytes((tmp_path / "torn.npy").read_bytes()[:-3])
-    with pytest.raises(DataError, match=r"torn\.npy' is a torn \.npy file"):
+    with pytest.raises(DataError, match=r"torn\.npy' ends after 37 of 40 bytes"):
         load_plain_npy(tmp_path / "torn.npy")
+
+
+def test_nothing_that_exists_is_changed():
+    program = b"\x80\x04c_codecs\nencode\nN}\x8c\x0c__defaults__\x8c\x01x\x85s\x86b."
+    with pytest.raises(DataError, match=r"x\.pkl' .*changes _codecs\.encode"):
+        load_plain_pickle(io.BytesIO(program), "x.pkl")
+
+
+DTYPE = b"cnumpy\ndtype\n\x8c\x0aV400000000\x85R"
+ARRAY = b"cnumpy.core.multiarray\n_reconstruct\ncnumpy\nndarray\nK\x00\x85U\x01b\x87R"
+
+
+@pytest.mark.parametrize(
+    "program",
+    [
+        b"(" + (b"cnumpy.core.multiarray\nscalar\n" + DTYPE + b"\x85R") * 5 + b"t.",  # a scalar without its bytes
+        b"}N" + b"\x85" * 200 + b"Ns.",  # a deep key, whose hash would end the process
+        b"]" * 200 + b"a" * 199 + b".",  # deep nesting
+        b"]\x94" + b"h\x00" + b"a.",  # a list that holds itself
+        b"]\x94K\x01a"
+        + b"".join(
+            b"]q" + bytes([n]) + b"(" + b"h" + bytes([n - 1]) + b"h" + bytes([n - 1]) + b"e" for n in range(1, 60)
+        )
+        + b".",  # two references each, 60 lists deep
+        b"(" + b"B\x40\x42\x0f\x00" + bytes(10**6) + b"\x940" + b"h\x00" * 300 + b"l.",  # 1 MB in 300 places
+        ARRAY + b"(K\x01K\x02\x85cnumpy\ndtype\nU\x02O8\x85R\x89](NNNetb.",  # three objects for two
+        ARRAY + b"(K\x01\x8a\x05\x00\x00\x00\x00\x40K\x00\x86cnumpy\ndtype\nU\x02f8\x85R\x89C\x00tb.",  # (2**38, 0)
+    ],
+    ids=["scalar", "key", "nested", "cycle", "doubling", "places", "objects", "empty"],
+)
+def test_a_few_bytes_stay_a_few(program):
+    with pytest.raises(DataError, match=r"x\.pkl' is not a pickle of plain arrays"):
+        load_plain_pickle(io.BytesIO(b"\x80\x04" + program), "x.pkl")
+
+
+@pytest.mark.parametrize("protocol", range(pickle.HIGHEST_PROTOCOL + 1))
+@pytest.mark.parametrize("dtype", ["<f4", ">i2", "U5", "S3", "?", "<c8"])
+def test_arrays_of_every_plain_type_come_back(protocol, dtype):
+    array = np.asfortranarray(np.arange(6).reshape(2, 3).astype(dtype))
+    content = [array, array[:, ::2], array[0, 1], [array, array]]
+    written = pickle.dumps(content, protocol)
+    again = load_plain_pickle(io.BytesIO(written), "x.pkl")
+    for got, expected in zip(again[:3], pickle.loads(written)[:3], strict=True):
+        assert got.dtype == expected.dtype
+        np.testing.assert_array_equal(got, expected)
+    assert again[3][0] is again[0]

@@ -7,11 +7,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
 from msafusion.checkpoints.saved import ModelError
+from msafusion.files.reading import reading
+from msafusion.files.torch_file import check_tensor, check_torch_file
 
 Shapes = Mapping[str, tuple[int, ...]]
 WRAPPERS = ("state_dict", "model_state_dict", "model")
@@ -63,10 +64,22 @@ def read_weights(file: str | Path) -> dict[str, Tensor]:
     path = Path(file)
     if not path.is_file():
         raise ModelError(f"no file '{path}', expected weights (.safetensors, .pth, .pt); check the path.")
-    try:
+    with reading(path, "weights", "get the file again", ModelError):
         if path.suffix == ".safetensors":
             return unwrapped(load_file(path))
-        content = torch.load(path, map_location="cpu", weights_only=True)
+        content = _loaded(path)
+        if not isinstance(content, Mapping):
+            raise ModelError(
+                f"'{path}' holds a {type(content).__name__}, expected a state dict; save the weights alone."
+            )
+        return unwrapped(content)
+
+
+def _loaded(path: Path) -> Any:
+    """What torch.save wrote, read without running code."""
+    try:
+        check_torch_file(path)
+        return torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         culprit = re.search(r"GLOBAL (\S+)", str(error))
         found = f"it asks for {culprit[1]}" if culprit else "it holds more than tensors, or is no file of weights"
@@ -74,14 +87,6 @@ def read_weights(file: str | Path) -> dict[str, Tensor]:
             f"'{path}' is not loaded: {found}, and weights are read without running code; where you trust "
             "it, write its state dict anew: torch.save(model.state_dict(), file)."
         ) from None
-    except (SafetensorError, RuntimeError, EOFError, OSError, ValueError, KeyError) as error:
-        why = " ".join(str(error).split())[:100]
-        raise ModelError(
-            f"'{path}' cannot be read as weights ({type(error).__name__}: {why}); get the file again."
-        ) from None
-    if not isinstance(content, Mapping):
-        raise ModelError(f"'{path}' holds a {type(content).__name__}, expected a state dict; save the weights alone.")
-    return unwrapped(content)
 
 
 def weights_of(source: str | Path | Mapping[str, Any]) -> dict[str, Tensor]:
@@ -115,6 +120,8 @@ def unwrapped(checkpoint: Mapping[str, object]) -> dict[str, Tensor]:
             f"the checkpoint holds {len(weights)} tensors among {len(found)} entries ({odd or 'nothing else'}), "
             "expected a state dict; give the weights themselves, or keep them under 'state_dict'."
         )
+    for key, value in weights.items():
+        check_tensor(key, value)
     return {key: value if value.dim() else value.clone() for key, value in weights.items()}
 
 

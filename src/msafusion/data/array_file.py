@@ -1,11 +1,15 @@
 """Files of named arrays: `.npz`, `.safetensors` and `.h5`, whole arrays or row by row."""
 
 import os
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from msafusion.files.hdf5 import member, part
+from msafusion.files.numpy_file import opened_npz
+from msafusion.files.reading import reading
 from msafusion.preprocessing import DataError
 
 REMEDY = "write the file again"
@@ -41,55 +45,67 @@ class ArrayFile:
         if self._process != os.getpid() and self.path.suffix != ".npz":  # a forked process opens its own
             self._arrays, self._process = None, os.getpid()
         if self._arrays is None:
-            try:
-                if self.path.suffix == ".npz":
-                    with np.load(self.path, allow_pickle=False) as archive:
-                        self._arrays = {name: archive[name] for name in archive.files}
-                elif self.path.suffix == ".safetensors":
-                    from safetensors import safe_open
+            if self.path.suffix == ".npz":
+                with opened_npz(self.path) as arrays:
+                    self._arrays = {name: read() for name, read in arrays.items()}
+            elif self.path.suffix == ".safetensors":
+                from safetensors import safe_open
 
-                    self._arrays = safe_open(self.path, framework="numpy")
-                else:
-                    import h5py
+                self._arrays = safe_open(self.path, framework="numpy")
+            else:
+                import h5py
 
-                    self._arrays = h5py.File(self.path, "r")
-            except (ModuleNotFoundError, MemoryError):
-                raise
-            except Exception as error:  # every library has its own
-                reason = " ".join(str(error).split())[:80]
-                raise DataError(f"'{self.path}' cannot be read ({reason}), expected arrays; {REMEDY}.") from None
+                self._arrays = h5py.File(self.path, "r")
         return self._arrays
 
+    def _reading(self) -> AbstractContextManager[None]:
+        return reading(self.path, "arrays", REMEDY)
+
+    @property
+    def _hdf5(self) -> bool:
+        return self.path.suffix in (".h5", ".hdf5")
+
     def _opened_names(self) -> list[str]:
-        return list(self._open().keys())
+        with self._reading():
+            arrays = self._open()
+            return [name for name in list(arrays.keys()) if not self._hdf5 or member(arrays, name) is not None]
 
     def _array(self, name: str) -> Any:
         arrays = self._open()
-        return arrays.get_slice(name) if self.path.suffix == ".safetensors" else arrays[name]
+        if self.path.suffix == ".safetensors":
+            return arrays.get_slice(name)
+        return member(arrays, name) if self._hdf5 else arrays[name]
 
     def shape(self, name: str) -> tuple[int, ...]:
         """Of an array, without reading it."""
-        array = self._array(name)
-        return tuple(array.get_shape() if self.path.suffix == ".safetensors" else getattr(array, "shape", ()))
+        with self._reading():
+            array = self._array(name)
+            return tuple(array.get_shape() if self.path.suffix == ".safetensors" else getattr(array, "shape", ()) or ())
 
     def numeric(self, name: str) -> bool:
         """Whether an array holds real numbers."""
         if self.path.suffix == ".safetensors":
             return True
-        dtype = getattr(self._array(name), "dtype", None)
+        with self._reading():
+            dtype = getattr(self._array(name), "dtype", None)
         return dtype is not None and dtype.kind in "biuf"
 
     def row(self, name: str, index: int) -> np.ndarray:
         """One row, as numbers."""
-        return np.asarray(self._array(name)[index])
+        with self._reading():
+            return np.asarray(self._array(name)[index])
 
     def rows(self, name: str, start: int, stop: int) -> np.ndarray:
         """Rows from `start` to before `stop`, or the last."""
-        return np.asarray(self._array(name)[start:stop])
+        with self._reading():
+            array = self._array(name)
+            return part(array, start, stop) if self._hdf5 else np.asarray(array[start:stop])
 
     def whole(self, name: str) -> np.ndarray:
         """A whole array."""
-        return np.asarray(self._array(name)[:])
+        with self._reading():
+            array = self._array(name)
+            return part(array) if self._hdf5 else np.asarray(array[:])
 
     def texts(self, name: str) -> list[str]:
         """A whole array of one axis as text: names, or numbers as Python writes them (0.0 stays "0.0").
@@ -100,4 +116,5 @@ class ArrayFile:
         values = self.whole(name)
         if values.ndim != 1:
             raise DataError(f"'{self.path}': '{name}' has shape {values.shape}, expected (n,); {REMEDY}.")
-        return [value.decode() if isinstance(value, bytes) else str(value) for value in values.tolist()]
+        with self._reading():
+            return [value.decode() if isinstance(value, bytes) else str(value) for value in values.tolist()]

@@ -15,6 +15,9 @@ from typing import Any
 import numpy as np
 
 from msafusion.data.mosei_raw import finite
+from msafusion.files import hdf5
+from msafusion.files.hdf5 import member
+from msafusion.files.reading import reading
 from msafusion.preprocessing import DataError
 
 ROLES = {
@@ -26,7 +29,7 @@ ROLES = {
 }
 """What a file can be -> what it is told by."""
 WIDTHS = {300: "vectors", 74: "audio", 35: "visual", 47: "visual", 1: "labels", 7: "labels"}
-REMEDY = "download it again"
+REMEDY, EXPECTED = "download it again", "an HDF5 file of the CMU SDK"
 
 
 @contextmanager
@@ -38,21 +41,16 @@ def opened(path: Path) -> Iterator[Any]:
     """
     import h5py
 
-    try:
-        file = h5py.File(path, "r")
-    except OSError as error:
-        raise DataError(
-            f"'{path}' cannot be opened ({' '.join(str(error).split())[:120]}), expected an HDF5 file of the CMU SDK; "
-            f"{REMEDY}."
-        ) from None
-    with file:
-        roots = list(file)
-        data = file.get(f"{roots[0]}/data") if len(roots) == 1 else None
-        if not isinstance(data, h5py.Group) or not len(data):
-            raise DataError(
-                f"'{path}' has the top-level keys {', '.join(roots[:4]) or '(none)'}, expected one with a group 'data' "
-                f"of videos; {REMEDY}."
-            )
+    with ExitStack() as stack:
+        with reading(path, EXPECTED, REMEDY):
+            file = stack.enter_context(h5py.File(path, "r"))
+            roots = list(file)
+            data = member(file, f"{roots[0]}/data") if len(roots) == 1 else None
+            if not isinstance(data, h5py.Group) or not len(data):
+                raise DataError(
+                    f"'{path}' has the top-level keys {', '.join(roots[:4]) or '(none)'}, expected one with a group "
+                    f"'data' of videos; {REMEDY}."
+                )
         yield data
 
 
@@ -71,8 +69,8 @@ def rows(data: Any, video: str, path: Path) -> tuple[Any, np.ndarray]:
     """
     import h5py
 
-    found = data.get(video)
-    features, given = (found.get(k) if isinstance(found, h5py.Group) else None for k in ("features", "intervals"))
+    with reading(path, EXPECTED, REMEDY):
+        features, given = (member(data, f"{video}/{name}") for name in ("features", "intervals"))
     if not isinstance(features, h5py.Dataset) or not isinstance(given, h5py.Dataset):
         raise DataError(f"'{path}' has no features and intervals of video '{video}', expected both; {REMEDY}.")
     if features.ndim != 2 or given.shape != (len(features), 2):
@@ -80,7 +78,8 @@ def rows(data: Any, video: str, path: Path) -> tuple[Any, np.ndarray]:
             f"'{path}', video '{video}': features {features.shape} with intervals {given.shape}, expected (n, d) "
             f"with (n, 2); {REMEDY}."
         )
-    intervals = part(given).astype(np.float64)
+    with reading(path, EXPECTED, REMEDY):
+        intervals = part(given).astype(np.float64)
     if not np.isfinite(intervals).all():
         raise DataError(f"'{path}', video '{video}': an interval is not finite, expected seconds; {REMEDY}.")
     return features, intervals
@@ -92,27 +91,25 @@ def part(features: Any, first: int = 0, last: int | None = None) -> np.ndarray:
     Raises:
         DataError: the file is damaged there.
     """
-    try:
-        return np.asarray(features[first:last])
-    except OSError as error:
-        where = f"'{features.file.filename}', {features.name}"
-        raise DataError(f"{where}: cannot be read ({' '.join(str(error).split())[:80]}); {REMEDY}.") from None
+    with reading(features.file.filename, f"{features.name} of {EXPECTED}", REMEDY):
+        return hdf5.part(features, first, last)
 
 
 def texts(features: Any) -> np.ndarray:
     """Words, (n, 1) bytes, as an array of n strings."""
     words = part(features)[:, 0]
-    return np.array([w.decode("utf-8", "replace") if isinstance(w, bytes) else str(w) for w in words], dtype=str)
+    return np.array([w.decode("utf-8", "replace") if isinstance(w, bytes) else str(w) for w in words], dtype=object)
 
 
 def width_of(data: Any, path: Path) -> int:
     """Channels of a file's first video."""
-    return rows(data, next(iter(data)), path)[0].shape[1]
+    with reading(path, EXPECTED, REMEDY):
+        return rows(data, next(iter(data)), path)[0].shape[1]
 
 
 def role_of(path: Path) -> str | None:
     """What a file holds, one of `ROLES`; None: something else (phonemes, other features)."""
-    with opened(path) as data:
+    with opened(path) as data, reading(path, EXPECTED, REMEDY):
         features, _ = rows(data, next(iter(data)), path)
         if features.dtype.kind in "SO":
             return None if "phon" in features.name.split("/")[1].lower() else "words"

@@ -6,7 +6,19 @@ from typing import Any
 
 import numpy as np
 
-from msafusion.data.csd import ROLES, all_opened, averaged, opened, part, role_of, rows, texts, width_of
+from msafusion.data.csd import (
+    EXPECTED,
+    REMEDY,
+    ROLES,
+    all_opened,
+    averaged,
+    opened,
+    part,
+    role_of,
+    rows,
+    texts,
+    width_of,
+)
 from msafusion.data.mosei_raw import (
     NOT_STANDARD,
     STREAMS,
@@ -17,6 +29,7 @@ from msafusion.data.mosei_raw import (
     sample_id,
 )
 from msafusion.data.mosei_text import text_encoder, word_features
+from msafusion.files.reading import reading
 from msafusion.preparation.raw import RawItem
 from msafusion.preprocessing import DataError
 
@@ -117,7 +130,7 @@ class CmuSdkFiles(SentimentReader):
     def _look(self) -> tuple[list[RawItem], list[str]]:
         if self._looked is None:
             items, skipped = [], []
-            with all_opened(self.files) as data:
+            with all_opened(self.files) as data, reading(self.source, EXPECTED, REMEDY):
                 folds = made_folds(data["labels"]) if self.folds is None else read_folds(self.folds)
                 for video in sorted(data["labels"]):
                     self._segments(video, data, folds.get(video), items, skipped)
@@ -225,6 +238,7 @@ class CmuSdkFiles(SentimentReader):
                     notes += more
                 else:
                     source = "vectors" if stream == "text" else stream
-                    frames = rows(data[source], item.group, self.files[source])
-                    arrays[stream] = averaged(*frames, intervals[order], notes, stream)
+                    with reading(self.files[source], EXPECTED, REMEDY):
+                        frames = rows(data[source], item.group, self.files[source])
+                        arrays[stream] = averaged(*frames, intervals[order], notes, stream)
         return arrays, notes

@@ -26,6 +26,7 @@ from msafusion.data.mosei_raw import (
 )
 from msafusion.data.mosei_text import text_encoder, token_features
 from msafusion.data.unpickle import load_plain_pickle
+from msafusion.files.reading import reading
 from msafusion.preparation.raw import RawItem
 from msafusion.preprocessing import DataError
 
@@ -147,6 +148,10 @@ class _Content:
     """What a pickle holds, checked: columns by split, and samples with their places in them."""
 
     def __init__(self, source: Path, tokens_wanted: bool) -> None:
+        with reading(source, "a pickle of MMSA or MultiBench", REMEDY):
+            self._take(source, tokens_wanted)
+
+    def _take(self, source: Path, tokens_wanted: bool) -> None:
         with source.open("rb") as file:
             loaded = load_plain_pickle(file, str(source))
         if not isinstance(loaded, Mapping) or not all(isinstance(loaded.get(split), Mapping) for split in SPLITS):
@@ -183,7 +188,7 @@ class _Content:
         if len(set(counts.values())) > 1:
             raise DataError(f"'{self.source}', {split}: {counts} samples, expected as many of each; {REMEDY}.")
         for name, rank in [(name, 3) for name in (*COLUMNS.values(), "text_bert") if name in kept]:
-            values = kept[name] = np.asarray(kept[name])
+            kept[name] = values = _numbers(kept[name])
             if values.ndim != rank or values.dtype.kind not in "fiu":
                 raise DataError(
                     f"'{self.source}', {split}: {name} is {values.dtype} {values.shape}, expected numbers of shape "
@@ -219,6 +224,17 @@ class _Content:
                 self.items.append(RawItem(name, label, video, files, columns={"split": split}))
             else:
                 self.skipped.append(f"{name}: its text is all zeros")
+
+
+def _numbers(values: Any) -> np.ndarray:
+    """A column as an array; text among lists is left as objects, for each would be as long as the longest."""
+    waiting = [] if isinstance(values, np.ndarray) else [values]
+    while waiting:
+        part = waiting.pop()
+        if isinstance(part, str | bytes):
+            return np.empty(0, object)
+        waiting += part if isinstance(part, list | tuple) else ()
+    return np.asarray(values)
 
 
 @lru_cache(maxsize=1)

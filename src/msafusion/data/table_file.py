@@ -5,10 +5,13 @@ import os
 from collections import Counter
 from pathlib import Path
 
+from msafusion.files.reading import check_size, reading
 from msafusion.media.stored import split_key
 from msafusion.preprocessing import DataError
 
 NAMES = ("manifest.csv", "manifest.parquet")
+ROWS_AT_ONCE, BYTES_OF_CELL = 64, 64
+"""Of a Parquet file; a text of Python takes so many bytes at least."""
 
 
 def read_manifest(source: Path, needed: tuple[str, ...] = ("id",)) -> tuple[Path, list[dict[str, str]]]:
@@ -43,12 +46,9 @@ def read_manifest(source: Path, needed: tuple[str, ...] = ("id",)) -> tuple[Path
 
 
 def _csv(file: Path) -> list[dict[str, str]]:
-    try:
-        with file.open(newline="", encoding="utf-8-sig") as opened:
-            table = csv.DictReader(opened)
-            rows, names = list(table), list(table.fieldnames or [])
-    except (UnicodeDecodeError, csv.Error) as error:
-        raise DataError(f"'{file}' is not a CSV file in UTF-8 ({error}); save it as one.") from None
+    with reading(file, "a CSV file in UTF-8", "save it as one"), file.open(newline="", encoding="utf-8-sig") as opened:
+        table = csv.DictReader(opened)
+        rows, names = list(table), list(table.fieldnames or [])
     _check_columns(file, names)
     for line, row in enumerate(rows, start=2):
         if None in row or None in row.values():
@@ -62,12 +62,19 @@ def _parquet(file: Path) -> list[dict[str, str]]:
     import pyarrow
     import pyarrow.parquet
 
-    try:
-        table = pyarrow.parquet.read_table(file)
+    size = file.stat().st_size
+    with reading(file, "a Parquet file", "save it as one"):
+        limits = {"thrift_string_size_limit": size, "thrift_container_size_limit": size}
+        with pyarrow.parquet.ParquetFile(file, **limits) as opened:
+            meta, taken, batches = opened.metadata, 0, []
+            check_size(meta.num_rows * meta.num_columns * BYTES_OF_CELL, size, f"'{file}'")
+            check_size(sum(meta.row_group(n).total_byte_size for n in range(meta.num_row_groups)), size, f"'{file}'")
+            for batch in opened.iter_batches(ROWS_AT_ONCE, use_threads=False):  # a few bytes can repeat a long text
+                taken += batch.nbytes + batch.num_rows * batch.num_columns * BYTES_OF_CELL
+                check_size(taken, size, f"'{file}'")
+                batches.append(batch)
+            table = pyarrow.Table.from_batches(batches, opened.schema_arrow)
         rows = table.to_pylist()
-    except (pyarrow.ArrowException, OSError) as error:
-        reason = " ".join(str(error).split())[:80]
-        raise DataError(f"'{file}' is not a Parquet file ({reason}); save it as one.") from None
     _check_columns(file, table.column_names)
     return [{str(name): "" if value is None else str(value) for name, value in row.items()} for row in rows]
 

@@ -1,22 +1,23 @@
 """Archives from strangers: nothing is written outside the target folder, and nothing before it has been looked at."""
 
+import gzip
 import json
 import shutil
 import stat
 import tarfile
 import zipfile
-import zlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import IO
 
 from msafusion.download.fetch import DownloadError, check_space
+from msafusion.files.reading import MOST_RATIO, allowed, reading
 
 SUFFIXES = (".zip", ".tar", ".tar.gz", ".tgz")
-MOST_RATIO, UNSUSPICIOUS = 100, 100_000_000
-"""An archive that grows more than so many times, to more than so many bytes, is refused."""
+HEADER = 512
+"""Bytes that a member takes beside its own, as many as it has in a tar."""
 CLUTTER = ("__MACOSX", ".DS_Store")
 """What macOS adds to archives; left out."""
 
@@ -30,6 +31,7 @@ class _Member:
     name: str
     bytes: int
     kind: str  # file, folder, or what it is else
+    info: zipfile.ZipInfo | tarfile.TarInfo
 
 
 def is_archive(file: str | Path) -> bool:
@@ -60,23 +62,17 @@ def unpack(archive: Path, target: Path) -> list[Path]:
     marker.unlink(missing_ok=True)
     shutil.rmtree(scratch, ignore_errors=True)
     try:
-        with ExitStack() as stack:
+        with reading(archive, "a whole archive", refused=BrokenArchive), ExitStack() as stack:
             content = _opened(archive, stack)
-            members = list(_members(content))
-            _check(archive, target, members)
+            members = _checked(archive, _members(content))
+            check_space(target, sum(member.bytes for member in members), f"'{archive}' unpacked")
             files = [member for member in members if member.kind == "file" and not _clutter(member.name)]
             for member in files:
                 path = scratch / member.name
                 path.parent.mkdir(parents=True, exist_ok=True)
-                with _member(content, member.name) as source, path.open("wb") as written:
+                with _member(content, member) as source, path.open("wb") as written:
                     shutil.copyfileobj(source, written, 1 << 20)
         moved = {member.name: _move(scratch, target, member.name) for member in files}
-    # RuntimeError: an encrypted zip; its subclass NotImplementedError: a zip of a method that Python does not know
-    except (zipfile.BadZipFile, tarfile.TarError, zlib.error, EOFError, RuntimeError) as error:
-        why = " ".join(str(error).split())[:100]
-        raise BrokenArchive(
-            f"'{archive}' cannot be unpacked ({why}), expected a whole archive; get it again."
-        ) from None
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
     sizes = {name: path.stat().st_size for name, path in moved.items()}
@@ -109,8 +105,26 @@ def _opened(archive: Path, stack: ExitStack) -> zipfile.ZipFile | tarfile.TarFil
     if archive.name.lower().endswith(".zip"):
         return stack.enter_context(zipfile.ZipFile(archive))
     if is_archive(archive):
-        return stack.enter_context(tarfile.open(archive))
+        return stack.enter_context(tarfile.open(fileobj=stack.enter_context(_opened_tar(archive)), mode="r:"))
     raise DownloadError(f"'{archive}' is no archive, expected {', '.join(SUFFIXES)}; unpack it yourself.")
+
+
+def _opened_tar(archive: Path) -> IO[bytes]:
+    return _BoundedGzip(archive) if archive.name.lower().endswith("gz") else archive.open("rb")
+
+
+class _BoundedGzip(gzip.GzipFile):
+    """Reads as much at once as the file's size allows: the names of a tar's members may be as long as they declare."""
+
+    def __init__(self, archive: Path) -> None:
+        super().__init__(archive)
+        self._most = allowed(archive.stat().st_size)
+
+    def read(self, size: int | None = -1) -> bytes:
+        """See `gzip.GzipFile`."""
+        if size is None or size < 0 or size > self._most:
+            raise tarfile.ReadError("a name or a member is absurdly long")
+        return super().read(size)
 
 
 def _members(content: zipfile.ZipFile | tarfile.TarFile) -> Iterator[_Member]:
@@ -119,25 +133,34 @@ def _members(content: zipfile.ZipFile | tarfile.TarFile) -> Iterator[_Member]:
             mode = info.external_attr >> 16  # of Unix; 0 in archives from elsewhere
             special = stat.S_IFMT(mode) not in (0, stat.S_IFREG, stat.S_IFDIR)
             kind = "link or device" if special else "folder" if info.is_dir() else "file"
-            yield _Member(info.filename, info.file_size, kind)
+            yield _Member(info.filename, info.file_size, kind, info)
     else:
         for info in content:
-            kind = "file" if info.isreg() else "folder" if info.isdir() else "link or device"
-            yield _Member(info.name, info.size, kind)
+            plain = info.isreg() and not info.issparse()
+            kind = "file" if plain else "folder" if info.isdir() else "link, device or sparse file"
+            yield _Member(info.name, info.size, kind, info)
 
 
-def _member(content: zipfile.ZipFile | tarfile.TarFile, name: str) -> IO[bytes]:
+def _member(content: zipfile.ZipFile | tarfile.TarFile, member: _Member) -> IO[bytes]:
+    """By its place in the archive: looking for its name would take longer the more members there are."""
     if isinstance(content, zipfile.ZipFile):
-        return content.open(name)
-    source = content.extractfile(name)
+        return content.open(member.info)  # pyright: ignore[reportArgumentType]
+    source = content.extractfile(member.info)  # pyright: ignore[reportArgumentType]
     if source is None:
-        raise tarfile.TarError(f"'{name}' is no file")
+        raise tarfile.TarError(f"'{member.name}' is no file")
     return source
 
 
-def _check(archive: Path, target: Path, members: list[_Member]) -> None:
-    """Refuse the archive before anything is written."""
+def _checked(archive: Path, members: Iterable[_Member]) -> list[_Member]:
+    """The members, refused before anything is written; one that grows absurdly ends the listing, too."""
+    checked, total, size = [], 0, archive.stat().st_size
     for member in members:
+        total += member.bytes + HEADER
+        if total > allowed(size):
+            raise DownloadError(
+                f"'{archive}' would grow more than {MOST_RATIO} times to over {total / 1e9:,.2f} GB, expected at most "
+                f"{MOST_RATIO} times; it is not unpacked, do not trust it."
+            )
         parts = PurePosixPath(member.name).parts
         strange = not parts and member.name not in (".", "./")
         outside = member.name.startswith("/") or ".." in parts or "\\" in member.name
@@ -151,13 +174,8 @@ def _check(archive: Path, target: Path, members: list[_Member]) -> None:
             raise DownloadError(
                 f"'{archive}' holds the {member.kind} '{member.name}', expected files and folders; it is not unpacked."
             )
-    total, size = sum(member.bytes for member in members), archive.stat().st_size
-    if total > UNSUSPICIOUS and total > MOST_RATIO * size:
-        raise DownloadError(
-            f"'{archive}' would grow {total / size:,.0f} times to {total / 1e9:,.2f} GB, expected at most "
-            f"{MOST_RATIO} times; it is not unpacked, do not trust it."
-        )
-    check_space(target, total, f"'{archive}' unpacked")
+        checked.append(member)
+    return checked
 
 
 def _move(scratch: Path, target: Path, name: str) -> Path:

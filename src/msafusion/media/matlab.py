@@ -7,6 +7,8 @@ from typing import ClassVar, Literal
 
 import numpy as np
 
+from msafusion.files.matlab5 import numeric_part
+from msafusion.files.reading import reading
 from msafusion.media.extraction import WHOLE, Extracted, Extractor, Span, StreamMissing
 from msafusion.media.timeline import middles, part, resampled
 from msafusion.preprocessing import DataError, Layout
@@ -30,13 +32,8 @@ def read_variable(file: Path, name: str, shape: Sequence[int | None], unit: str)
     from scipy.io import loadmat
 
     wanted = f"'{name}' ({', '.join('time' if length is None else str(length) for length in shape)})"
-    if not file.is_file():
-        raise DataError(f"no file '{file}', expected one with {wanted}; check its path.")
-    try:
-        variables = loadmat(file, variable_names=[name], appendmat=False)
-    except Exception as error:  # scipy raises whatever a damaged byte leads it to: zlib, struct, value, type, key ...
-        reason = " ".join(str(error).split())[:80] or type(error).__name__
-        raise DataError(f"'{file}' cannot be read ({reason}), expected {wanted}; download it again.") from None
+    with reading(file, wanted, "download it again"):
+        variables = loadmat(numeric_part(file), variable_names=[name], appendmat=False)
     values = variables.get(name)
     if values is None:
         raise DataError(f"'{file}' holds no such variable, expected {wanted}; download it again.")

@@ -10,6 +10,7 @@ from typing import ClassVar
 
 import numpy as np
 
+from msafusion.files.reading import reading
 from msafusion.media.extraction import WHOLE, Extracted, Extractor, Span, StreamMissing
 from msafusion.media.timeline import part, resampled
 from msafusion.preprocessing import DataError, Layout
@@ -32,13 +33,8 @@ def read_skeleton(file: Path) -> list[dict[str, np.ndarray]]:
         DataError: no such file, no text, a wrong count, a number that is none or not finite, or the text ends early or
             goes on; one line with the file and the number of its line.
     """
-    try:
+    with reading(file, "a .skeleton file", "download it again"):
         lines = file.read_text(encoding="ascii").split("\n")
-    except FileNotFoundError:
-        raise DataError(f"no file '{file}', expected a .skeleton file; check its path.") from None
-    except (UnicodeDecodeError, OSError) as error:
-        reason = error.strerror if isinstance(error, OSError) else "it is not text"
-        raise DataError(f"'{file}' cannot be read ({reason}), expected a .skeleton file; download it again.") from None
     while lines and not lines[-1].strip():
         lines.pop()
     text = _Lines(file, lines)

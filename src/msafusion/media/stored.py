@@ -7,12 +7,16 @@ from typing import Any, ClassVar, get_args
 
 import numpy as np
 
+from msafusion.files.numpy_file import opened_npz, read_npy
+from msafusion.files.reading import check_size, reading
 from msafusion.media.extraction import WHOLE, Extracted, Extractor, Span
 from msafusion.media.timeline import middles, part, resampled
 from msafusion.preprocessing import DataError, Layout
 
 ARRAYS = (".npy", ".npz")
 IMAGES = (".png", ".jpg", ".jpeg", ".bmp", ".webp", ".tif", ".tiff")
+FORMATS = ("PNG", "JPEG", "BMP", "WEBP", "TIFF", "GIF", "PPM")
+"""What a picture may be in truth, whatever its name says; Pillow hands others to programs such as Ghostscript."""
 
 
 def split_key(file: Path | str) -> tuple[Path, str]:
@@ -28,28 +32,20 @@ def read_array(file: Path) -> np.ndarray:
         DataError: no such file or key, a broken file, a pickle, NaN or infinity.
     """
     path, key = split_key(file)
-    try:
-        with path.open("rb") as file_object:  # numpy leaves a broken archive open
-            loaded: Any = np.load(file_object, allow_pickle=False)
-            if isinstance(loaded, np.ndarray):
-                values = loaded
-            else:
-                if not key and len(loaded.files) == 1:
-                    key = loaded.files[0]
-                if key not in loaded.files:
+    with reading(path, "an array", "write it again"):
+        if path.suffix.lower() == ".npz":
+            with opened_npz(path) as arrays:
+                names = list(arrays)
+                key = names[0] if not key and len(names) == 1 else key
+                if key not in names:
                     raise DataError(
-                        f"'{path}' holds the arrays {', '.join(loaded.files)}, expected '{key or 'one, or #key'}'; "
+                        f"'{path}' holds the arrays {', '.join(names)[:200]}, expected '{key or 'one, or #key'}'; "
                         "correct the part after #."
                     )
-                values = loaded[key]
-    except FileNotFoundError:
-        raise DataError(f"no file '{path}', expected an array; check the path.") from None
-    except DataError:
-        raise
-    except Exception as error:  # zipfile, zlib and numpy have their own
-        raise DataError(
-            f"'{path}' cannot be read as an array ({' '.join(str(error).split())[:80]}); write it again."
-        ) from None
+                values = arrays[key]()
+        else:
+            with path.open("rb") as opened:
+                values = read_npy(opened, path.stat().st_size, f"'{path}'")
     if values.dtype.kind not in "biuf":
         raise DataError(f"'{file}' holds {values.dtype}, expected numbers; write it again.")
     if values.dtype.kind == "f" and not np.isfinite(values).all():
@@ -216,17 +212,14 @@ class ImageFile(Extractor):
 
     def __call__(self, file: Path, *, span: Span = WHOLE, companion: Path | None = None) -> Extracted:
         """The picture; see `Extractor`."""
-        from PIL import Image, ImageOps, UnidentifiedImageError
+        from PIL import Image, ImageOps
 
-        try:
-            with Image.open(file) as image:
-                upright = _rgb(ImageOps.exif_transpose(image), file).resize((self.size, self.size))
-        except FileNotFoundError:
-            raise DataError(f"no file '{file}', expected a picture; check the path.") from None
-        except (UnidentifiedImageError, OSError, Image.DecompressionBombError) as error:
-            raise DataError(
-                f"'{file}' cannot be read as a picture ({' '.join(str(error).split())[:80]}); replace it."
-            ) from None
+        with reading(file, "a picture", "replace it"), Image.open(file, formats=FORMATS) as image:
+            width, height = image.size
+            check_size(
+                width * height * len(image.getbands()), file.stat().st_size, f"'{file}', {width} x {height} pixels,"
+            )
+            upright = _rgb(ImageOps.exif_transpose(image), file).resize((self.size, self.size))
         return Extracted(np.ascontiguousarray(np.asarray(upright).transpose(2, 0, 1)))
 
     def probe(self, file: Path) -> None:

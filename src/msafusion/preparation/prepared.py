@@ -10,7 +10,6 @@ indices into it; without classes labels are numbers.
 """
 
 import csv
-import json
 import logging
 import math
 import re
@@ -21,6 +20,8 @@ from typing import Any, overload
 import numpy as np
 import torch
 
+from msafusion.files.numpy_file import mapped_npy
+from msafusion.files.reading import read_json, reading
 from msafusion.preparation.writing import INFO, TABLE, array_file, write_prepared
 from msafusion.preprocessing import DataError, Layout, layout_missed
 from msafusion.samples import Sample
@@ -67,8 +68,8 @@ class PreparedFolder:
                     f"no {name} in '{self.root}', expected {wanted} ({INFO}, {TABLE}, one folder of .npy "
                     "files a stream); give its path as root, or prepare the data set first."
                 )
-        try:
-            self.info: dict[str, Any] = json.loads((self.root / INFO).read_text())
+        with reading(self.root / INFO, "what preparing wrote", REMEDY):
+            self.info: dict[str, Any] = read_json(self.root / INFO)
             found, self.channels = self.info["dataset"], {str(k): int(v) for k, v in self.info["streams"].items()}
             self.classes = [str(name) for name in self.info.get("classes", [])]
             self._of, self._failed = (int(self.info.get(name, 0)) for name in ("of", "failed"))
@@ -78,8 +79,6 @@ class PreparedFolder:
                 layouts = {str(stream): layout for stream, layout in self.info.get("layouts", {}).items()}
                 self.videos = tuple(stream for stream, layout in layouts.items() if layout == "video")
                 self.sequences = tuple(stream for stream, layout in layouts.items() if layout == "sequence")
-        except (json.JSONDecodeError, KeyError, AttributeError, TypeError, ValueError) as error:
-            raise DataError(f"'{self.root / INFO}' is broken ({error}); {REMEDY}.") from None
         if dataset is not None and found != dataset:
             raise DataError(f"'{self.root}' holds {found}, expected {dataset}; give another root or data set.")
         if classification and not self.classes:
@@ -91,11 +90,8 @@ class PreparedFolder:
 
     def _read_table(self) -> list[dict[str, str]]:
         file = self.root / TABLE
-        try:
-            with file.open(newline="", encoding="utf-8-sig") as opened:
-                rows = list(csv.DictReader(opened))
-        except (UnicodeDecodeError, csv.Error) as error:
-            raise DataError(f"'{file}' cannot be read ({error}); {REMEDY}.") from None
+        with reading(file, "a table", REMEDY), file.open(newline="", encoding="utf-8-sig") as opened:
+            rows = list(csv.DictReader(opened))
         if not rows or not {"id", "label", "group"} <= rows[0].keys():
             raise DataError(f"'{file}' has no rows with the columns id, label and group; {REMEDY}.")
         seen: set[str] = set()
@@ -196,14 +192,12 @@ class PreparedFolder:
     def _opened(self, stream: str, name: str) -> np.ndarray:
         """One stored array, mapped into memory, with the shape and type that its stream must have."""
         file, count = self._file(stream, name), self.channels[stream]
-        try:
-            values = np.load(file, mmap_mode="r", allow_pickle=False)
-        except FileNotFoundError:
-            raise DataError(f"no file '{file}', expected the {stream} of sample '{name}'; {REMEDY}.") from None
-        except (ValueError, OSError, EOFError) as error:
-            raise DataError(f"'{file}' cannot be read ({' '.join(str(error).split())[:80]}); {RENEW}.") from None
-        if not isinstance(values, np.ndarray) or values.dtype.kind not in "biuf":
-            raise DataError(f"'{file}' holds {getattr(values, 'dtype', 'an archive')}, expected numbers; {RENEW}.")
+        if not file.is_file():
+            raise DataError(f"no file '{file}', expected the {stream} of sample '{name}'; {REMEDY}.")
+        with reading(file, "a stored array", RENEW):
+            values = mapped_npy(file)
+        if values.dtype.kind not in "biuf":
+            raise DataError(f"'{file}' holds {values.dtype}, expected numbers; {RENEW}.")
         if wanted := layout_missed(values, count, self.layout(stream)):
             raise DataError(f"'{file}' is {values.dtype} {values.shape}, expected {wanted}; {RENEW}.")
         return values

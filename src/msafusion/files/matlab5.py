@@ -1,0 +1,43 @@
+"""Files of MATLAB 5 to 7: the numeric variables alone, unpacked as far as their size allows."""
+
+import io
+import struct
+import zlib
+from pathlib import Path
+
+from msafusion.files.reading import allowed, check_size
+from msafusion.preprocessing import DataError
+
+HEADER, TAG = 128, 8
+MATRIX, COMPRESSED = 14, 15
+NUMERIC = range(6, 16)
+"""Classes of arrays of numbers, from double to uint64; cells and structures nest as deeply as a file likes."""
+
+
+def numeric_part(path: Path) -> io.BytesIO:
+    """The file with its numeric variables alone, none compressed.
+
+    Raises:
+        DataError: it would grow absurdly, ends early, or is of MATLAB 4 or 7.3.
+    """
+    content = path.read_bytes()
+    order = {b"IM": "<", b"MI": ">"}.get(content[126:128])
+    if order is None or content[: len(b"MATLAB 7.3")] == b"MATLAB 7.3":
+        raise DataError(f"'{path}' is not of MATLAB 5 to 7, expected it; save it by save(..., '-v7').")
+    parts, place = [content[:HEADER]], HEADER
+    while place + TAG <= len(content):
+        kind, count = struct.unpack(order + "II", content[place : place + TAG])
+        element = content[place : place + TAG + count]
+        if len(element) < TAG + count:
+            raise DataError(f"'{path}' ends early, expected {count:,} bytes at byte {place:,}; get it again.")
+        place += TAG + count
+        if kind == COMPRESSED:
+            unpacked = zlib.decompressobj()
+            element = unpacked.decompress(element[TAG:], allowed(len(content)) + 1)
+            check_size(sum(map(len, parts)) + len(element), len(content), f"'{path}'")
+            kind = struct.unpack(order + "I", element[:4])[0] if len(element) >= TAG else 0
+        # the flags come first: a tag of 8 bytes, then 4 of which the lowest is the class
+        flags = element[2 * TAG : 2 * TAG + 4]
+        if kind == MATRIX and len(flags) == 4 and struct.unpack(order + "I", flags)[0] & 0xFF in NUMERIC:
+            parts.append(element)
+    return io.BytesIO(b"".join(parts))
