@@ -29,7 +29,7 @@ def test_a_missing_file_is_named(tmp_path):
 def test_a_broken_file_is_named(tmp_path, name, content):
     save_model(tmp_path, nn.Linear(2, 2), {})
     (tmp_path / name).write_bytes(content)
-    with pytest.raises(ModelError, match=f"{name}' is broken"):
+    with pytest.raises(ModelError, match=f"{name}' cannot be read"):
         read_model(tmp_path)
 
 

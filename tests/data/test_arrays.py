@@ -169,7 +169,7 @@ def test_files_that_are_none(tmp_path):
     with pytest.raises(DataError, match="no file"):
         Arrays(tmp_path / "nowhere.npz").splits()
     np.savez(tmp_path / "objects.npz", label=np.array([{"a": 1}], dtype=object))
-    with pytest.raises(DataError, match="cannot be read"):
+    with pytest.raises(DataError, match="holds Python objects"):
         Arrays(tmp_path / "objects.npz").splits()
     with pytest.raises(DataError, match="no stream 'txt'; did you mean 'text'"):
         Arrays(npz(tmp_path), streams=["txt"]).splits()

@@ -93,7 +93,7 @@ def test_tar_that_leads_outside_is_refused(tmp_path):
     ids=["symlink", "hardlink", "device", "fifo"],
 )
 def test_links_and_devices_are_refused(tmp_path, info):
-    with pytest.raises(DownloadError, match="holds the link or device 'x'"):
+    with pytest.raises(DownloadError, match="holds the link, device or sparse file 'x'"):
         unpack(tarred(tmp_path / "a.tar", info), tmp_path / "into")
 
 
@@ -102,7 +102,7 @@ def test_symlink_in_a_zip_is_refused(tmp_path):
     info.external_attr = 0o120777 << 16
     with zipfile.ZipFile(tmp_path / "a.zip", "w") as archive:
         archive.writestr(info, "/etc")
-    with pytest.raises(DownloadError, match="holds the link or device 'x'"):
+    with pytest.raises(DownloadError, match="holds the link, device or sparse file 'x'"):
         unpack(tmp_path / "a.zip", tmp_path / "into")
 
 
@@ -119,7 +119,7 @@ def test_absurd_growth_is_refused(tmp_path):
     with zipfile.ZipFile(tmp_path / "a.zip", "w", zipfile.ZIP_DEFLATED) as archive, archive.open("zeros", "w") as file:
         for _ in range(101):
             file.write(bytes(1_000_000))
-    with pytest.raises(DownloadError, match=r"would grow [0-9,]+ times to 0.10 GB"):
+    with pytest.raises(DownloadError, match=r"would grow more than 100 times to over 0.10 GB"):
         unpack(tmp_path / "a.zip", tmp_path / "into")
 
 
@@ -138,7 +138,7 @@ def test_broken_archives_leave_nothing(tmp_path):
     (tmp_path / "bits.zip").write_bytes(whole.replace(b"abcabc", b"abXabc", 1))
     (tmp_path / "text.tar.gz").write_bytes(b"not an archive")
     for name in ("cut.zip", "bits.zip", "text.tar.gz"):
-        with pytest.raises(DownloadError, match=r"cannot be unpacked .* get it again"):
+        with pytest.raises(DownloadError, match=r"cannot be read .* get it again"):
             unpack(tmp_path / name, tmp_path / "into")
     assert everything(tmp_path / "into") == []
     with pytest.raises(DownloadError, match="no file"):

@@ -139,7 +139,7 @@ def test_another_data_set_is_refused(root):
 )
 def test_a_broken_info_is_named(root, info):
     (root / "info.json").write_text(info)
-    with pytest.raises(DataError, match=r"info\.json' is broken \(.*\); prepare the data set again"):
+    with pytest.raises(DataError, match=r"info\.json' cannot be read \(.*prepare the data set again"):
         folder_of(root)
 
 
@@ -235,7 +235,7 @@ def break_archive(file):
         np.savez(opened, words=np.zeros((2, 2)))
 
 
-UNREADABLE = r"cannot be read \(.*\); delete that file and prepare the data set again"
+UNREADABLE = r"cannot be read \(.*; delete that file and prepare the data set again"
 NOT_FINITE = r"holds NaN or infinity, expected finite values; delete that file and prepare the data set again"
 BROKEN = [
     (break_missing, r"expected the words of sample 'clip 1'; prepare the data set again"),

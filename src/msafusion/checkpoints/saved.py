@@ -5,9 +5,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
+
+from msafusion.files.reading import read_json, reading
 
 WEIGHTS, CONFIG = "model.safetensors", "config.json"
 
@@ -51,11 +52,10 @@ def read_model(folder: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
             raise ModelError(
                 f"no {name} in '{folder}', expected a saved model; give the folder of a finished training run."
             )
-    try:
-        return json.loads((folder / CONFIG).read_text()), load_file(folder / WEIGHTS)
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise ModelError(
-            f"'{folder / CONFIG}' is broken ({error}), expected JSON; train again or restore the file."
-        ) from None
-    except SafetensorError as error:
-        raise ModelError(f"'{folder / WEIGHTS}' is broken ({error}); train again or restore the file.") from None
+    remedy = "train again or restore the file"
+    with reading(folder / WEIGHTS, "the weights of a saved model", remedy, ModelError):
+        weights = load_file(folder / WEIGHTS)
+    config = read_json(folder / CONFIG, remedy, ModelError)
+    if not isinstance(config, dict):
+        raise ModelError(f"'{folder / CONFIG}' holds a {type(config).__name__}, expected a configuration; {remedy}.")
+    return config, weights

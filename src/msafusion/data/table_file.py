@@ -64,8 +64,9 @@ def _parquet(file: Path) -> list[dict[str, str]]:
 
     size = file.stat().st_size
     with reading(file, "a Parquet file", "save it as one"):
-        limits = {"thrift_string_size_limit": size, "thrift_container_size_limit": size}
-        with pyarrow.parquet.ParquetFile(file, **limits) as opened:
+        with pyarrow.parquet.ParquetFile(
+            file, thrift_string_size_limit=size, thrift_container_size_limit=size
+        ) as opened:
             meta, taken, batches = opened.metadata, 0, []
             check_size(meta.num_rows * meta.num_columns * BYTES_OF_CELL, size, f"'{file}'")
             check_size(sum(meta.row_group(n).total_byte_size for n in range(meta.num_row_groups)), size, f"'{file}'")

@@ -3,7 +3,7 @@
 import os
 import re
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import IO, Any
 
 import numpy as np
 
@@ -61,7 +61,8 @@ class _ArrayMachine(Machine):
             case _Type(dtype=dtype), (int(), "<" | ">" | "|" | "=" as order, None, None, None, int(), int(), *_):
                 instance.dtype = dtype.newbyteorder(order) if order in "<>" else dtype
             case np.ndarray(), (int(), tuple() as shape, _Type(dtype=dtype), bool() | 0 | 1 as fortran, data):
-                instance.__setstate__((1, shape, dtype, bool(fortran), self._content(shape, dtype, data)))
+                content: Any = (1, shape, dtype, bool(fortran), self._content(shape, dtype, data))
+                instance.__setstate__(content)
             case _:
                 super().build(instance, state)
 
@@ -80,7 +81,7 @@ class _ArrayMachine(Machine):
         return data
 
 
-def load_plain_pickle(file: BinaryIO, name: str) -> Any:
+def load_plain_pickle(file: IO[bytes], name: str) -> Any:
     """The object in a pickle that holds only numpy arrays, numbers, text, lists, tuples, sets and dicts.
 
     Nothing that the pickle names is called but what makes arrays; it takes no more memory than its size allows.

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import IO
+from typing import IO, BinaryIO
 
 from msafusion.download.fetch import DownloadError, check_space
 from msafusion.files.reading import MOST_RATIO, allowed, reading
@@ -109,7 +109,7 @@ def _opened(archive: Path, stack: ExitStack) -> zipfile.ZipFile | tarfile.TarFil
     raise DownloadError(f"'{archive}' is no archive, expected {', '.join(SUFFIXES)}; unpack it yourself.")
 
 
-def _opened_tar(archive: Path) -> IO[bytes]:
+def _opened_tar(archive: Path) -> BinaryIO | gzip.GzipFile:
     return _BoundedGzip(archive) if archive.name.lower().endswith("gz") else archive.open("rb")
 
 

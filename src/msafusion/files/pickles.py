@@ -7,7 +7,7 @@ takes memory for its own bytes only, keys are plain values, and nothing that exi
 
 import pickletools
 from collections.abc import Callable
-from typing import Any, BinaryIO
+from typing import IO, Any
 
 import numpy as np
 
@@ -39,7 +39,7 @@ class Machine:
         size: of the whole file (bytes), from which the bounds follow.
     """
 
-    def __init__(self, file: BinaryIO, size: int) -> None:
+    def __init__(self, file: IO[bytes], size: int) -> None:
         self.file, self.size = file, size
         self.stack: list[Any] = []
         self.memo: dict[int, Any] = {}

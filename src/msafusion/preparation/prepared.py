@@ -69,7 +69,7 @@ class PreparedFolder:
                     "files a stream); give its path as root, or prepare the data set first."
                 )
         with reading(self.root / INFO, "what preparing wrote", REMEDY):
-            self.info: dict[str, Any] = read_json(self.root / INFO)
+            self.info: dict[str, Any] = read_json(self.root / INFO, REMEDY)
             found, self.channels = self.info["dataset"], {str(k): int(v) for k, v in self.info["streams"].items()}
             self.classes = [str(name) for name in self.info.get("classes", [])]
             self._of, self._failed = (int(self.info.get(name, 0)) for name in ("of", "failed"))
