@@ -125,7 +125,7 @@ def test_broken_text_is_told_with_its_line(tmp_path, first, last, new, message):
 
 def test_what_is_no_text_and_what_is_not_there_are_told(tmp_path):
     (tmp_path / "video.skeleton").write_bytes(bytes(range(256)))
-    with pytest.raises(DataError, match=r"video\.skeleton' cannot be read \(it is not text\)"):
+    with pytest.raises(DataError, match=r"video\.skeleton' cannot be read \(it is not text in ascii, at byte \d+\)"):
         read_skeleton(tmp_path / "video.skeleton")
     with pytest.raises(DataError, match=r"no file .*none\.skeleton'"):
         read_skeleton(tmp_path / "none.skeleton")

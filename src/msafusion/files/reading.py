@@ -62,6 +62,8 @@ def said(error: BaseException) -> str:
     """A library's words in one short line; of errors whose words mean nothing alone, with their kind."""
     if isinstance(error, OSError) and error.strerror:
         return error.strerror
+    if isinstance(error, UnicodeDecodeError):
+        return f"it is not text in {error.encoding}, at byte {error.start}"
     if isinstance(error, RecursionError):
         return "it is nested too deeply"
     if isinstance(error, MemoryError):
