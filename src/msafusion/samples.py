@@ -90,6 +90,7 @@ class Splits:
             duration of a recording, if it has one}; kept with a model, which reads raw files by it. Empty: it cannot.
         chosen_on_test: the protocol chooses the epoch on the test samples, as the published code does; `valid` is then
             `test`, and results say so.
+        sentiment: the values are sentiment in [-3, 3], for which results have the accuracies of its literature.
     """
 
     train: Sequence[Sample]
@@ -100,6 +101,7 @@ class Splits:
     preprocessing: Preprocessing
     chosen_on_test: bool = False
     extraction: Mapping[str, Any] = field(default_factory=dict)
+    sentiment: bool = False
 
     def __post_init__(self) -> None:
         groups = [_groups(part) for part in (self.train, self.valid, self.test)]

@@ -121,11 +121,15 @@ def bad(what):
     if what == "label":
         values["label"][3] = 7
     if what == "split":
-        values["split"] = np.where(values["split"] == "valid", "dev", values["split"])
+        values["split"] = np.where(values["split"] == "valid", "later", values["split"])
     if what == "ids":
         values["id"] = np.array(["same"] * 24)
     if what == "rows":
         values["split"] = values["split"][:20]
+    if what == "one row less":
+        values["text"] = values["text"][:-1]
+    if what == "complex":
+        values["text"] = values["text"] + 1j
     if what == "missing":
         del values["split"]
     if what == "empty":
@@ -144,9 +148,11 @@ def bad(what):
         ("lengths", "'audio_lengths' is 10 in row 7, expected 1 to the 9 steps"),
         ("shared", r"the splits train and valid share the groups \['v0'\]"),
         ("label", r"sample '000003' \(test\) has the unknown label '7'"),
-        ("split", "has the split 'dev', expected train, valid or test"),
+        ("split", "has the split 'later', expected train, valid or test"),
         ("ids", "the id 'same' occurs twice"),
         ("rows", "'split' has 20 rows, expected 24"),
+        ("one row less", r"'text' is \(23, 4\), expected 24 rows"),
+        ("complex", r"'text' is complex \(24, 4\), expected real numbers"),
         ("missing", "has no array 'split'"),
         ("empty", "'label' is empty"),
     ],
@@ -173,3 +179,25 @@ def test_files_that_are_none(tmp_path):
         Arrays(tmp_path / "objects.npz").splits()
     with pytest.raises(DataError, match="no stream 'txt'; did you mean 'text'"):
         Arrays(npz(tmp_path), streams=["txt"]).splits()
+
+
+def test_what_is_no_stream_is_noted(tmp_path, caplog):
+    age, words = np.arange(24.0), np.full((24, 2), "word")
+    assert list(Arrays(npz(tmp_path, age=age, words=words)).splits().channels) == ["text", "audio"]
+    assert (
+        "not used, as streams are numbers with two axes or more: video_of (24,), age (24,), words (24, 2)"
+        in caplog.text
+    )
+
+
+def test_labels_of_an_array_of_numbers_are_numbers_in_every_form(tmp_path):
+    assert Arrays(npz(tmp_path, label=np.linspace(1e-7, 3e-5, 24))).splits().task == "regression"
+    assert Arrays(npz(tmp_path, label=np.array(["1_0", "10"] * 12))).splits().classes == ["10", "1_0"]
+
+
+def test_labels_in_another_coding_are_refused(tmp_path):
+    with h5py.File(tmp_path / "latin.h5", "w") as file:
+        for name, values in arrays(label=np.array([b"f\xfcr", b"v"] * 12)).items():
+            file[name] = values.astype("S") if values.dtype.kind == "U" else values
+    with pytest.raises(DataError, match=r"latin.h5': 'label' holds b'f\\xfcr', expected text in UTF-8"):
+        Arrays(tmp_path / "latin.h5").splits()

@@ -85,3 +85,29 @@ def test_groups_are_drawn_whole():
 def test_a_single_training_group_cannot_be_divided():
     with pytest.raises(DataError, match="none can be drawn from 3 training rows"):
         divide(rows(["train"] * 3 + ["test"], ["g"] * 3 + ["t"]), ["a", "b"], 0.2, "x")
+
+
+@pytest.mark.parametrize(
+    ("texts", "classes"),
+    [
+        (["1_0", "10", "1_1", "11"], ["10", "11", "1_0", "1_1"]),
+        (["1E1", "10", "1E2", "100"], ["10", "1E1", "100", "1E2"]),
+        ([f"{i}_{i}" for i in range(1, 25)], sorted(f"{i}_{i}" for i in range(1, 25))),
+        (["\uff11", "1"], ["1", "\uff11"]),
+        (["0.5", "1e-05", "2.5e-07"], []),
+        (["0.5", "1.5"], []),
+    ],
+)
+def test_what_a_number_is_is_not_for_python_to_say(texts, classes, caplog):
+    where = f"table, {texts[0]}"
+    assert Labels.read(texts, "auto", where).classes == classes
+    assert f"{where}: taken for" in caplog.text
+
+
+def test_what_may_be_a_number_or_a_name_is_refused_until_the_task_is_set():
+    with pytest.raises(DataError, match="'1E1' among numbers with decimals may be a number or a name; set task"):
+        Labels.read(["0.5", "1E1"], "auto", "x")
+    assert Labels.read(["0.5", "1E1"], "regression", "x").values == [0.5, 10.0]
+    assert Labels.read(["0.5", "1E1"], "classification", "x").classes == ["0.5", "1E1"]
+    with pytest.raises(DataError, match="row 2 has the label '1_1', expected a finite number"):
+        Labels.read(["0.5", "1_1"], "regression", "x")

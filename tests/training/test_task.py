@@ -12,7 +12,7 @@ from msafusion import FusionPoint, fuse
 from msafusion.backbones import CNN1d
 from msafusion.preprocessing import Clips
 from msafusion.samples import as_dataset, collate
-from msafusion.training.metrics import of_values
+from msafusion.training.metrics import report
 from msafusion.training.stage_options import StageOptions
 from msafusion.training.task import FusionTask
 
@@ -142,7 +142,10 @@ def test_options_out_of_range_are_refused(options, message):
 def test_metrics_of_values_by_hand():
     values = torch.tensor([-2.6, -0.4, 0.2, 1.4, 3.9])
     labels = torch.tensor([-3.0, 0.0, -1.0, 1.0, 3.0])
-    metrics = of_values(values, labels)
+    metrics = report(values[:, None], labels, [], sentiment=True)
+    assert metrics["rmse"] == pytest.approx(((0.16 + 0.16 + 1.44 + 0.16 + 0.81) / 5) ** 0.5)
+    assert metrics["r2"] == pytest.approx(1 - (0.16 + 0.16 + 1.44 + 0.16 + 0.81) / 20)
+    assert metrics["num_samples"] == 5
     assert metrics["mae"] == pytest.approx((0.4 + 0.4 + 1.2 + 0.4 + 0.9) / 5)
     assert metrics["accuracy_7"] == pytest.approx(4 / 5)  # -3, 0, 0, 1, 3 against -3, 0, -1, 1, 3
     assert metrics["accuracy_5"] == pytest.approx(4 / 5)  # -2, 0, 0, 1, 2 against -2, 0, -1, 1, 2
@@ -153,6 +156,13 @@ def test_metrics_of_values_by_hand():
     centred = values - values.mean(), labels - labels.mean()
     expected = (centred[0] * centred[1]).sum() / (centred[0].norm() * centred[1].norm())
     assert metrics["pearson"] == pytest.approx(float(expected), abs=1e-5)
+    assert set(report(values[:, None], labels, [])) == {"mae", "rmse", "r2", "pearson", "num_samples"}
+
+
+@pytest.mark.parametrize("labels", [torch.tensor([40.0]), torch.tensor([40.0, 40.0])])
+def test_metrics_that_are_not_defined_are_null(labels):
+    metrics = report(labels[:, None] + 1, labels, [])
+    assert metrics == {"mae": 1.0, "rmse": 1.0, "r2": None, "pearson": None, "num_samples": len(labels)}
 
 
 def test_stream_dropout_leaves_every_sample_a_stream_and_drops_as_often_as_it_says():

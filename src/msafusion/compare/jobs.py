@@ -170,7 +170,7 @@ class Work:
             inputs = splits.preprocessing.inputs(collate([samples[0]])["inputs"])
             conditions |= conditions_for(inputs, seed)
         outputs, labels = outputs_for(net, samples, splits.preprocessing, conditions, TEST_BATCH)
-        metrics = {name: _figures(output, labels, splits.classes) for name, output in outputs.items()}
+        metrics = {name: _figures(output, labels, splits) for name, output in outputs.items()}
         row |= {"seed": seed, "metrics": metrics.pop(""), "robustness": metrics}
         if outputs[""].isfinite().all():
             row["scores"] = _scores(outputs[""], labels, bool(splits.classes)).tolist()
@@ -181,12 +181,11 @@ def _weights(folder: Path, seed: int, stream: str) -> Path:
     return folder / "alone" / f"{stream}-{seed}"
 
 
-def _figures(outputs: Tensor, labels: Tensor, classes: list[str]) -> dict[str, float | None]:
+def _figures(outputs: Tensor, labels: Tensor, splits: Splits) -> dict[str, float | None]:
     """All metrics; undefined where a network gives NaN or infinity, which would count as its first class."""
     finite = bool(outputs.isfinite().all())
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", module="torchmetrics")  # constant predictions have no correlation
-        figures = _numbers(report(outputs if finite else torch.zeros_like(outputs), labels, classes))
+    given = outputs if finite else torch.zeros_like(outputs)
+    figures = _numbers(report(given, labels, splits.classes, splits.sentiment))
     return figures if finite else dict.fromkeys(figures)
 
 
@@ -201,8 +200,8 @@ def _held(splits: Splits) -> Splits:
 
 def _numbers(metrics: Mapping[str, Any]) -> dict[str, float | None]:
     """The plain figures; None where one is not defined (JSON has no NaN)."""
-    numbers = {name: float(value) for name, value in metrics.items() if isinstance(value, int | float)}
-    return {name: value if math.isfinite(value) else None for name, value in numbers.items()}
+    plain = {name: value for name, value in metrics.items() if value is None or isinstance(value, int | float)}
+    return {name: None if value is None or not math.isfinite(value) else float(value) for name, value in plain.items()}
 
 
 def _scores(outputs: Tensor, labels: Tensor, of_classes: bool) -> Tensor:

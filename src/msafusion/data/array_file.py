@@ -84,11 +84,20 @@ class ArrayFile:
 
     def numeric(self, name: str) -> bool:
         """Whether an array holds real numbers."""
+        return self._kind(name) in "biuf"
+
+    def complex(self, name: str) -> bool:
+        """Whether an array holds complex numbers."""
+        return self._kind(name) == "c"
+
+    def _kind(self, name: str) -> str:
+        """Of an array's type, as NumPy has it; O: it has none."""
         if self.path.suffix == ".safetensors":
-            return True
+            with self._reading():
+                return "c" if self._array(name).get_dtype().startswith("C") else "f"
         with self._reading():
             dtype = getattr(self._array(name), "dtype", None)
-        return dtype is not None and dtype.kind in "biuf"
+        return "O" if dtype is None else dtype.kind
 
     def row(self, name: str, index: int) -> np.ndarray:
         """One row, as numbers."""
@@ -111,10 +120,16 @@ class ArrayFile:
         """A whole array of one axis as text: names, or numbers as Python writes them (0.0 stays "0.0").
 
         Raises:
-            DataError: it has more axes.
+            DataError: it has more axes, or holds text in another coding than UTF-8.
         """
         values = self.whole(name)
         if values.ndim != 1:
             raise DataError(f"'{self.path}': '{name}' has shape {values.shape}, expected (n,); {REMEDY}.")
         with self._reading():
-            return [value.decode() if isinstance(value, bytes) else str(value) for value in values.tolist()]
+            entries = values.tolist()
+        try:
+            return [value.decode() if isinstance(value, bytes) else str(value) for value in entries]
+        except UnicodeDecodeError as error:
+            raise DataError(
+                f"'{self.path}': '{name}' holds {error.object!r}, expected text in UTF-8; write it as such."
+            ) from None

@@ -8,10 +8,11 @@ import numpy as np
 import torch
 
 from msafusion.data.array_file import ArrayFile
-from msafusion.data.labelled import Labels, Task, divide
+from msafusion.data.labelled import Labels, Task, divide, known_splits
 from msafusion.preprocessing import Changes, DataError, Layout, Recordings
 from msafusion.samples import DataSource, Sample, Splits, collate
 from msafusion.streams import nearest
+from msafusion.written import alike, cleaned, note
 
 CODES = {"0": "train", "1": "valid", "2": "test"}
 MOST_FITTED = 1000
@@ -32,7 +33,7 @@ class Arrays(DataSource):
 
     Args:
         root: the file.
-        streams: names of the streams; none: every numeric array of n rows and two axes or more.
+        streams: names of the streams; none: every numeric array of two axes or more, which must have n rows.
         label: array of the labels.
         split: array of the splits.
         group: array of subjects, speakers or videos, of which no two splits may share one; none: rows are independent.
@@ -62,14 +63,17 @@ class Arrays(DataSource):
         file = ArrayFile(self.root)
         texts = self._texts(file, self.label)
         number = len(texts)
-        split = [CODES.get(text, text) for text in self._texts(file, self.split, number)]
+        marks = [CODES.get(text, text) for text in self._texts(file, self.split, number)]
+        split = known_splits(marks, f"'{self.root}', {self.split}")
         groups = self._texts(file, self.group, number) if self.group else [str(row) for row in range(number)]
         ids = self._texts(file, "id", number) if "id" in file.names else [f"{row:06d}" for row in range(number)]
+        if self.group:
+            alike(groups, f"'{self.root}', {self.group}")
         if len(set(ids)) < number:
             twice = next(name for name in ids if ids.count(name) > 1)
             raise DataError(f"'{self.root}': the id '{twice}' occurs twice, expected it once; correct it.")
         streams = self._streams(file, number)
-        labels = Labels.read(texts, self.task, f"'{self.root}', {self.label}")
+        labels = Labels.read(texts, self.task, f"'{self.root}', {self.label}", file.numeric(self.label))
         rows = [
             {"id": name, "split": part, "group": group, "label": label}
             for name, part, group, label in zip(ids, split, groups, labels.values, strict=True)
@@ -98,7 +102,7 @@ class Arrays(DataSource):
             raise DataError(f"'{self.root}': '{name}' is empty, expected one entry a sample; fill it.")
         if number is not None and len(texts) != number:
             raise DataError(f"'{self.root}': '{name}' has {len(texts)} rows, expected {number} as in '{self.label}'.")
-        return texts
+        return cleaned(texts, f"'{self.root}', {name}")
 
     def _streams(self, file: ArrayFile, number: int) -> list[str]:
         names = self._named(file, number)
@@ -118,10 +122,7 @@ class Arrays(DataSource):
 
     def _named(self, file: ArrayFile, number: int) -> list[str]:
         if not self.streams:
-            found = [n for n in file.names if len(file.shape(n)) > 1 and file.shape(n)[0] == number and file.numeric(n)]
-            if not found:
-                raise DataError(f"'{self.root}' has no array of {number} rows and two axes or more; add the streams.")
-            return found
+            return self._found(file, number)
         for name in self.streams:
             if name not in file.names:
                 raise DataError(f"'{self.root}' has no stream '{name}'; {nearest(name, file.names)}")
@@ -132,6 +133,32 @@ class Arrays(DataSource):
                     "time, channels); correct it."
                 )
         return list(self.streams)
+
+    def _found(self, file: ArrayFile, number: int) -> list[str]:
+        """The streams where none are named; what could be one and is not is refused, the rest is noted."""
+        known = {self.label, self.split, self.group, "id", *(f"{name}_lengths" for name in file.names)}
+        found, unused = [], []
+        for name in (name for name in file.names if name not in known):
+            shape = file.shape(name)
+            if len(shape) < 2 or not (file.numeric(name) or file.complex(name)):
+                unused.append(f"{name} {shape}")
+            elif file.complex(name):
+                raise DataError(
+                    f"'{self.root}': '{name}' is complex {shape}, expected real numbers; store its real and imaginary "
+                    "parts or its magnitude, or name the streams to use by streams."
+                )
+            elif shape[0] != number:
+                raise DataError(
+                    f"'{self.root}': '{name}' is {shape}, expected {number} rows as in '{self.label}'; correct it, or "
+                    "name the streams to use by streams."
+                )
+            else:
+                found.append(name)
+        if not found:
+            raise DataError(f"'{self.root}' has no array of {number} rows and two axes or more; add the streams.")
+        if unused:
+            note(f"'{self.root}': not used, as streams are numbers with two axes or more: {', '.join(unused)}.")
+        return found
 
     def _lengths(self, file: ArrayFile, stream: str, number: int) -> np.ndarray | None:
         name = f"{stream}_lengths"

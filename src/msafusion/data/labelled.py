@@ -1,18 +1,26 @@
 """Tables of labelled samples that users bring: labels to classes, and the rows divided by their column `split`."""
 
 import itertools
-import math
 import random
+import unicodedata
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from decimal import Decimal
 from typing import Any, Literal
 
 from msafusion.preprocessing import DataError
 from msafusion.streams import check_option, nearest
+from msafusion.written import PLAIN, SCIENTIFIC, alike, note, number
 
 Task = Literal["auto", "classification", "regression"]
 PARTS = ("train", "valid", "test")
+SPLIT_NAMES = {
+    **dict.fromkeys(("train", "training", "trn", "tr"), "train"),
+    **dict.fromkeys(("valid", "validation", "val", "dev", "devel", "development"), "valid"),
+    **dict.fromkeys(("test", "testing", "tst"), "test"),
+}
+NOT_FINITE = {sign + name for sign in ("", "+", "-") for name in ("nan", "inf", "infinity")}
 MOST_CLASSES = 20
 """Whole numbers written as decimals ("0.0", "1.0") are classes where they are at most so many."""
 
@@ -30,8 +38,8 @@ class Labels:
     values: list[int | float]
 
     @classmethod
-    def read(cls, texts: Sequence[str], task: Task, where: str) -> "Labels":
-        """From the labels as they are written.
+    def read(cls, texts: Sequence[str], task: Task, where: str, numeric: bool = False) -> "Labels":
+        """From the labels as they are written; what they were taken for is said once.
 
         Args:
             texts: label of each row.
@@ -39,46 +47,69 @@ class Labels:
                 ("1.2"), or where more than 20 different whole numbers are written as decimals ("1.0"); else classes.
                 Classes that are all whole numbers are named without decimals: "1.0" is the class "1".
             where: file and column, for messages.
+            numeric: they come from an array of numbers, whose texts are Python's. Else only plain decimals are numbers:
+                "1_0" is a name, and so are "1E1" and "10" among whole numbers.
 
         Raises:
-            DataError: an empty label, NaN or infinity among numbers, or no number where values are wanted.
+            DataError: an empty label, NaN or infinity among numbers, no number where values are wanted, or numbers of
+                which some are written in a way that may be a name.
         """
         for row, text in enumerate(texts, start=1):
             if not text:
                 raise DataError(f"{where}: row {row} has no label, expected one; fill it in, or remove the row.")
-        numbers = [_number(text) for text in texts]
-        whole = all(number is not None and number.is_integer() for number in numbers)
-        written_whole = all(text.lstrip("+-").isdigit() for text in texts)
+        numbers = [number(text, SCIENTIFIC if numeric or task == "regression" else PLAIN) for text in texts]
         if task == "auto":
-            few = whole and len(set(numbers)) <= MOST_CLASSES
-            names = any(number is None and not _not_finite(text) for text, number in zip(texts, numbers, strict=True))
-            task = "classification" if names or written_whole or few else "regression"
+            numbers, task = _guessed(texts, numbers, where)
         if task == "regression":
-            for row, (text, number) in enumerate(zip(texts, numbers, strict=True), start=1):
-                if number is None:
+            for row, (text, value) in enumerate(zip(texts, numbers, strict=True), start=1):
+                if value is None:
                     raise DataError(f"{where}: row {row} has the label '{text}', expected a finite number; correct it.")
-            return cls([], [number for number in numbers if number is not None])
-        if whole and not written_whole:
-            texts = [str(int(number)) for number in numbers if number is not None]
-        classes = sorted(set(texts), key=lambda text: (_number(text) is None, _number(text) or 0.0, text))
-        index = {name: number for number, name in enumerate(classes)}
+            note(f"{where}: taken for values, for a regression.")
+            return cls([], [value for value in numbers if value is not None])
+        whole = all(value is not None and value.is_integer() for value in numbers)
+        if whole and not all(map(_digits, texts)):
+            texts = [str(int(Decimal(text))) for text in texts]
+        classes = sorted(set(texts), key=lambda text: (number(text) is None, number(text) or 0.0, text))
+        some = ", ".join(classes[:4]) + (", ..." if len(classes) > 4 else "")
+        note(f"{where}: taken for the names of {len(classes)} classes ({some}).")
+        alike(classes, where)
+        index = {name: place for place, name in enumerate(classes)}
         return cls(classes, [index[text] for text in texts])
 
 
-def _number(text: str) -> float | None:
-    try:
-        number = float(text)
-    except ValueError:
-        return None
-    return number if math.isfinite(number) else None
+def _guessed(texts: Sequence[str], numbers: list[float | None], where: str) -> tuple[list[float | None], Task]:
+    """The labels' numbers, and the task, where nothing says which."""
+    known = [number(text) for text in texts]
+    if all(value is not None or text.lower() in NOT_FINITE for text, value in zip(texts, known, strict=True)):
+        if any(value is None for value in known):  # NaN among numbers: an error of the regression
+            return known, "regression"
+        decimals = any("." in text or "e-" in text.lower() for text in texts)
+        if None in numbers and decimals:  # as Python and NumPy write 0.00001; "1E1" could be a name
+            odd = [text for text in texts if PLAIN.fullmatch(text) is None and repr(float(text)) != text]
+            if odd:
+                raise DataError(
+                    f"{where}: '{odd[0]}' among numbers with decimals may be a number or a name; set task to "
+                    "regression or classification."
+                )
+            numbers = known
+        whole = all(value is not None and value.is_integer() for value in numbers)
+        few = whole and len(set(numbers)) <= MOST_CLASSES
+        return numbers, "classification" if None in numbers or few or all(map(_digits, texts)) else "regression"
+    return numbers, "classification"
 
 
-def _not_finite(text: str) -> bool:
-    """Whether it is NaN or infinity."""
-    try:
-        return not math.isfinite(float(text))
-    except ValueError:
-        return False
+def _digits(text: str) -> bool:
+    """Whether it is a whole number without point or exponent."""
+    return text.isascii() and text.lstrip("+-").isdigit()
+
+
+def known_splits(texts: Sequence[str], where: str) -> list[str]:
+    """Names of splits: the usual ones (`training`, `val`, `dev`, `Testing`) as train, valid and test, with a note."""
+    names = [SPLIT_NAMES.get(unicodedata.normalize("NFKC", text).casefold(), text) for text in texts]
+    for text, name in dict.fromkeys(zip(texts, names, strict=True)):
+        if text != name:
+            note(f"{where}: '{text}' is taken for {name}.")
+    return names
 
 
 def marked(rows: Sequence[Mapping[str, Any]], classes: Sequence[str], where: str) -> dict[str, list[int]]:

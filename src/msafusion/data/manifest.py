@@ -6,7 +6,8 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from msafusion.data.fitting import check_reading, fitted_splits
-from msafusion.data.labelled import Labels, Task, divide, marked
+from msafusion.data.labelled import Labels, Task, divide, known_splits, marked
+from msafusion.data.shared_files import check_unshared, groups_by_files
 from msafusion.data.table_file import inside, read_manifest
 from msafusion.media import EXTRACTORS, Extractor, Frames, ImageFile, Mfcc, StoredArray, extractor_from
 from msafusion.media.container import SOUNDS, VIDEOS
@@ -18,6 +19,7 @@ from msafusion.preparation.raw import RawItem, RawReader
 from msafusion.preprocessing import Changes, DataError
 from msafusion.samples import DataSource, Splits
 from msafusion.streams import nearest
+from msafusion.written import alike, clean, note
 
 MEDIA = (*VIDEOS, *SOUNDS, *ARRAYS, *IMAGES)
 HEARD = re.compile("audio|sound|speech|voice|mfcc", re.IGNORECASE)
@@ -43,10 +45,12 @@ class ManifestFiles(RawReader):
         held_out: valid, test -> the groups that it consists of, all others train, whatever the column of splits says;
             none: the column counts.
         task: classification, regression, or auto (by the labels, see `Labels.read`).
+        allow_shared_files: a file (or a key of it) may be named in several splits; else this is refused, as a test on
+            what was trained on is none, and rows without a group that share a file are one group.
 
     Raises:
         DataError: a broken table, a name that no id or stream can have, splits or labels that cannot be trained on
-            (see `marked`).
+            (see `marked`), a file in two splits.
     """
 
     dataset: ClassVar[str] = "manifest"
@@ -60,6 +64,7 @@ class ManifestFiles(RawReader):
         group: str | None = None,
         task: Task = "auto",
         held_out: dict[str, list[str]] | None = None,
+        allow_shared_files: bool = False,
     ) -> None:
         self.source, self.group, self.label, self.split = Path(source), group, label, split
         needed = ("id", label, *([] if held_out else [split]), *([group] if group else []))
@@ -67,7 +72,9 @@ class ManifestFiles(RawReader):
         self.held_out = held_out
         if held_out:
             part_of = self._part_of_groups(held_out)
-            self.rows = [{**row, split: part_of.get(self._group(row), "train")} for row in self.rows]
+            self.rows = [{**row, split: part_of.get(row[group] if group else "", "train")} for row in self.rows]
+        parts = known_splits([row[split] for row in self.rows], f"'{self.file}', {split}")
+        self.rows = [{**row, split: part} for row, part in zip(self.rows, parts, strict=True)]
         for name in (row["id"] for row in self.rows):
             if not re.fullmatch(r"[\w.$ +-]+", name) or name.startswith("."):
                 raise DataError(
@@ -76,18 +83,32 @@ class ManifestFiles(RawReader):
         self.task: Task = task
         labels = Labels.read([row[label] for row in self.rows], task, f"'{self.file}', {label}")
         self.classes, self._values = labels.classes, labels.values
-        parts = [
-            {"id": row["id"], "split": row[split], "group": self._group(row), "label": value}
-            for row, value in zip(self.rows, labels.values, strict=True)
+        asked = self._streams(streams)
+        self.allow_shared_files = allow_shared_files
+        named = [
+            [inside(self.file.parent, row[name], f"'{self.file}'") for name in asked if row[name]] for row in self.rows
         ]
-        marked(parts, labels.classes, f"'{self.file}'")  # before hours of work
-        self.extraction = {name: self._reading(name, dict(options)) for name, options in self._streams(streams).items()}
-
-    def _group(self, row: Mapping[str, str]) -> str:
-        return row[self.group] if self.group else row["id"]
+        if not allow_shared_files:
+            check_unshared(named, parts, [row["id"] for row in self.rows], f"'{self.file}'")
+        if group:
+            self._groups = [row[group] for row in self.rows]
+            alike(self._groups, f"'{self.file}', {group}")
+        else:
+            ids = [row["id"] for row in self.rows]
+            self._groups = ids if allow_shared_files else groups_by_files(named, ids)
+        whole = [
+            {"id": row["id"], "split": row[split], "group": of_row, "label": value}
+            for row, of_row, value in zip(self.rows, self._groups, labels.values, strict=True)
+        ]
+        marked(whole, labels.classes, f"'{self.file}'")  # before hours of work
+        self.extraction = {name: self._reading(name, dict(options)) for name, options in asked.items()}
+        used = {*needed, split, *asked, *(name + LANDMARKS for name in asked)}
+        if unused := [name for name in self.rows[0] if name not in used]:
+            note(f"'{self.file}': the columns {', '.join(unused)} are not used.")
 
     def _part_of_groups(self, held_out: Mapping[str, Sequence[str]]) -> dict[str, str]:
         """Group -> valid or test."""
+        held_out = {part: [clean(name) for name in groups] for part, groups in held_out.items()}
         known = {row[self.group] for row in self.rows} if self.group else set()
         for part, groups in held_out.items():
             if part not in ("valid", "test"):
@@ -170,7 +191,8 @@ class ManifestFiles(RawReader):
     def items(self) -> list[RawItem]:
         """One for each row, in the order of ids."""
         items = []
-        for number, (row, value) in enumerate(zip(self.rows, self._values, strict=True), start=1):
+        of_rows = zip(self.rows, self._groups, self._values, strict=True)
+        for number, (row, group, value) in enumerate(of_rows, start=1):
             where = f"'{self.file}', row {number}"
             files = {name: inside(self.file.parent, row[name], f"{where}, {name}") for name in self.extraction}
             companions = {
@@ -178,7 +200,7 @@ class ManifestFiles(RawReader):
                 for name in self.extraction
                 if row.get(name + LANDMARKS)
             }
-            items.append(RawItem(row["id"], value, self._group(row), files, companions, {"split": row[self.split]}))
+            items.append(RawItem(row["id"], value, group, files, companions, {"split": row[self.split]}))
         return sorted(items, key=lambda item: item.id)
 
     def missing(self) -> list[str]:
@@ -195,6 +217,8 @@ class ManifestFiles(RawReader):
         columns: dict[str, Any] = {"label": self.label, "split": self.split, "group": self.group, "task": self.task}
         if self.held_out:
             columns["held_out"] = self.held_out
+        if self.allow_shared_files:
+            columns["allow_shared_files"] = True
         return {**super().settings(), **columns}
 
 
@@ -205,7 +229,8 @@ class Manifest(DataSource):
 
     Args:
         root: the folder that holds the manifest, the manifest, or a prepared folder.
-        streams, label, split, group, held_out, task: see `ManifestFiles`; a prepared folder has its own.
+        streams, label, split, group, held_out, task, allow_shared_files: see `ManifestFiles`; a prepared folder has its
+            own.
         valid_fraction: of the training rows, for validation, where no row is marked valid.
         changes: random changes in training, such as `{noise: 0.1}`; none: no change.
         workers: processes that prepare; none: as many as there are cores and work for.
@@ -226,10 +251,11 @@ class Manifest(DataSource):
         valid_fraction: float = 0.15,
         changes: Changes | None = None,
         workers: int | None = None,
+        allow_shared_files: bool = False,
     ) -> None:
         self.root, self.valid_fraction, self.workers = Path(root), valid_fraction, workers
         self.reading: dict[str, Any] = {"streams": streams, "label": label, "split": split, "group": group}
-        self.reading |= {"task": task, "held_out": held_out}
+        self.reading |= {"task": task, "held_out": held_out, "allow_shared_files": allow_shared_files}
         self.changes = changes
 
     def splits(self) -> Splits:
@@ -251,6 +277,7 @@ class Manifest(DataSource):
         """A prepared folder has its own columns and streams; options that say otherwise would count for nothing."""
         made_with = read_settings(folder.root).get("settings", {})
         usual = {"label": "label", "split": "split", "group": None, "task": "auto", "held_out": None}
+        usual["allow_shared_files"] = False
         check_reading(
             folder, {name: self.reading[name] for name in usual if self.reading[name] != usual[name]}, made_with
         )

@@ -54,6 +54,7 @@ class MOSEI(DataSource):
             classes=folder.classes,
             channels=channels,
             extraction=folder.extraction,
+            sentiment=not folder.classes,
             preprocessing=Clips(channels, least_steps=dict.fromkeys(streams, LEAST_STEPS)),
         )
 

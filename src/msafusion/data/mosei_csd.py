@@ -1,5 +1,7 @@
 """CMU-MOSEI and CMU-MOSI as the CMU SDK distributes them: a folder of computational sequences (`.csd`, see `csd`)."""
 
+import itertools
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -27,6 +29,7 @@ from msafusion.data.mosei_raw import (
     made_folds,
     read_folds,
     sample_id,
+    video_and_clip,
 )
 from msafusion.data.mosei_text import text_encoder, word_features
 from msafusion.files.reading import reading
@@ -124,16 +127,24 @@ class CmuSdkFiles(SentimentReader):
         if self.folds is None:
             return []
         with opened(self.files["labels"]) as labels:
-            absent = [video for video in sorted(read_folds(self.folds)) if video not in labels]
+            known = {video_and_clip(key)[0] for key in labels}
+            absent = [video for video in sorted(read_folds(self.folds)) if video not in known]
         return [f"video '{video}' of '{self.folds}': not in '{self.files['labels']}'" for video in absent]
 
     def _look(self) -> tuple[list[RawItem], list[str]]:
         if self._looked is None:
             items, skipped = [], []
             with all_opened(self.files) as data, reading(self.source, EXPECTED, REMEDY):
-                folds = made_folds(data["labels"]) if self.folds is None else read_folds(self.folds)
-                for video in sorted(data["labels"]):
-                    self._segments(video, data, folds.get(video), items, skipped)
+                videos = {key: video_and_clip(key)[0] for key in sorted(data["labels"])}
+                folds = made_folds(set(videos.values())) if self.folds is None else read_folds(self.folds)
+                for key, video in videos.items():
+                    self._segments(key, data, folds.get(video), items, skipped)
+            name, times = Counter(item.id for item in items).most_common(1)[0] if items else ("", 0)
+            if times > 1:
+                raise DataError(
+                    f"'{self.files['labels']}': {times} segments are called '{name}', expected each once; remove the "
+                    "other."
+                )
             if not items:
                 raise DataError(
                     f"no segment of '{self.source}' has all of {', '.join(self.files)}, expected files of one data set "
@@ -143,24 +154,27 @@ class CmuSdkFiles(SentimentReader):
         return self._looked
 
     def _segments(
-        self, video: str, data: Mapping[str, Any], split: str | None, items: list[RawItem], skipped: list[str]
+        self, key: str, data: Mapping[str, Any], split: str | None, items: list[RawItem], skipped: list[str]
     ) -> None:
-        """Sort the labelled segments of a video into those with all streams and those without."""
-        features, intervals = rows(data["labels"], video, self.files["labels"])
+        """Sort the labelled segments of a video, or of a key `video[clip]`, into those with all streams and others."""
+        video, clip = video_and_clip(key)
+        features, intervals = rows(data["labels"], key, self.files["labels"])
         labels = part(features)[:, 0]
-        absent = [role for role in data if video not in data[role]]
+        absent = [role for role in data if key not in data[role]]
         holds: dict[str, np.ndarray] = {}
         if not absent and split is not None:
             try:
                 for role in data.keys() - {"labels"}:
-                    middles = np.sort(self._intervals(role, video, data).mean(axis=1))
+                    middles = np.sort(self._intervals(role, key, data).mean(axis=1))
                     holds[role] = np.diff(np.searchsorted(middles, intervals), axis=1)[:, 0] > 0
             except DataError:
                 holds = {}  # kept, so that reading it says what is broken
         files = {stream: self.files.get(stream, self.files[self._text_role]) for stream in STREAMS}
         helping = dict.fromkeys(STREAMS, self.files["words"]) if "words" in self.files else {}
         for number, (start, end) in enumerate(intervals.tolist()):
-            name = sample_id(video, str(number))
+            name = sample_id(
+                video, str(number) if clip is None else clip if len(intervals) == 1 else f"{clip}-{number}"
+            )
             empty = [role for role, held in holds.items() if not held[number]]
             if split is None:
                 skipped.append(f"{name}: its video is in no fold of '{self.folds}'")
@@ -173,15 +187,16 @@ class CmuSdkFiles(SentimentReader):
             else:
                 label = checked_sentiment(float(labels[number]), f"'{self.files['labels']}', {name}")
                 columns = {"split": split, "start": repr(start), "end": repr(end)}
+                columns |= {} if key == video else {"key": key}
                 items.append(RawItem(name, label, video, files, helping, columns))
 
     @property
     def _text_role(self) -> str:
         return "words" if self.text_model else "vectors"
 
-    def _intervals(self, role: str, video: str, data: Mapping[str, Any]) -> np.ndarray:
+    def _intervals(self, role: str, key: str, data: Mapping[str, Any]) -> np.ndarray:
         """(n, 2) seconds; of words without the pauses."""
-        features, intervals = rows(data[role], video, self.files[role])
+        features, intervals = rows(data[role], key, self.files[role])
         return intervals[texts(features) != PAUSE] if role == "words" else intervals
 
     def channels(self) -> dict[str, int]:
@@ -205,13 +220,13 @@ class CmuSdkFiles(SentimentReader):
         """What of a video is not there or has not the shape that it should have."""
         found = []
         with all_opened(self.files) as data:
-            for role, group in data.items():
+            for key, (role, group) in itertools.product(dict.fromkeys(map(_key, items)), data.items()):
                 try:
-                    features, _ = rows(group, items[0].group, self.files[role])
+                    features, _ = rows(group, key, self.files[role])
                     if features.shape[1] != (width := width_of(group, self.files[role])):
                         raise DataError(
-                            f"'{self.files[role]}', video '{items[0].group}': {features.shape[1]} wide, expected "
-                            f"{width} as its first video; download it again."
+                            f"'{self.files[role]}', video '{key}': {features.shape[1]} wide, expected {width} as its "
+                            "first video; download it again."
                         )
                 except DataError as error:
                     found.append(str(error))
@@ -223,7 +238,7 @@ class CmuSdkFiles(SentimentReader):
         start, end = float(item.columns["start"]), float(item.columns["end"])
         with all_opened(self.files) as data:
             role = "words" if "words" in data else "vectors"
-            features, intervals = rows(data[role], item.group, self.files[role])
+            features, intervals = rows(data[role], _key(item), self.files[role])
             middles = intervals.mean(axis=1)
             inside = (start <= middles) & (middles < end)
             spoken = texts(features) if role == "words" else None
@@ -239,6 +254,11 @@ class CmuSdkFiles(SentimentReader):
                 else:
                     source = "vectors" if stream == "text" else stream
                     with reading(self.files[source], EXPECTED, REMEDY):
-                        frames = rows(data[source], item.group, self.files[source])
+                        frames = rows(data[source], _key(item), self.files[source])
                         arrays[stream] = averaged(*frames, intervals[order], notes, stream)
         return arrays, notes
+
+
+def _key(item: RawItem) -> str:
+    """Where the files have a segment: under its video, or under `video[clip]`."""
+    return item.columns.get("key", item.group)

@@ -6,7 +6,6 @@ unaligned files, ...}}. MultiBench: {...: {"id", "vision", "audio", "text" (n, s
 with zeros on the left. Sources: github.com/thuiar/MMSA, github.com/pliang279/MultiBench.
 """
 
-import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
@@ -23,6 +22,7 @@ from msafusion.data.mosei_raw import (
     finite,
     sample_id,
     shared_videos,
+    video_and_clip,
 )
 from msafusion.data.mosei_text import text_encoder, token_features
 from msafusion.data.unpickle import load_plain_pickle
@@ -244,14 +244,10 @@ def _content(source: Path, changed: int, tokens_wanted: bool) -> _Content:
 
 
 def _video_and_clip(given: Any) -> tuple[str, str | None]:
-    """Of an id: `video$_$clip` (MMSA), `video[clip]` (CMU SDK), `[video, start, end]` (MulT, MultiBench), `video`."""
+    """Of an id: `[video, start, end]` (MulT, MultiBench), or what `video_and_clip` knows."""
     parts = [
         p.decode("utf-8", "replace") if isinstance(p, bytes) else str(p) for p in np.asarray(given).reshape(-1).tolist()
     ]
     if len(parts) > 1:
-        return parts[0], "-".join(parts[1:])
-    if "$_$" in parts[0]:
-        video, clip = parts[0].rsplit("$_$", 1)
-        return video, clip
-    found = re.fullmatch(r"(.+)\[(\d+)\]|(.{11})_(\d+)", parts[0])  # names of videos at YouTube have 11 characters
-    return (found[1] or found[3], found[2] or found[4]) if found else (parts[0], None)
+        return video_and_clip(parts[0])[0], "-".join(parts[1:])
+    return video_and_clip(parts[0])

@@ -13,9 +13,12 @@ import numpy as np
 
 from msafusion.preparation.raw import RawItem, RawReader, Verification
 from msafusion.preprocessing import DataError, Layout
+from msafusion.written import clean, note
 
 STREAMS: tuple[str, ...] = ("visual", "audio", "text")
 SPLITS: tuple[str, ...] = ("train", "valid", "test")
+YOUTUBE = 11
+"""Characters of a video's name at YouTube."""
 NOT_STANDARD = "not the standard folds: 70 % train, 10 % valid, 20 % test of the videos, in the order of their SHA-256"
 """What settings say where no folds were given."""
 
@@ -74,6 +77,27 @@ def sample_id(video: str, clip: str) -> str:
     return re.sub(r"[^\w.$ -]", lambda found: f"+{ord(found[0]):x}+", f"{video}$_${clip}")
 
 
+def video_and_clip(name: str) -> tuple[str, str | None]:
+    """The video and the clip in it, of a segment's name as any form of the data sets writes it.
+
+    `video$_$clip` (MMSA), `video[clip]` (CMU SDK), `video_clip` where the video is a YouTube name (11 characters, `_`
+    among them) or a number; else the whole name is the video's, with a note where it could be `video_clip`.
+    """
+    name = clean(name)
+    if "$_$" in name:
+        video, clip = name.rsplit("$_$", 1)
+        return video, clip
+    if found := re.fullmatch(r"(.+)\[(\w+)\]|(.{11}|[0-9]+)_([0-9]+)", name):
+        return found[1] or found[3], found[2] or found[4]
+    if len(name) != YOUTUBE and re.fullmatch(r".+_[0-9]+", name):
+        form = re.sub("[0-9]+", "0", name)
+        note(
+            f"'{name}' does not tell its video ({form}), so it is taken for a video of its own: make sure that no "
+            "video is in two splits, or write ids as video$_$clip."
+        )
+    return name, None
+
+
 def checked_sentiment(value: float, where: str) -> float:
     """The label.
 
@@ -99,8 +123,8 @@ def read_folds(path: Path) -> dict[str, str]:
     """Video -> train, valid or test, from a list of folds.
 
     Args:
-        path: JSON, {"train": [videos], "valid": [...], "test": [...]}; or a Python file of the CMU SDK such as
-            `cmu_mosei_std_folds.py`, whose lists `standard_train_fold`, ... are read without running it.
+        path: JSON, {"train": [videos or segments], "valid": [...], "test": [...]}; or a Python file of the CMU SDK such
+            as `cmu_mosei_std_folds.py`, whose lists `standard_train_fold`, ... are read without running it.
 
     Raises:
         DataError: neither of them, or a video in two folds.
@@ -120,7 +144,7 @@ def read_folds(path: Path) -> dict[str, str]:
         ) from None
     videos: dict[str, str] = {}
     for split, listed in folds.items():
-        for video in listed:
+        for video in (video_and_clip(name)[0] for name in listed):
             if videos.setdefault(video, split) != split:
                 raise DataError(
                     f"'{path}' has video '{video}' in {videos[video]} and {split}, expected it in one; correct it."

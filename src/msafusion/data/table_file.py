@@ -8,6 +8,7 @@ from pathlib import Path
 from msafusion.files.reading import check_size, reading
 from msafusion.media.stored import split_key
 from msafusion.preprocessing import DataError
+from msafusion.written import cleaned
 
 NAMES = ("manifest.csv", "manifest.parquet")
 ROWS_AT_ONCE, BYTES_OF_CELL = 64, 64
@@ -19,18 +20,19 @@ def read_manifest(source: Path, needed: tuple[str, ...] = ("id",)) -> tuple[Path
 
     Args:
         source: the table (.csv or .parquet), or the folder that holds `manifest.csv` or `manifest.parquet`.
-        needed: columns that there must be.
+        needed: columns of names that there must be; blanks around their entries, and around all others and the
+            columns' names, are taken off, with a note.
 
     Raises:
-        DataError: no table, no row, a missing column, two columns of one name, a row of another length, an id that
-            occurs twice.
+        DataError: no table, no row, a missing column, two columns of one name, a row of another length, a quote that
+            swallows rows, an id that occurs twice.
     """
     file = next((source / name for name in NAMES if (source / name).is_file()), source)
     if not file.is_file():
         raise DataError(
             f"no {NAMES[0]} in '{source}', expected a manifest; give the folder that holds it, or the file."
         )
-    rows = _parquet(file) if file.suffix.lower() == ".parquet" else _csv(file)
+    rows = _stripped(_parquet(file) if file.suffix.lower() == ".parquet" else _csv(file), needed, file)
     if not rows:
         raise DataError(f"'{file}' has no rows, expected one a sample; fill it.")
     if missing := [name for name in needed if name not in rows[0]]:
@@ -46,16 +48,51 @@ def read_manifest(source: Path, needed: tuple[str, ...] = ("id",)) -> tuple[Path
 
 
 def _csv(file: Path) -> list[dict[str, str]]:
+    rows: list[dict[str, str]] = []
+    first = 1
     with reading(file, "a CSV file in UTF-8", "save it as one"), file.open(newline="", encoding="utf-8-sig") as opened:
-        table = csv.DictReader(opened)
-        rows, names = list(table), list(table.fieldnames or [])
-    _check_columns(file, names)
-    for line, row in enumerate(rows, start=2):
-        if None in row or None in row.values():
+        table = csv.reader(opened, strict=True)
+        try:
+            names = next(table, [])
+            _check_columns(file, names)
+            first = table.line_num + 1
+            for cells in table:
+                if cells:
+                    rows.append(_row(names, cells, f"'{file}', row {len(rows) + 1} (line {first})"))
+                first = table.line_num + 1
+        except csv.Error as error:
             raise DataError(
-                f"'{file}', row {line - 1}: expected {len(rows[0])} columns as in its first line; correct it."
-            )
+                f"'{file}', line {first}: this is not CSV ({error}); write a quote that begins a cell as \"\" within "
+                "quotes, or take it out."
+            ) from None
     return rows
+
+
+def _row(names: list[str], cells: list[str], where: str) -> dict[str, str]:
+    """A row by its columns; a cell that holds what looks like rows has swallowed them by a stray quote."""
+    if len(cells) != len(names):
+        raise DataError(f"{where}: {len(cells)} cells, expected {len(names)} columns; correct it.")
+    for name, cell in zip(names, cells, strict=True):
+        if (more := cell.count("\n")) and cell.count(",") >= more * (len(names) - 1):
+            raise DataError(
+                f"{where}: a quote in column {name} takes {more} more lines, which look like rows; write a quote as "
+                '"" within quotes, or take the line breaks out.'
+            )
+    return dict(zip(names, cells, strict=True))
+
+
+def _stripped(rows: list[dict[str, str]], names: tuple[str, ...], file: Path) -> list[dict[str, str]]:
+    """The rows without blanks around what they hold; columns of names are `written.clean`."""
+    if not rows:
+        return rows
+    columns = list(rows[0])
+    stripped = dict(zip(columns, cleaned(columns, f"'{file}', names of the columns"), strict=True))
+    _check_columns(file, list(stripped.values()))
+    values: dict[str, list[str]] = {}
+    for column, name in stripped.items():
+        entries = [row[column] for row in rows]
+        values[name] = cleaned(entries, f"'{file}', {name}") if name in names else [text.strip() for text in entries]
+    return [dict(zip(values, row, strict=True)) for row in zip(*values.values(), strict=True)]
 
 
 def _parquet(file: Path) -> list[dict[str, str]]:

@@ -153,7 +153,7 @@ def evaluate(folder: Path, splits: Splits, batch_size: int = 32) -> dict[str, Me
     result = {}
     for name, row in rows.items():
         outputs, labels = outputs_for(row, splits.test, preprocessing, batch_size=batch_size)
-        result[name] = report(outputs[""], labels, config["classes"])
+        result[name] = report(outputs[""], labels, config["classes"], splits.sentiment)
     return result
 
 
@@ -189,7 +189,8 @@ def _check_stages(net: FusedNetwork, splits: Splits, alone: StageOptions, fused:
 def table(rows: Mapping[str, Metrics], title: str, task: Task) -> Table:
     """The metrics of every row that people look at first."""
     result = Table(title=title)
-    shown = SHOWN[task]
+    known = {metric for metrics in rows.values() for metric in metrics}
+    shown = {metric: column for metric, column in SHOWN[task].items() if metric in known}
     for column in ("model", *(name for name, _ in shown.values())):
         result.add_column(column, justify="left" if column == "model" else "right")
     for name, metrics in rows.items():
