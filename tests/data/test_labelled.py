@@ -99,7 +99,7 @@ def test_a_single_training_group_cannot_be_divided():
     ],
 )
 def test_what_a_number_is_is_not_for_python_to_say(texts, classes, caplog):
-    where = f"table, {texts[0]}"
+    where = f"table of {texts}"
     assert Labels.read(texts, "auto", where).classes == classes
     assert f"{where}: taken for" in caplog.text
 

@@ -191,3 +191,18 @@ def test_small_crops_of_fine_patterns_are_averaged():
 def test_boxes_that_are_not_one_a_frame_or_not_finite_are_refused(boxes):
     with pytest.raises(ValueError, match="expected one for each of 1 frames"):
         crop_faces(np.zeros((1, 8, 8, 3), np.uint8), boxes, 4, 0.0)
+
+
+@pytest.mark.parametrize("ids", ["told", "none", "new id"])
+def test_of_several_faces_in_a_landmark_table_the_steady_one_is_taken(tmp_path, ids):
+    rows = [(i, who) for i in range(20) for who in (0, 1) if who == 0 or i // 5 % 2]
+    boxes = [(100 + 400 * who, 100, 140 + 400 * who, 140) for _, who in rows]
+    table = write_landmarks(tmp_path / "a.csv", [i / 10 for i, _ in rows], boxes)
+    if ids != "none":
+        names = [2 if who == 0 and i > 9 and ids == "new id" else who for i, who in rows]
+        lines = table.read_text().splitlines()
+        added = zip(lines, [" face_id", *map(str, names)], strict=True)
+        table.write_text("\n".join(",".join(pair) for pair in added))
+    found, notes = boxes_from_landmarks(table, np.arange(20) / 10)
+    np.testing.assert_allclose(found, [(100, 100, 140, 140)] * 20, atol=0.1)
+    assert notes == ["landmarks of 2 faces, took the one seen longest"]

@@ -63,7 +63,7 @@ def test_of_three_bodies_those_that_move_most_stay_in_the_files_order_with_a_not
 
 
 def test_a_body_that_is_lost_is_bridged_and_zero_before_it_comes(tmp_path):
-    one, other = moving_body(16), moving_body(16, seed=1)
+    one, other = moving_body(16, 2.0), moving_body(16, seed=1)
     other += np.arange(16)[:, None, None] / 10
     gone = other.copy()
     gone[:4] = gone[8:12] = np.nan
@@ -141,3 +141,23 @@ def test_a_count_of_thousands_of_digits_is_damage(tmp_path):
     file.write_text("1" * 5000)
     with pytest.raises(DataError, match=r"line 1: '1{20}', expected the number of frames"):
         read_skeleton(file)
+
+
+def test_a_body_with_a_new_id_is_joined_by_its_place(tmp_path):
+    one, other = moving_body(12, 1.0), moving_body(12, 0.3, (1.0, 0.0, 3.0), seed=1)
+    first, then = one.copy(), one.copy()
+    first[6:], then[:7] = np.nan, np.nan  # one frame is lost between
+    extracted = NtuSkeleton(num_steps=12)(written(tmp_path, _1=first, _2=other, _3=then))
+    assert extracted.notes == ["body 3 goes on where body 1 ends, taken for one"]
+    wanted = np.stack([one, other]) - one[:, 1:2]
+    np.testing.assert_allclose(extracted.values[:, 7:], wanted.transpose(3, 1, 2, 0)[:, 7:], atol=2e-6)
+    np.testing.assert_allclose(extracted.values[:, :6], wanted.transpose(3, 1, 2, 0)[:, :6], atol=2e-6)
+
+
+@pytest.mark.parametrize("frames", [3, 12])
+def test_a_ghost_that_comes_first_is_not_the_origin(tmp_path, frames):
+    person, chair = moving_body(12, 1.0), np.repeat(moving_body(1, 0.0, (2.0, 0.0, 3.0), seed=1), 12, axis=0)
+    chair[frames:] = np.nan
+    extracted = NtuSkeleton(num_steps=12)(written(tmp_path, _1=chair, _2=person))
+    assert extracted.notes == ["body 1 comes first but is seen shortly or does not move, put behind"]
+    np.testing.assert_allclose(extracted.values[..., 0], (person - person[:, 1:2]).transpose(2, 0, 1), atol=2e-6)

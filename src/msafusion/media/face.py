@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 
 from msafusion.media.extraction import StreamMissing
-from msafusion.media.mtcnn import Face, FaceDetector
-from msafusion.media.tracks import choose, filled, link, smoothed
+from msafusion.media.mtcnn import Face, FaceDetector, overlaps
+from msafusion.media.tracks import Track, choose, filled, link, smoothed
 from msafusion.preprocessing import DataError
 from msafusion.streams import check_count, check_option
 
@@ -19,6 +19,8 @@ LEAST_SHARE = 1 / 12
 TURN = 30.0
 """Degrees by which frames are turned, both ways, where they show no face; GRID's are found up to 60 without, 90 so."""
 LANDMARKS = 68
+SAME = 0.2
+"""Shared area, as a fraction of the union, by which a face is the same under a new id."""
 
 
 def face_boxes(frames: np.ndarray, *, every: int = 5, smoothing: float = 1.0) -> tuple[np.ndarray, list[str]]:
@@ -76,29 +78,38 @@ def boxes_from_landmarks(csv_file: Path, times: np.ndarray) -> tuple[np.ndarray,
 
     Args:
         csv_file: columns timestamp (seconds), success (0 or 1), x_0 to x_67 and y_0 to y_67 (pixels); further ones are
-            ignored, as are blanks around the names.
+            ignored, as are blanks around the names. Of several faces (`face_id`, or several rows of one time) the
+            steady one is taken, as `face_boxes` does.
         times: (n,) of the frames (seconds); each takes the row nearest in time. Rows without success are interpolated.
 
     Returns:
         boxes: (n, 4): left, top, right, bottom (pixels).
-        notes: what a user should know: frames without landmarks.
+        notes: what a user should know: other faces, frames without landmarks.
 
     Raises:
         StreamMissing: no row has success.
         DataError: the file is missing, is no such table, lacks a column or rows, or holds text; one line.
     """
     table = _columns(csv_file)
-    stamps, success, points = table[:, 0], table[:, 1], table[:, 2:].reshape(-1, 2, LANDMARKS)
+    stamps, success, points, who = table[:, 0], table[:, 1], table[:, 2:-1].reshape(-1, 2, LANDMARKS), table[:, -1]
     seen = (success == 1) & np.isfinite(points).all(axis=(1, 2))
     if not np.isfinite(stamps).all():
         raise DataError(f"'{csv_file}' has rows without a timestamp, expected seconds in each; get the file again.")
     if not seen.any():
         raise StreamMissing(f"'{csv_file}' has no row with success 1, expected some; use the detector instead.")
     boxes = np.hstack([points.min(axis=2), points.max(axis=2)])
+    notes = []
+    if len(set(who[seen])) > 1 or len(set(stamps[seen])) < seen.sum():
+        stamps, step = np.unique(stamps, return_inverse=True)
+        tracks = _tracks(boxes[seen], step[seen], who[seen])
+        track, choice = choose(tracks)
+        notes.append(f"landmarks of {choice or f'{len(tracks)} faces, took the one seen longest'}")
+        seen = np.isin(np.arange(len(stamps)), list(track))
+        boxes = np.array([track.get(i, np.zeros(4)) for i in range(len(stamps))])
     boxes = filled(boxes[seen], stamps[seen], stamps)
     nearest = np.abs(stamps[:, None] - times[None]).argmin(axis=0)
     gaps, away = int((~seen[nearest]).sum()), float(np.abs(stamps[nearest] - times).max())
-    notes = [_gap_note(gaps, len(times))] if gaps else []
+    notes += [_gap_note(gaps, len(times))] if gaps else []
     if away > 0.5:
         notes.append(f"landmarks are up to {away:.2f} s away from the frames; is '{csv_file.name}' of this clip?")
     return boxes[nearest], notes
@@ -196,8 +207,24 @@ def _gap_note(gaps: int, frames: int) -> str:
     return f"no face in {gaps} of {frames} frames, interpolated"
 
 
+def _tracks(boxes: np.ndarray, step: np.ndarray, who: np.ndarray) -> list[Track]:
+    """Boxes (n, 4) of the same face over steps in time, by ids; one that ends where another begins goes on with it."""
+    if len(set(zip(step, who, strict=True))) < len(step):  # ids tell no faces apart
+        return link([list(boxes[step == number]) for number in range(step.max() + 1)])
+    by_id = [{int(i): boxes[j] for j, i in enumerate(step) if who[j] == one} for one in dict.fromkeys(who)]
+    tracks: list[Track] = []
+    for track in sorted(by_id, key=min):
+        first = track[min(track)]
+        before = [t for t in tracks if max(t) < min(track) and overlaps(first, t[max(t)][None])[0] > SAME]
+        if before:
+            max(before, key=max).update(track)
+        else:
+            tracks.append(track)
+    return tracks
+
+
 def _columns(csv_file: Path) -> np.ndarray:
-    """timestamp, success, x_0 to x_67, y_0 to y_67 of a landmark table, float (rows, 138), in the order of time."""
+    """timestamp, success, x_0 to x_67, y_0 to y_67, face_id (or 0) of a landmark table: float (rows, 139), by time."""
     names = ["timestamp", "success"] + [f"{axis}_{i}" for axis in "xy" for i in range(LANDMARKS)]
     try:
         with csv_file.open(newline="", encoding="utf-8-sig") as file:
@@ -213,11 +240,12 @@ def _columns(csv_file: Path) -> np.ndarray:
         )
     if len(rows) < 2:
         raise DataError(f"'{csv_file}' has a header and no rows, expected one a frame; get the file again.")
+    names += ["face_id"] if "face_id" in header else []
     places = [header.index(name) for name in names]
-    table = np.empty((len(rows) - 1, len(names)))
+    table = np.zeros((len(rows) - 1, 3 + 2 * LANDMARKS))
     for number, row in enumerate(rows[1:]):
         try:
-            table[number] = [float(row[place]) for place in places]
+            table[number, : len(places)] = [float(row[place].replace("_", "x")) for place in places]  # 1_0 is no number
         except (ValueError, IndexError) as error:
             raise DataError(
                 f"'{csv_file}' has no {len(names)} numbers in row {number + 1} ({error}); get the file again."

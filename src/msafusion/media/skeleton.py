@@ -4,6 +4,8 @@ The file: number of frames; per frame the number of bodies; per body a line of 1
 number of joints (25), then a line of 12 numbers a joint, of which the first three are x, y and z in metres.
 """
 
+import itertools
+from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
@@ -22,6 +24,12 @@ SPINE_MIDDLE = 1
 NUMBERS_OF_BODY, NUMBERS_OF_JOINT = 10, 12
 MOST_DIGITS = 9
 """Of a count; longer ones are damage, and Python turns no word of thousands of digits into an integer."""
+LONGEST_GAP = 30
+"""Frames after which a body with a new id is another one."""
+NEAREST, FASTEST = 0.3, 0.1
+"""Metres, and metres a frame, that a body can have moved when it comes back under a new id."""
+STILL = 0.005
+"""Metres of standard deviation below which a body does not move, where another moves ten times as much."""
 FARTHEST = 1000.0
 """Metres; a Kinect sees no farther than 8, and larger numbers are damage."""
 
@@ -87,6 +95,8 @@ class _Lines:
                 raise self.error(f"{len(words)} words", f"{NUMBERS_OF_JOINT} numbers of a joint")
             try:
                 position = [float(word) for word in words[:3]]
+                if any("_" in word for word in words[:3]):  # which Python takes for numbers
+                    raise ValueError
             except ValueError:
                 raise self.error("a word", "x, y and z of a joint") from None
             if not all(abs(number) < FARTHEST for number in position):  # nor is NaN
@@ -105,9 +115,11 @@ class _Lines:
 class NtuSkeleton(Extractor):
     """Two bodies, metres from the middle of the first one's spine in each frame: (3, num_steps, 25, 2) float32.
 
-    Bodies are followed by their ids. Of more than two, those that move most stay (the standard deviation of their
-    joints over time), in the file's order. Frames in which a body is lost are bridged linearly; before it comes and
-    after it has gone it is zero.
+    Bodies are followed by their ids; one that comes where another has just gone is the same under a new id. Of more
+    than two, those that move most stay (the standard deviation of their joints over time), in the file's order. A
+    ghost, seen in less than half as many frames as another body or not moving while another does, comes behind it, so
+    that it is never the origin. Frames in which a body is lost are bridged linearly; before it comes and after it has
+    gone it is zero. Notes say what was joined, left out or put behind.
 
     Attributes:
         num_steps: steps in time, resampled linearly from the frames of the span (30 a second).
@@ -140,16 +152,20 @@ class NtuSkeleton(Extractor):
 
     def __call__(self, file: Path, *, span: Span = WHOLE, companion: Path | None = None) -> Extracted:
         """The bodies; StreamMissing where no frame of the span has one."""
-        frames = read_skeleton(file)
+        frames, notes = _joined(read_skeleton(file))
         _require_body(file, frames)
+        ghosts = _ghosts(frames)
         frames = frames[part(span, len(frames), FRAME_RATE, file)]
         _require_body(file, frames)
         bodies = list(dict.fromkeys(name for frame in frames for name in frame))
-        kept, notes = bodies, []
+        kept = bodies
         if len(bodies) > NUM_BODIES:
-            most = sorted(bodies, key=lambda name: -_motion([frame[name] for frame in frames if name in frame]))
+            most = sorted(bodies, key=lambda name: (name in ghosts, -_motion(frames, name)))
             kept = [name for name in bodies if name in most[:NUM_BODIES]]
             notes.append(f"{len(bodies)} bodies, kept the {NUM_BODIES} that move most")
+        if kept[0] in ghosts and len(kept) > 1 and kept[1] not in ghosts:
+            notes.append(f"body {kept[0]} comes first but is seen shortly or does not move, put behind")
+            kept = kept[::-1]
         present = np.array([[name in frame for name in kept] for frame in frames])
         absent = np.zeros((NUM_JOINTS, 3), np.float32)
         positions = np.array([[frame.get(name, absent) for name in kept] for frame in frames])
@@ -186,5 +202,52 @@ def _require_body(file: Path, frames: list[dict[str, np.ndarray]]) -> None:
         )
 
 
-def _motion(positions: list[np.ndarray]) -> float:
-    return float(np.std(positions, axis=0).sum())
+Skeletons = list[dict[str, np.ndarray]]
+
+
+def _joined(frames: Skeletons) -> tuple[Skeletons, list[str]]:
+    """The frames, with one id for a body that goes and comes back at the same place under another, and notes."""
+    name_of: dict[str, str] = {}
+    notes = []
+    seen: dict[str, list[int]] = {}
+    for number, frame in enumerate(frames):
+        for name in frame:
+            seen.setdefault(name, []).append(number)
+    pairs = []
+    for gone, came in itertools.permutations(seen, 2):
+        gap = seen[came][0] - seen[gone][-1]
+        if 0 < gap <= LONGEST_GAP:
+            away = np.linalg.norm((frames[seen[came][0]][came] - frames[seen[gone][-1]][gone]).mean(axis=0))
+            if away <= NEAREST + FASTEST * (gap - 1):
+                pairs.append((float(away), gone, came))
+    followed: set[str] = set()
+    for _, gone, came in sorted(pairs):
+        if gone not in followed and came not in name_of:
+            followed.add(gone)
+            name_of[came] = gone
+            notes.append(f"body {came} goes on where body {gone} ends, taken for one")
+
+    def first(name: str) -> str:
+        while name in name_of:
+            name = name_of[name]
+        return name
+
+    return [{first(name): joints for name, joints in frame.items()} for frame in frames], notes
+
+
+def _ghosts(frames: Skeletons) -> set[str]:
+    """Bodies that are seen shortly, or stand still, beside another that is not and does not."""
+    seen = Counter(name for frame in frames for name in frame)
+    moves = {name: _motion(frames, name) for name in seen}
+    longest = max(seen.values(), default=0)
+    most = max((moves[name] for name in seen if 2 * seen[name] >= longest), default=0.0)
+    return {
+        name
+        for name in seen
+        if 2 * seen[name] < longest or (moves[name] < STILL * 3 * NUM_JOINTS and 10 * moves[name] < most)
+    }
+
+
+def _motion(frames: Skeletons, name: str) -> float:
+    """Standard deviations over time of all coordinates of a body, added up."""
+    return float(np.std([frame[name] for frame in frames if name in frame], axis=0).sum())
