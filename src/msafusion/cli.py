@@ -1,8 +1,16 @@
 """The command `msafusion`: finds the verb and forwards to it; a verb's libraries are imported only when it is typed."""
 
+import contextlib
 import importlib
+import io
 import os
+import signal
 import sys
+import threading
+from collections.abc import Iterator
+from types import FrameType
+
+from msafusion.failures import TraceLog, failure_of
 
 VERBS = {
     "train": ("msafusion.training.options:run_train", "train networks alone, then fused, and test once"),
@@ -27,6 +35,7 @@ GO_ON = {
     "train": "; `--resume` with the same --out goes on from the last epoch",
     "compare": "; the same with the same --out goes on",
     "download": "; the same again goes on where it stopped",
+    "prepare": "; the same again goes on",
 }
 """Verb -> how to go on after an interruption."""
 EXTRAS = {
@@ -38,8 +47,15 @@ EXTRAS = {
 """Extra -> modules that it brings; all others come with `train`."""
 
 
+class Terminated(KeyboardInterrupt):
+    """SIGTERM: it ends a command as Ctrl-C does, so that what was started is ended and what is done is kept."""
+
+
 def main() -> None:
-    """Run one verb; a user's mistake ends in one line and a non-zero status (MSAFUSION_DEBUG=1 shows the traceback)."""
+    """Run one verb; whatever stops it ends in one line and a non-zero status (MSAFUSION_DEBUG=1 shows the traceback).
+
+    Tracebacks of errors that nobody foresaw are kept in a file that the line names.
+    """
     arguments = sys.argv[1:]
     if not arguments or arguments[0] in ("-h", "--help"):
         print(_help())
@@ -51,25 +67,68 @@ def main() -> None:
         return
     if arguments[0] not in VERBS:
         sys.exit(f"msafusion: error: unknown command '{arguments[0]}', expected one of {', '.join(VERBS)}; see --help")
-    target, _ = VERBS[arguments[0]]
-    module, function = target.split(":")
+    _names_can_be_printed()
+    verb = arguments[0]
     try:
-        getattr(importlib.import_module(module), function)(arguments[1:])
-    except KeyboardInterrupt:
-        resume = GO_ON.get(arguments[0], "")
-        print(f"msafusion: interrupted{resume}.", file=sys.stderr)
-        sys.exit(130)
+        with _sigterm_as_ctrl_c():
+            _run(verb, arguments[1:])
+    except KeyboardInterrupt as error:
+        terminated = isinstance(error, Terminated) or isinstance(error.__context__, Terminated)
+        how = "terminated" if terminated else "interrupted"
+        print(f"msafusion: {how}{GO_ON.get(verb, '')}.", file=sys.stderr)
+        sys.exit(128 + (signal.SIGTERM if terminated else signal.SIGINT))
     except ModuleNotFoundError as error:
         if error.name is None or error.name.startswith("msafusion"):
             raise
         extra = next((extra for extra, names in EXTRAS.items() if error.name.split(".")[0] in names), "train")
         sys.exit(f"msafusion: error: {error.name} is not installed; run `pip install 'msafusion[{extra}]'`.")
-    except (ValueError, OSError) as error:
+    except (SystemExit, GeneratorExit):
+        raise
+    except BaseException as error:  # libraries in Rust have panics that are no Exception
         if os.environ.get("MSAFUSION_DEBUG"):
             raise
-        sys.exit(f"msafusion: error: {' '.join(str(error).split())}")  # libraries' messages may have several lines
+        if isinstance(error, ValueError | OSError) and not isinstance(error, UnicodeError) and str(error):
+            sys.exit(f"msafusion: error: {' '.join(str(error).split())}")  # libraries' messages may have several lines
+        sys.exit(f"msafusion: error: {TraceLog().line(failure_of(error))}")
+
+
+def _run(verb: str, arguments: list[str]) -> None:
+    module, function = VERBS[verb][0].split(":")
+    getattr(importlib.import_module(module), function)(arguments)
+
+
+@contextlib.contextmanager
+def _sigterm_as_ctrl_c() -> Iterator[None]:
+    """Until the context ends, SIGTERM raises `Terminated`, unless somebody has decided otherwise already."""
+
+    def handle(number: int, frame: FrameType | None) -> None:
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)  # a second one would disturb the clearing up
+        raise Terminated
+
+    ours = threading.current_thread() is threading.main_thread()
+    ours = ours and signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
+    if ours:
+        signal.signal(signal.SIGTERM, handle)
+    try:
+        yield
+    finally:
+        if ours:
+            signal.signal(signal.SIGTERM, signal.SIG_DFL)
+
+
+def _names_can_be_printed() -> None:
+    """Files' names need not be UTF-8, and no name may end a command because it cannot be printed."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
+    if isinstance(sys.stdin, io.TextIOWrapper):  # lines may name such files
+        sys.stdin.reconfigure(errors="surrogateescape")
 
 
 def _help() -> str:
     verbs = "\n".join(f"  {name:<10} {what}" for name, (_, what) in VERBS.items())
     return f"usage: msafusion COMMAND [options]\n\ncommands:\n{verbs}\n\n`msafusion COMMAND --help` lists its options."
+
+
+if __name__ == "__main__":
+    main()

@@ -3,12 +3,14 @@
 import json
 import sys
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, TextIO
 
 from jsonargparse import ArgumentParser, Namespace
 
 from msafusion.arguments import parse
+from msafusion.failures import Failure, TraceLog
 
 if TYPE_CHECKING:  # --help need not wait for torch
     from msafusion.predict import Failed, Recording
@@ -74,16 +76,20 @@ def _predict(given: Namespace) -> None:
     table = PredictionTable(model.classes, model.streams, given.timeline) if as_table else None
     # lines on the same terminal show the progress themselves
     console = None if printed.isatty() and not as_table else Console(stderr=True)
-    failed = 0
+    failed, log = 0, TraceLog(target.with_suffix(".errors.log"))
     with _opened(target) as lines, progress_on(console, "predicting") as tell:
         progress = _Progress(tell, len(wanted))
         read = progress.counted(read_all(wanted, model.extraction, model.seconds, given.workers))
         try:
             for result in model.predictions(read, given.batch_size):
-                line = json.dumps(result.as_dict(given.timeline)) + "\n"  # ASCII: a file's name may not be UTF-8
-                for file in [lines, *([] if as_table else [printed])]:
-                    file.write(line)
-                    file.flush()
+                if isinstance(result, Failed):
+                    result = Failed(result.file, log.line(result.failure))
+                # ASCII: a file's name may not be UTF-8
+                line = json.dumps(result.as_dict(given.timeline), allow_nan=False) + "\n"
+                lines.add(line)
+                if not as_table:
+                    printed.write(line)
+                    printed.flush()
                 if isinstance(result, Failed):
                     failed = progress.failed = failed + 1
                     print(f"msafusion: {result.file}: {result.error}", file=sys.stderr)
@@ -99,11 +105,28 @@ def _predict(given: Namespace) -> None:
         raise ValueError(f"{failed} of {len(wanted)} recordings failed; their lines say why.")
 
 
-def _opened(target: Path) -> TextIO:
+@contextmanager
+def _opened(target: Path) -> "Iterator[_Lines]":
     try:
-        return target.open("w", encoding="utf-8")
+        opened = target.open("a", encoding="utf-8")
     except OSError as error:
         raise ValueError(f"cannot write '{target}' ({error.strerror}); choose another --out.") from None
+    with opened:
+        yield _Lines(opened, earlier=target.is_file())
+
+
+class _Lines:
+    """The file of results; what an earlier command has left in it goes when the first line comes."""
+
+    def __init__(self, opened: TextIO, *, earlier: bool) -> None:
+        self._opened, self._earlier = opened, earlier
+
+    def add(self, line: str) -> None:
+        if self._earlier:
+            self._opened.truncate(0)
+            self._earlier = False
+        self._opened.write(line)
+        self._opened.flush()
 
 
 class _Progress:
@@ -112,7 +135,9 @@ class _Progress:
     def __init__(self, tell: "Tell", recordings: int) -> None:
         self.tell, self.total, self.done, self.failed = tell, recordings, 0, 0
 
-    def counted(self, read: "Iterable[ReadRecording]") -> "Iterator[tuple[Recording | Failed, Iterator[Window]]]":
+    def counted(
+        self, read: "Iterable[ReadRecording]"
+    ) -> "Iterator[tuple[Recording | Failed, Iterator[Window | Failure]]]":
         for recording, count, windows in read:
             self.total += count - 1
             until = self.done + count
@@ -120,7 +145,7 @@ class _Progress:
             self.done = until  # a broken recording's remaining windows are not read
             self.tell(self.done, self.total, self.failed)
 
-    def _each(self, windows: "Iterator[Window]") -> "Iterator[Window]":
+    def _each(self, windows: "Iterator[Window | Failure]") -> "Iterator[Window | Failure]":
         for window in windows:
             yield window
             self.done += 1

@@ -11,6 +11,7 @@ from rich.console import Console
 
 from msafusion.arguments import parse
 from msafusion.commands.reading import Readers, add_reader, all_readers, dataset_of, made_reader
+from msafusion.failures import TraceLog
 from msafusion.preparation.engines import run_work
 from msafusion.preparation.prepared import PreparedFolder
 from msafusion.preparation.progress import Tell, progress_on
@@ -71,14 +72,15 @@ def run_verify(arguments: Sequence[str], readers: Readers | None = None) -> None
 
 def _unread(reader: RawReader, found: Verification, workers: int, tell: Tell) -> Iterator[str]:
     """One line for each sample that `prepare` would report, where it is not `found` already."""
-    items, failed = reader.items(), 0
+    items, failed, log = reader.items(), 0, TraceLog()
     work = Work(reader, None, reader.channels(), reader.layouts())
     with closing(run_work(work, items, workers=workers, engine="joblib", ray_address=None)) as results:
         for done, outcome in enumerate(results, start=1):
-            if outcome.problem:
+            if outcome.failure is not None:
                 failed += 1
-                if outcome.problem not in found.broken:
-                    yield f"sample '{outcome.id}': {outcome.problem}"
+                # the same error may have been found already, with a traceback noted
+                if not any(line.startswith(outcome.failure.line) for line in found.broken):
+                    yield f"sample '{outcome.id}': {log.line(outcome.failure)}"
             tell(done, len(items), failed)
 
 

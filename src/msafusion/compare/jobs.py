@@ -23,6 +23,7 @@ from msafusion.checkpoints import read_model, save_model, write_json
 from msafusion.compare.conditions import conditions_for
 from msafusion.compare.setting import Method, Setting
 from msafusion.compare.statistics import SINGLE
+from msafusion.failures import Failure, attempted
 from msafusion.networks import NetworkPlan
 from msafusion.samples import Splits, collate
 from msafusion.training.metrics import report
@@ -85,19 +86,18 @@ class Work:
     def __init__(self, setting: Setting) -> None:
         self.setting = setting
 
-    def __call__(self, job: Job) -> str:
-        """Run a job; returns why it failed by a user's mistake, with its name, or nothing.
+    def __call__(self, job: Job) -> Failure | None:
+        """Run a job; returns why it failed, with its name, or nothing.
 
         Raises:
             OSError: its file cannot be written.
         """
-        try:
-            with _quiet():
-                rows = self._rows(job)
-        except ValueError as error:
-            return f"{job.name}: {' '.join(str(error).split())}"
+        with _quiet():
+            rows = attempted(lambda: self._rows(job))
+        if isinstance(rows, Failure):
+            return replace(rows, line=f"{job.name}: {rows.line}")
         write_json(job.file(self.setting.folder), rows)
-        return ""
+        return None
 
     def _rows(self, job: Job) -> list[dict[str, Any]]:
         setting = self.setting

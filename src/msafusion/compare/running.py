@@ -19,6 +19,7 @@ from msafusion.compare.report import BATCH
 from msafusion.compare.setting import Method, Setting
 from msafusion.compare.statistics import comparison, robustness_table
 from msafusion.compare.tuning import drawn
+from msafusion.failures import TraceLog
 from msafusion.preparation.engines import run_work
 from msafusion.preparation.progress import progress_on
 from msafusion.samples import Splits, collate
@@ -73,11 +74,11 @@ def compare(
 
     def run(what: str, jobs: Sequence[Job]) -> None:
         left = [job for job in jobs if job.rows(setting.folder) is None]
-        problems = []
+        problems, log = [], TraceLog(setting.folder / "errors.log")
         with progress_on(console, what) as tell:
             results = run_work(work, left, workers=workers, engine=engine, ray_address=ray_address)
-            for done, problem in enumerate(results, start=1):
-                problems += [problem] if problem else []
+            for done, failure in enumerate(results, start=1):
+                problems += [] if failure is None else [log.line(failure)]
                 tell(done, len(left), len(problems))
         if problems:
             raise ValueError(f"of {len(left)} runs {len(problems)} failed, the first: {problems[0]} The same goes on.")

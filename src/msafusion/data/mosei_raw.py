@@ -1,6 +1,7 @@
 """What the raw forms of CMU-MOSEI and CMU-MOSI share: streams, ids, labels, folds by video, finite values."""
 
 import ast
+import functools
 import hashlib
 import json
 import math
@@ -11,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
+from msafusion.failures import Failure, TraceLog, attempted
 from msafusion.preparation.raw import RawItem, RawReader, Verification
 from msafusion.preprocessing import DataError, Layout
 from msafusion.written import clean, note
@@ -59,11 +61,12 @@ class SentimentReader(RawReader):
             items = self.items()
         except DataError as error:
             return Verification({"samples": 0}, broken=[str(error)])
-        broken, videos, number = list[str](), dict[str, list[RawItem]](), 0
+        broken, videos, number, log = list[str](), dict[str, list[RawItem]](), 0, TraceLog()
         for item in items:
             videos.setdefault(item.group, []).append(item)
         for of_video in videos.values():
-            broken += self.problems(of_video)
+            found = attempted(functools.partial(self.problems, of_video), of_video[0].files.values())
+            broken += [log.line(found)] if isinstance(found, Failure) else found
             number += len(of_video)
             if progress is not None:
                 progress(number, len(items))

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
+from msafusion.failures import Failure
 from msafusion.predict.prediction import Failed, Prediction, StreamPart, WindowPrediction
 
 
@@ -17,7 +18,7 @@ class Gathering:
     Attributes:
         name: of the recording.
         notes: warning -> starts of the windows that it is about (seconds; None: the whole).
-        problem: why it cannot be predicted.
+        failure: why it cannot be predicted; None: nothing is known against it.
         complete: all windows have been read.
         windows: start and end (seconds) and streams of each window that goes into the network.
         outputs: number of the window -> (outputs,) with all streams, and {stream: (outputs,) without it}.
@@ -25,7 +26,7 @@ class Gathering:
 
     name: str
     notes: dict[str, list[float | None]] = field(default_factory=dict)
-    problem: str = ""
+    failure: Failure | None = None
     complete: bool = False
     windows: list[tuple[float | None, float | None, frozenset[str]]] = field(default_factory=list)
     outputs: dict[int, tuple[Tensor, Mapping[str, Tensor]]] = field(default_factory=dict)
@@ -33,7 +34,7 @@ class Gathering:
     @property
     def done(self) -> bool:
         """Nothing is awaited any more."""
-        return self.complete and (bool(self.problem) or len(self.outputs) == len(self.windows))
+        return self.complete and (self.failure is not None or len(self.outputs) == len(self.windows))
 
     def note(self, warnings: Sequence[str], start: float | None) -> None:
         """Add warnings about a window."""
@@ -47,8 +48,8 @@ class Gathering:
             classes: of the model; none: it predicts a value.
             streams: of the model.
         """
-        if self.problem:
-            return Failed(self.name, self.problem)
+        if self.failure is not None:
+            return Failed.of(self.name, self.failure)
         if not self.windows:
             what = f"'{self.name}' holds none of the streams {', '.join(streams)}"
             return Failed(self.name, f"{what}: {'; '.join(self._warnings())}")
@@ -61,7 +62,10 @@ class Gathering:
         for stream in streams:
             losses = [float(full[index] - without[stream][index]) for full, without in results if stream in without]
             present = any(stream in here for *_, here in self.windows)
-            parts[stream] = StreamPart(present, sum(losses) / len(losses) if losses else None)
+            contribution = sum(losses) / len(losses) if losses else None
+            if contribution is not None and not math.isfinite(contribution):  # JSON has no NaN
+                contribution = None
+            parts[stream] = StreamPart(present, contribution)
         timeline = [
             WindowPrediction(start, end, *_said(full, classes))
             for (start, end, _), (full, _) in zip(self.windows, results, strict=True)

@@ -1,13 +1,15 @@
 """What a user may name to predict from: files, folders, globs, manifests, JSON lines on standard input."""
 
+import functools
 import glob
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from msafusion.data.manifest import LANDMARKS
 from msafusion.data.table_file import inside, read_manifest
+from msafusion.failures import Failure, attempted
 from msafusion.predict.model import TrainedModel
 from msafusion.predict.prediction import Failed
 from msafusion.predict.recording import Recording, suffixes
@@ -47,11 +49,14 @@ def recordings(names: Iterable[str], model: TrainedModel, stdin: Iterable[str]) 
             yield _file(path, model)
 
 
+def _recording(name: str, make: Callable[[], Recording], files: Iterable[Path | str] = ()) -> Recording | Failed:
+    """A recording, or why there is none."""
+    made = attempted(make, files)
+    return Failed.of(name, made) if isinstance(made, Failure) else made
+
+
 def _file(file: Path, model: TrainedModel) -> Recording | Failed:
-    try:
-        return Recording.of_file(file, model.extraction, model.streams)
-    except (DataError, OSError) as error:
-        return Failed(str(file), str(error))
+    return _recording(str(file), lambda: Recording.of_file(file, model.extraction, model.streams), [file])
 
 
 def _folder(folder: Path, model: TrainedModel) -> Iterator[Recording | Failed]:
@@ -78,11 +83,14 @@ def _manifest(table: Path, model: TrainedModel) -> Iterator[Recording | Failed]:
     for number, row in enumerate(rows, start=1):
         where = f"'{file}', row {number}"
         name = row.get("id") or row.get("file") or f"row {number}"
-        try:
-            named = {column: inside(folder, row[column], where) for column in columns if row.get(column)}
-            yield Recording.named(name, named, model.extraction, model.streams)
-        except (DataError, OSError) as error:
-            yield Failed(name, str(error))
+        yield _recording(name, functools.partial(_row, row, columns, folder, where, name, model), [name])
+
+
+def _row(
+    row: Mapping[str, str], columns: Sequence[str], folder: Path, where: str, name: str, model: TrainedModel
+) -> Recording:
+    named = {column: inside(folder, row[column], where) for column in columns if row.get(column)}
+    return Recording.named(name, named, model.extraction, model.streams)
 
 
 def _lines(model: TrainedModel, stdin: Iterable[str]) -> Iterator[Recording | Failed]:
@@ -98,18 +106,29 @@ def _lines(model: TrainedModel, stdin: Iterable[str]) -> Iterator[Recording | Fa
         raise DataError('standard input holds no line, expected {"file": path} in each; check what writes them.')
 
 
-def _line(name: str, line: str, model: TrainedModel) -> Recording | Failed:
+def _line(place: str, line: str, model: TrainedModel) -> Recording | Failed:
+    given = attempted(lambda: _parsed(place, line))
+    if isinstance(given, Failure):
+        return Failed.of(place, given)
+    name = str(given.get("id") or given.get("file") or place)
+    files = {column: path for column, path in given.items() if column != "id" and path}
+    paths = {column: Path(path) for column, path in files.items()}
+    return _recording(
+        name, lambda: Recording.named(name, paths, model.extraction, model.streams), [place, *files.values()]
+    )
+
+
+def _parsed(place: str, line: str) -> dict[str, Any]:
     try:
-        given: Any = json.loads(line)
-        given = {"file": given} if isinstance(given, str) else given
-        if not isinstance(given, dict) or not all(isinstance(v, str) for key, v in given.items() if key != "id"):
-            raise DataError(
-                f'{name} of standard input is {line.strip()[:60]!r}, expected {{"file": path}}; correct it.'
-            )
-        name = str(given.get("id") or given.get("file") or name)
-        files = {column: Path(path) for column, path in given.items() if column != "id" and path}
-        return Recording.named(name, files, model.extraction, model.streams)
-    except (json.JSONDecodeError, RecursionError) as error:
-        return Failed(name, f"{name} of standard input is not JSON ({error}); correct it.")
-    except (DataError, OSError) as error:
-        return Failed(name, str(error))
+        given: Any = json.loads(line, parse_constant=_refused)
+    except (ValueError, RecursionError) as error:  # a number of too many digits is a plain ValueError
+        raise DataError(f"{place} of standard input is not JSON ({error}); correct it.") from None
+    given = {"file": given} if isinstance(given, str) else given
+    named = isinstance(given, dict) and isinstance(given.get("id"), str | int | float | None)
+    if not named or not all(isinstance(value, str) for key, value in given.items() if key != "id"):
+        raise DataError(f'{place} of standard input is {line.strip()[:60]!r}, expected {{"file": path}}; correct it.')
+    return given
+
+
+def _refused(constant: str) -> None:
+    raise ValueError(f"it has no {constant}")

@@ -2,7 +2,8 @@
 
 from collections import defaultdict, deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,7 @@ from torch import Tensor
 
 from msafusion.attach import FusedNetwork
 from msafusion.checkpoints import ModelError, read_model
+from msafusion.failures import Failure, attempted
 from msafusion.media import Extractor, extractor_from
 from msafusion.networks import plan_from
 from msafusion.predict.gathering import Gathering
@@ -80,51 +82,66 @@ class TrainedModel:
         return result
 
     def predictions(
-        self, read: Iterable[tuple[Recording | Failed, Iterable[Window]]], batch_size: int = 16
+        self, read: Iterable[tuple[Recording | Failed, Iterable[Window | Failure]]], batch_size: int = 16
     ) -> Iterator[Prediction | Failed]:
         """Predictions of recordings in their order, each as soon as the windows that run with its last one are full.
 
         Args:
-            read: recordings with their windows, which may be read when asked for.
+            read: recordings with their windows, which may be read when asked for, or why one cannot be read.
             batch_size: windows that run together, of one recording or of several.
+
+        Raises:
+            ValueError: a worker that reads died; what had been read by then is predicted first.
         """
         waiting: deque[Gathering] = deque()
         pieces: list[Piece] = []
-        for recording, windows in read:
-            gathering = self._started(recording)
-            waiting.append(gathering)
-            try:
+        ended: Exception | None = None
+        try:
+            for recording, windows in read:
+                gathering = self._started(recording)
+                waiting.append(gathering)
                 for window in windows:
-                    for inputs in self._pieces(gathering, window):
-                        pieces.append((gathering, len(gathering.windows) - 1, inputs))
+                    made = (
+                        window
+                        if isinstance(window, Failure)
+                        else attempted(partial(self._pieces, gathering, window), [gathering.name])
+                    )
+                    if isinstance(made, Failure):
+                        gathering.failure = made
+                        break
+                    if gathering.failure is not None:  # of the network
+                        break
+                    for number, inputs in made:
+                        pieces.append((gathering, number, inputs))
                         if len(pieces) >= batch_size:
                             self._run(pieces)
                             pieces = []
-                    if gathering.problem:
-                        break
-            except (ValueError, OSError) as error:
-                gathering.problem = str(error)
-            gathering.complete = True
-            while waiting and waiting[0].done:
-                yield waiting.popleft().result(self.classes, self.streams)
+                gathering.complete = True
+                while waiting and waiting[0].done:
+                    yield waiting.popleft().result(self.classes, self.streams)
+        except Exception as error:
+            ended = error
         self._run(pieces)
         for gathering in waiting:
-            yield gathering.result(self.classes, self.streams)
+            if gathering.complete:
+                yield gathering.result(self.classes, self.streams)
+        if ended is not None:
+            raise ended
 
     def _started(self, recording: Recording | Failed) -> Gathering:
         if isinstance(recording, Failed):
-            return Gathering(recording.file, problem=recording.error)
+            return Gathering(recording.file, failure=recording.failure)
         gathering = Gathering(recording.name)
         gathering.note(recording.warnings, None)
         return gathering
 
-    def _pieces(self, gathering: Gathering, window: Window) -> Iterator[dict[str, Tensor]]:
-        """The inputs of the network for what was read, which the preprocessing may cut further."""
+    def _pieces(self, gathering: Gathering, window: Window) -> list[tuple[int, dict[str, Tensor]]]:
+        """The inputs of the network for what was read, which the preprocessing may cut further, and their numbers."""
         span = window.span
         gathering.note(window.warnings, None if span is None else span.start)
         if not window.arrays:
-            return
-        inputs = self.preprocessing(window.arrays)
+            return []
+        inputs, pieces = self.preprocessing(window.arrays), []
         for index in range(len(next(iter(inputs.values())))):
             start = end = None
             if span is not None and span.seconds is not None:
@@ -132,31 +149,45 @@ class TrainedModel:
             elif isinstance(self.preprocessing, Windows):
                 start = index * self.preprocessing.hop / self.preprocessing.rate
                 end = start + self.preprocessing.steps / self.preprocessing.rate
+            pieces.append((len(gathering.windows), {name: part[index : index + 1] for name, part in inputs.items()}))
             gathering.windows.append((start, end, frozenset(inputs)))
-            yield {name: values[index : index + 1] for name, values in inputs.items()}
+        return pieces
 
     def _run(self, pieces: Sequence[Piece]) -> None:
-        """Run windows of the same streams and shapes together; what does not fit the network is a problem of all."""
+        """Run windows of the same streams and shapes together, and by themselves where they fail together."""
         buckets: dict[tuple[tuple[str, torch.Size], ...], list[Piece]] = defaultdict(list)
         for piece in pieces:
-            if not piece[0].problem:
+            if piece[0].failure is None:
                 buckets[tuple((name, values.shape) for name, values in piece[2].items())].append(piece)
         for shapes, bucket in buckets.items():
-            batch = {name: torch.cat([inputs[name] for *_, inputs in bucket]) for name, _ in shapes}
-            try:
-                full = self._outputs(batch)
-                without = {
-                    name: self._outputs({other: values for other, values in batch.items() if other != name})
-                    for name in (batch if len(batch) > 1 else ())
-                }
-            except (ValueError, RuntimeError) as error:
-                given = ", ".join(f"{name} {tuple(shape[1:])}" for name, shape in shapes)
-                reason = " ".join(str(error).split())[:200]
-                for gathering, *_ in bucket:
-                    gathering.problem = f"the network does not take {given} ({reason})."
-                continue
-            for row, (gathering, number, _) in enumerate(bucket):
-                gathering.outputs[number] = full[row], {name: outputs[row] for name, outputs in without.items()}
+            outcome = attempted(partial(self._contrasted, bucket, list(dict(shapes))))
+            if not isinstance(outcome, Failure):
+                full, without = outcome
+                for row, (gathering, number, _) in enumerate(bucket):
+                    gathering.outputs[number] = full[row], {name: outputs[row] for name, outputs in without.items()}
+            elif len(bucket) > 1:  # memory may be enough for each
+                for piece in bucket:
+                    self._run([piece])
+            else:
+                gathering = bucket[0][0]
+                gathering.failure = replace(outcome, line=f"'{gathering.name}': {outcome.line}")
+
+    def _contrasted(self, bucket: Sequence[Piece], names: Sequence[str]) -> tuple[Tensor, dict[str, Tensor]]:
+        """Outputs for some windows with all their streams, and with each one left out."""
+        batch = {name: torch.cat([inputs[name] for *_, inputs in bucket]) for name in names}
+        try:
+            without = {
+                name: self._outputs({other: values for other, values in batch.items() if other != name})
+                for name in (batch if len(batch) > 1 else ())
+            }
+            return self._outputs(batch), without
+        except torch.OutOfMemoryError:
+            raise
+        except (ValueError, RuntimeError) as error:
+            given = ", ".join(f"{name} {tuple(values.shape[1:])}" for name, values in batch.items())
+            raise DataError(
+                f"the network does not take {given} ({' '.join(str(error).split())[:200]}); check the file."
+            ) from error
 
     @torch.inference_mode()
     def _outputs(self, batch: Mapping[str, Tensor]) -> Tensor:

@@ -3,6 +3,8 @@
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from msafusion.failures import Failure
+
 
 @dataclass(frozen=True)
 class StreamPart:
@@ -63,11 +65,28 @@ class Prediction:
 
 @dataclass(frozen=True)
 class Failed:
-    """A recording that cannot be predicted, and why (one line)."""
+    """A recording that cannot be predicted, and why.
+
+    Attributes:
+        file: the recording's name.
+        error: one line.
+        trace: the traceback, where the error is of a kind that nobody foresaw; it is left out of the JSON.
+    """
 
     file: str
     error: str
+    trace: str = field(default="", repr=False)
+
+    @classmethod
+    def of(cls, name: str, failure: Failure) -> "Failed":
+        """The failure of work on a recording."""
+        return cls(name, failure.line, failure.trace)
+
+    @property
+    def failure(self) -> Failure:
+        """Without the name."""
+        return Failure(self.error, self.trace)
 
     def as_dict(self, timeline: bool = False) -> dict[str, Any]:
         """For JSON."""
-        return asdict(self)
+        return {"file": self.file, "error": self.error}

@@ -1,20 +1,19 @@
 """Recordings to windows of arrays, one after the other, in this process or in others; never more than a few at once."""
 
-from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import chain, groupby
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
+from msafusion.failures import Failure, attempted
 from msafusion.media import Extractor, Span, StreamMissing
 from msafusion.media.stored import read_array, split_key
 from msafusion.predict.prediction import Failed
 from msafusion.predict.recording import Recording, suffixes
-from msafusion.preparation.engines import DIED
-from msafusion.preprocessing import DataError
+from msafusion.preparation.engines import in_processes
 
 LONGER = 1.5
 """Recordings longer than so many usual ones are cut into windows of the usual duration, half overlapping."""
@@ -47,9 +46,14 @@ class Task:
     ends: Mapping[str, float]
     count: int = 1
 
+    @property
+    def name(self) -> str:
+        """Of the recording."""
+        return self.recording.file if isinstance(self.recording, Failed) else self.recording.name
 
-ReadRecording = tuple[Recording | Failed, int, Iterator[Window]]
-"""A recording, its number of windows, and these, read when asked for; a broken file raises DataError then."""
+
+ReadRecording = tuple[Recording | Failed, int, Iterator[Window | Failure]]
+"""A recording, its number of windows, and these, read when asked for, or why one cannot be read."""
 
 
 def read_all(
@@ -71,7 +75,8 @@ def read_all(
     """
     behind = -1
     tasks = (task for task in _tasks(wanted, extraction, seconds) if task.number > behind)
-    reading = (_done(task, extraction) for task in tasks) if workers == 1 else _elsewhere(tasks, extraction, workers)
+    work = partial(_done, extraction=dict(extraction))
+    reading = map(work, tasks) if workers == 1 else in_processes(work, tasks, workers, ordered=True)
     for _, group in groupby(reading, key=lambda done: done[0].number):
         rest = iter(group)
         task, window = next(rest)
@@ -79,11 +84,8 @@ def read_all(
         behind = task.number  # what has not been asked for of its windows is not wanted
 
 
-def _windows(done: Iterable[tuple[Task, Window | str]]) -> Iterator[Window]:
-    for _, window in done:
-        if isinstance(window, str):
-            raise DataError(window)
-        yield window
+def _windows(done: Iterable[tuple[Task, Window | Failure]]) -> Iterator[Window | Failure]:
+    return (window for _, window in done)
 
 
 def _tasks(
@@ -92,45 +94,22 @@ def _tasks(
     for number, recording in enumerate(wanted):
         spans, ends = [None], {}
         if isinstance(recording, Recording):
-            try:
-                spans, ends = spans_of(recording, extraction, seconds)
-            except (ValueError, OSError) as error:
-                recording = Failed(recording.name, str(error))
+            found = attempted(partial(spans_of, recording, extraction, seconds), recording.files.values())
+            if isinstance(found, Failure):
+                recording = Failed.of(recording.name, found)
+            else:
+                spans, ends = found
         for span in spans:
             yield Task(number, recording, span, ends, len(spans))
 
 
-def _done(task: Task, extraction: Mapping[str, Extractor]) -> tuple[Task, Window | str]:
+def _done(task: Task, extraction: Mapping[str, Extractor]) -> tuple[Task, Window | Failure]:
     """The window, or why it cannot be read; runs in a worker process."""
-    if isinstance(task.recording, Failed):
-        return task, task.recording.error
-    try:
-        return task, read_window(task.recording, extraction, task.span, task.ends)
-    except (ValueError, OSError) as error:
-        return task, str(error)
-
-
-def _elsewhere(
-    tasks: Iterable[Task], extraction: Mapping[str, Extractor], workers: int
-) -> Iterator[tuple[Task, Window | str]]:
-    """In processes, in order. Few are under way at any time: joblib would read on while the network is at work."""
-    from joblib.externals.loky import ProcessPoolExecutor
-    from joblib.externals.loky.process_executor import BrokenProcessPool
-
-    waiting: deque[Any] = deque()
-    # one thread each: workers that all use every core only wait for each other
-    pool = ProcessPoolExecutor(workers, env={"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"})
-    try:
-        for task in tasks:
-            waiting.append(pool.submit(_done, task, dict(extraction)))
-            if len(waiting) > 2 * workers:
-                yield waiting.popleft().result()
-        while waiting:
-            yield waiting.popleft().result()
-    except BrokenProcessPool as error:
-        raise ValueError(DIED.format(error=type(error).__name__)) from None
-    finally:
-        pool.shutdown(kill_workers=True)
+    recording = task.recording
+    if isinstance(recording, Failed):
+        return task, recording.failure
+    files = recording.files.values()
+    return task, attempted(lambda: read_window(recording, extraction, task.span, task.ends), files)
 
 
 def spans_of(

@@ -1,9 +1,10 @@
 """Where preparing runs: in this process, in processes of this machine (joblib's loky), or on a Ray cluster."""
 
 import os
-from collections.abc import Callable, Generator, Sequence
-from contextlib import closing
-from typing import Any, Literal, TypeVar
+import signal
+from collections.abc import Callable, Generator, Iterable, Sequence
+from itertools import islice
+from typing import Literal, TypeVar
 
 from msafusion.streams import nearest
 
@@ -12,9 +13,13 @@ Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 DIED = (
-    "a worker process died ({error}), perhaps for want of memory; run the same again with fewer workers: what is done "
-    "is kept."
+    "a worker process died ({error}), perhaps because memory ran out; run the same again with fewer workers: what is "
+    "done is kept."
 )
+ONE_THREAD = dict.fromkeys(
+    ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMEXPR_NUM_THREADS", "VECLIB_MAXIMUM_THREADS"), "1"
+)
+"""Of each worker: workers that all use every core only wait for each other."""
 
 
 def run_work(
@@ -35,23 +40,65 @@ def run_work(
         raise ValueError("ray_address is of a Ray cluster, and the engine is joblib; add --engine ray.")
     if workers == 1:
         return (work(item) for item in items)
-    return _in_processes(work, items, min(workers, len(items)))
+    return in_processes(work, items, min(workers, len(items)))
 
 
-def _in_processes(work: Callable[[Item], Result], items: Sequence[Item], workers: int) -> Generator[Result, None, None]:
-    if not items:
-        return
-    from joblib import Parallel, delayed, parallel_config
+def in_processes(
+    work: Callable[[Item], Result], items: Iterable[Item], workers: int, *, ordered: bool = False
+) -> Generator[Result, None, None]:
+    """What `work` returns for each item, from processes of this machine; few are under way at any time.
+
+    Closing it, and whatever ends it, kills the workers.
+
+    Args:
+        work: sent to the processes with each item.
+        items: are asked for when there is room for them.
+        workers: processes.
+        ordered: results come in the order of the items, instead of in that in which they are done.
+
+    Raises:
+        ValueError: a worker died; it names what may have been its item.
+    """
+    from concurrent.futures import FIRST_COMPLETED, Future, wait
+
+    from joblib.externals.loky import ProcessPoolExecutor
     from joblib.externals.loky.process_executor import BrokenProcessPool
 
+    waiting: dict[Future[Result], Item] = {}  # in the order of the items
+    # a pause of the queue is as long as the longest item, of which ordered results may wait for one
+    most, left = 2 * workers + 1, iter(items)
+    pool = ProcessPoolExecutor(workers, env=ONE_THREAD, initializer=_ignore_ctrl_c)
     try:
-        # one thread each: workers that all use every core only wait for each other
-        with parallel_config(backend="loky", n_jobs=workers, inner_max_num_threads=1):
-            results: Any = Parallel(return_as="generator_unordered")(delayed(work)(item) for item in items)
-            with closing(results):
-                yield from results
+        while True:
+            for item in islice(left, most - len(waiting)):
+                waiting[pool.submit(work, item)] = item
+            if not waiting:
+                return
+            first = next(iter(waiting))
+            done = {first} if ordered else wait(waiting, return_when=FIRST_COMPLETED).done
+            for future in done:
+                yield future.result()
+                del waiting[future]
     except BrokenProcessPool as error:
-        raise ValueError(DIED.format(error=type(error).__name__)) from None
+        if not ordered:  # what is done is not lost; ordered results end at the first that is not there
+            yield from [future.result() for future in waiting if future.exception() is None]
+        # a worker takes them in turn
+        under_way = [_named(item) for future, item in waiting.items() if future.exception() is not None][:workers]
+        suspects = f"{type(error).__name__}, at work on {' or '.join(under_way)}"
+        raise ValueError(DIED.format(error=suspects)) from None
+    finally:
+        pool.shutdown(kill_workers=True)
+
+
+def _ignore_ctrl_c() -> None:
+    """In a worker: a terminal sends it to all processes, and the first one ends the others."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+
+def _named(item: object) -> str:
+    """What an item is called."""
+    name = next((getattr(item, key) for key in ("name", "id") if getattr(item, key, None)), item)
+    return f"'{name}'"
 
 
 def _on_ray(
@@ -60,7 +107,7 @@ def _on_ray(
     """A few tasks for each core are under way at any time, so that a long list does not fill the cluster's memory."""
     try:
         import ray
-        from ray.exceptions import OutOfMemoryError, RayTaskError, WorkerCrashedError
+        from ray.exceptions import RayError, RayTaskError
     except ImportError:
         raise ValueError("ray is not installed; run `pip install 'msafusion[ray]'`, or leave --engine out.") from None
     ours = not ray.is_initialized()
@@ -88,7 +135,7 @@ def _on_ray(
             yield from ray.get(done)
     except RayTaskError as error:
         raise error.cause from None
-    except (WorkerCrashedError, OutOfMemoryError) as error:
+    except RayError as error:  # a worker, a machine or its memory is gone
         raise ValueError(DIED.format(error=type(error).__name__)) from None
     finally:
         if ours:

@@ -15,7 +15,7 @@ from msafusion.media.stored import split_key
 from msafusion.preparation.raw import RawItem, RawReader
 from msafusion.preparation.writing import INFO, TABLE, array_file, write_json
 
-SETTINGS, JOURNAL, REPORT = "settings.json", "journal.jsonl", "report.json"
+SETTINGS, JOURNAL, REPORT, ERRORS = "settings.json", "journal.jsonl", "report.json", "errors.log"
 LIBRARIES = ("msafusion", "numpy", "av", "librosa", "scipy", "h5py", "onnxruntime", "pillow", "transformers")
 """Whose versions decide what arrays hold."""
 Entry = dict[str, Any]
@@ -66,7 +66,7 @@ class Journal:
         for stream in {stream for stream, _ in arrays}:
             with suppress(OSError):  # what is not ours is in it
                 (self.target / stream).rmdir()
-        for name in (TABLE, INFO, REPORT, SETTINGS):
+        for name in (TABLE, INFO, REPORT, SETTINGS, ERRORS):
             (self.target / name).unlink(missing_ok=True)
         self._opened.truncate(0)
         self.entries = {}

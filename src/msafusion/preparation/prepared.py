@@ -10,6 +10,7 @@ indices into it; without classes labels are numbers.
 """
 
 import csv
+import functools
 import logging
 import math
 import re
@@ -20,6 +21,7 @@ from typing import Any, overload
 import numpy as np
 import torch
 
+from msafusion.failures import Failure, TraceLog, attempted
 from msafusion.files.numpy_file import mapped_npy
 from msafusion.files.reading import read_json, reading
 from msafusion.preparation.writing import INFO, TABLE, array_file, write_prepared
@@ -156,13 +158,12 @@ class PreparedFolder:
     def _problems(
         self, look: Callable[[str, str], object], progress: Callable[[int, int], None] | None = None
     ) -> list[str]:
-        problems = []
+        problems, traces = [], TraceLog()
         for number, row in enumerate(self.rows, start=1):
             for stream in self.channels:
-                try:
-                    look(stream, row["id"])
-                except DataError as error:
-                    problems.append(str(error))
+                seen = attempted(functools.partial(look, stream, row["id"]), [self._file(stream, row["id"])])
+                if isinstance(seen, Failure):
+                    problems.append(traces.line(seen))
             if progress is not None:
                 progress(number, len(self.rows))
         return problems

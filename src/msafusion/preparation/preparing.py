@@ -1,7 +1,8 @@
 """Preparing: a raw data set becomes a prepared folder, in parallel, step by step, as often interrupted as need be.
 
 Beside the prepared folder's own files (see `prepared`) the target holds the settings and the journal (see `journal`),
-from which a later run goes on, and `report.json`: what failed, and what users should know about single samples.
+from which a later run goes on, `report.json`: what failed, and what users should know about single samples, and
+`errors.log`: the tracebacks of errors that nobody foresaw, if there were any.
 """
 
 import functools
@@ -12,15 +13,17 @@ import os
 import re
 import time
 from collections.abc import Sequence
-from contextlib import closing, suppress
+from contextlib import closing
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from msafusion.failures import Failure, TraceLog, attempted
 from msafusion.preparation.engines import run_work
 from msafusion.preparation.journal import (
+    ERRORS,
     JOURNAL,
     REPORT,
     SETTINGS,
@@ -114,13 +117,14 @@ def prepare(
         there = {item.id for item in items if journal.has(plans[item.id], channels)}
         waiting = [item for item in chosen if item.id not in there]
         failed: dict[str, str] = {}
+        log = TraceLog(target / ERRORS)
         work = Work(reader, target, channels, reader.layouts())
         results = run_work(work, waiting, workers=workers, engine=engine, ray_address=ray_address)
         try:
             with progress_on(console, "preparing") as tell, closing(results):
                 for done, outcome in enumerate(results, start=1):
-                    if outcome.problem:
-                        failed[outcome.id] = outcome.problem
+                    if outcome.failure is not None:
+                        failed[outcome.id] = log.line(outcome.failure)
                     else:
                         journal.add({**plans[outcome.id], "arrays": outcome.arrays, "notes": outcome.notes})
                         there.add(outcome.id)
@@ -188,7 +192,7 @@ def cached(reader: RawReader, *, workers: int | None = None) -> Path:
 def _check_items(reader: RawReader, items: Sequence[RawItem]) -> None:
     """What would make the table unreadable is known before hours of work."""
     for stream in reader.channels():
-        if not re.fullmatch(r"\w[\w.-]*", stream) or stream in (INFO, TABLE, SETTINGS, JOURNAL, REPORT):
+        if not re.fullmatch(r"\w[\w.-]*", stream) or stream in (INFO, TABLE, SETTINGS, JOURNAL, REPORT, ERRORS):
             raise DataError(
                 f"'{stream}' cannot be a stream's name, expected letters, digits and _.-, and no file of the target's; "
                 "rename it."
@@ -232,10 +236,9 @@ def _typical_seconds(reader: RawReader, finished: Sequence[RawItem]) -> float | 
     found = []
     for item in finished[:: -(-len(finished) // MOST_PROBED)]:
         for stream, extractor in reader.extraction.items():
-            seconds = None
-            with suppress(DataError):  # its streams were read when they were prepared; a file may have gone since
-                seconds = extractor.probe(item.files[stream])
-            if seconds is not None:
+            # its streams were read when they were prepared; a file may have gone since
+            seconds = attempted(functools.partial(extractor.probe, item.files[stream]))
+            if seconds is not None and not isinstance(seconds, Failure):
                 found.append(seconds)
                 break
         else:

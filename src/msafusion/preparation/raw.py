@@ -3,7 +3,7 @@
 `msafusion prepare` runs a `RawReader` over all its items and writes a prepared folder (see `prepared`).
 """
 
-import traceback
+import functools
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -12,8 +12,9 @@ from typing import Any, ClassVar
 
 import numpy as np
 
+from msafusion.failures import Failure, TraceLog, attempted
 from msafusion.media import Extractor
-from msafusion.preprocessing import DataError, Layout
+from msafusion.preprocessing import Layout
 
 
 @dataclass(frozen=True)
@@ -122,25 +123,16 @@ class RawReader(ABC):
         Args:
             progress: called with (items looked at, items in all).
         """
-        items, broken = self.items(), []
+        items, broken, log = self.items(), [], TraceLog()
         present = {"samples": len(items)} | dict.fromkeys(self.extraction, 0)
         for number, item in enumerate(items, start=1):
             for stream, extractor in self.extraction.items():
-                try:
-                    extractor.probe(item.files[stream])
+                file = item.files[stream]
+                found = attempted(functools.partial(extractor.probe, file), [file])
+                if isinstance(found, Failure):
+                    broken.append(log.line(found))
+                else:
                     present[stream] += 1
-                except DataError as error:
-                    broken.append(str(error))
-                except Exception as error:  # the other files are looked at all the same
-                    broken.append(f"'{item.files[stream]}': {unexpected(error)}")
             if progress is not None:
                 progress(number, len(items))
         return Verification(present, self.missing(), broken, self.skipped())
-
-
-def unexpected(error: Exception) -> str:
-    """One line about an error that shows a mistake of ours: its kind, its place and what it says."""
-    place = traceback.extract_tb(error.__traceback__)[-1]
-    said = " ".join(str(error).split())[:300]
-    where = f"{Path(place.filename).name}, line {place.lineno}"
-    return f"unexpected {type(error).__name__} in {where} ({said}); please report it."

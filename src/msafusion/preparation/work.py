@@ -7,7 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from msafusion.preparation.raw import RawItem, RawReader, unexpected
+from msafusion.failures import Failure, attempted
+from msafusion.preparation.raw import RawItem, RawReader
 from msafusion.preparation.writing import write_array
 from msafusion.preprocessing import DataError, Layout, layout_missed
 
@@ -20,13 +21,13 @@ class Outcome:
         id: the sample.
         arrays: stream -> shape and size of its file (bytes).
         notes: about the sample.
-        problem: why it failed, one line; empty where it did not.
+        failure: why it failed; None: it did not.
     """
 
     id: str
     arrays: dict[str, dict[str, Any]] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
-    problem: str = ""
+    failure: Failure | None = None
 
 
 @dataclass(frozen=True)
@@ -51,13 +52,10 @@ class Work:
         Raises:
             OSError: they cannot be written.
         """
-        try:
-            arrays, notes = self.reader.read(item)
-            self._check(arrays)
-        except DataError as error:
-            return Outcome(item.id, problem=" ".join(str(error).split()))
-        except Exception as error:  # one file that shows a mistake of ours must not end a night's work
-            return Outcome(item.id, problem=unexpected(error))
+        read = attempted(lambda: self._read(item), item.files.values())
+        if isinstance(read, Failure):
+            return Outcome(item.id, failure=read)
+        arrays, notes = read
         if self.target is None:
             return Outcome(item.id, notes=notes)
         written = {}
@@ -65,6 +63,11 @@ class Work:
             size = write_array(self.target, stream, item.id, arrays[stream])
             written[stream] = {"shape": list(arrays[stream].shape), "bytes": size}
         return Outcome(item.id, written, notes)
+
+    def _read(self, item: RawItem) -> tuple[dict[str, np.ndarray], list[str]]:
+        arrays, notes = self.reader.read(item)
+        self._check(arrays)
+        return arrays, notes
 
     def _check(self, arrays: Mapping[str, np.ndarray]) -> None:
         if arrays.keys() != self.channels.keys():

@@ -81,7 +81,8 @@ def write_table(root: Path, rows: Sequence[Mapping[str, Any]]) -> None:
 
 def _write_text(file: Path, text: str) -> None:
     scratch = _scratch(file)
-    scratch.write_text(text, encoding="utf-8", newline="")
+    # a file's name need not be UTF-8; JSON reads what stands for such bytes back as it was
+    scratch.write_text(text, encoding="utf-8", errors="backslashreplace", newline="")
     scratch.replace(file)
 
 
