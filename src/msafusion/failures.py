@@ -109,7 +109,8 @@ def _foreseen(error: BaseException) -> bool:
 def _named(line: str, files: Iterable[Path | str]) -> str:
     """The line, with the files before it where it names none of them."""
     unique = [*dict.fromkeys(map(str, files))]
-    if not unique or any(f"'{file}" in line or f"{Path(file).name}'" in line for file in unique):
+    paths = [file.partition("#")[0] for file in unique]  # `#key` is an array in a file
+    if not unique or any(f"'{path}" in line or f"{Path(path).name}'" in line for path in paths):
         return line
     return f"{', '.join(map(repr, unique))}: {line}"
 

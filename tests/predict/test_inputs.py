@@ -135,7 +135,7 @@ def test_a_file_that_may_be_several_streams_must_be_named(model, folder):
             "id,label\np,1\n",
             "'t.csv' has the columns id, label, expected file, or one of the streams motion, sound",
         ),
-        ("t.parquet", "text", "'t.parquet' is not a Parquet file"),
+        ("t.parquet", "text", "'t.parquet' cannot be read (Parquet"),
         ("gone.csv", None, "gone.csv"),
         ("-", None, "standard input holds no line"),
     ],

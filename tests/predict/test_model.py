@@ -209,7 +209,7 @@ class Runs:
     ("arrays", "message"),
     [
         ({"motion": np.full((20, 2), np.nan)}, "40 values that are NaN or infinite"),
-        ({"motion": np.array([[Runs()]], object)}, "cannot be read as an array"),
+        ({"motion": np.array([[Runs()]], object)}, "holds Python objects"),
         ({"motion": np.zeros((20, 5))}, r"expected \(time, 2\)"),
         ({"motion": np.zeros((0, 2))}, r"expected \(time, 2\)"),
         ({"motions": np.zeros((20, 2))}, "holds the arrays motions, expected motion or sound"),
