@@ -145,9 +145,10 @@ def test_lengths_after_temporal_strides(lengths, steps, after, expected):
 
 def test_steps_cut_to_the_longest_keep_their_lengths_in_networks_that_take_them():
     lengths = torch.tensor([6, 3])
-    assert TimeMask.from_lengths(lengths, 10, may_be_cut=True).at(6).sum(dim=1).tolist() == [6, 3]
-    assert TimeMask.from_lengths(lengths, 10, may_be_cut=True).at(5).sum(dim=1).tolist() == [3, 2]
-    assert TimeMask.from_lengths(lengths, 10).at(6).sum(dim=1).tolist() == [4, 2]
+    assert TimeMask.from_lengths(lengths, 10, may_be_cut=True).at(6, LengthRule()).sum(dim=1).tolist() == [6, 3]
+    half = LengthRule(1, 1, 2, keeps_order=False)
+    assert TimeMask.from_lengths(lengths, 10, may_be_cut=True).at(3, half).sum(dim=1).tolist() == [3, 2]
+    assert TimeMask.from_lengths(lengths, 10).at(5, half).sum(dim=1).tolist() == [3, 2]
 
 
 def test_time_axis_is_found_by_the_first_layer_or_said_by_hand():

@@ -13,6 +13,7 @@ from msafusion.attach.lockstep import NetworkRun, PointHook
 from msafusion.attach.network import FusedNetwork, Inputs, prediction_in, taps_of
 from msafusion.attach.points import FusionPoint, Joint, find_taps, join
 from msafusion.attach.reading import HeadAt, Outputs, Reading, reading_points
+from msafusion.attach.time_search import keep_time
 from msafusion.attach.tracing import evaluating
 from msafusion.fusion import HEADS, Head
 from msafusion.streams import FusionError, nearest
@@ -196,9 +197,8 @@ def _dry_run(
         finally:
             for probe in probes:
                 probe.remove()
-    for name, rule in net.input_rules.items():
-        if rule.time_axis is None:
-            rule.time_axis = trails[name].time_axis(main_tensor(example[name]))
+        for name, rule in net.input_rules.items():
+            keep_time(networks[name], rule, trails[name], example[name], [*points, *levels], joints)
     net.joints.extend(joints[index] for index in range(len(points)))
     net.readings.extend(joints[len(points) + index] for index in range(len(levels)))
     return Outputs(outputs, vectors)

@@ -6,44 +6,16 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from jaxtyping import Bool
 from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
 from msafusion.attach.layout import describe
 from msafusion.attach.lockstep import not_traced
+from msafusion.attach.timing import TimeMask
 from msafusion.streams import values_are_known
 
-StreamMask = Bool[Tensor, "batch _time"]
-
-
-@dataclass(frozen=True)
-class TimeMask:
-    """Real time steps of a network's input, as they show at any depth of it.
-
-    Args:
-        mask: bool (batch, steps), True where a step is real.
-        may_be_cut: the network knows the lengths and may cut its steps to the longest (as pad_packed_sequence does).
-    """
-
-    mask: StreamMask
-    may_be_cut: bool = False
-
-    @classmethod
-    def from_lengths(cls, lengths: Tensor, num_steps: int, may_be_cut: bool = False) -> "TimeMask":
-        """True for the first `lengths` (batch,) of `num_steps` steps."""
-        return cls(torch.arange(num_steps, device=lengths.device) < lengths.unsqueeze(1), may_be_cut)
-
-    def at(self, num_steps: int) -> StreamMask:
-        """After temporal strides: ceil(length * num_steps / input steps) steps are real (padding on the right)."""
-        before = self.mask.shape[1]
-        if num_steps == before:
-            return self.mask
-        lengths = self.mask.sum(dim=1)
-        scaled = (lengths * num_steps + before - 1) // before
-        if self.may_be_cut:
-            scaled = torch.where(lengths.amax() == num_steps, lengths, scaled)
-        return TimeMask.from_lengths(scaled, num_steps).mask
+MAIN = ("input_ids", "inputs_embeds", "input_values", "input_features")
+"""Names of the inputs, in transformers, that `attention_mask` and `lengths` are of."""
 
 
 @dataclass
@@ -55,12 +27,14 @@ class InputRule:
         time_axis: of its main input, which `lengths` count; None: neither told nor found by a dry run.
         lengths_at: where its forward's parameter `lengths` stands, if it has one.
         lengths_required: that parameter has no default.
+        masks_matter: some stream at a point follows the time of the main input, or may do so.
     """
 
     network: str
     time_axis: int | None
     lengths_at: int | None
     lengths_required: bool
+    masks_matter: bool = False
 
     @classmethod
     def of(cls, name: str, network: nn.Module, time_axis: int | None) -> "InputRule":
@@ -94,11 +68,11 @@ class InputRule:
 
         So that there is something to run on, these samples have one step at least in the network's own `lengths`.
         """
-        own = self._own_lengths(given)
+        own = self.own_lengths(given)
         if present is not None:
             given = self._zero_missing(given, present)
             if own is not None and isinstance(given, Mapping):
-                given["lengths"] = own.clamp(min=1)
+                given = {**given, "lengths": own.clamp(min=1)}
             elif own is not None:
                 given = tuple(own.clamp(min=1) if i == self.lengths_at else value for i, value in enumerate(given))
         options = {}
@@ -119,10 +93,15 @@ class InputRule:
         Raises:
             ValueError: lengths of the wrong shape or type, or beyond the input.
         """
-        own = self._own_lengths(given)
+        own = self.own_lengths(given)
         lengths = lengths if own is None else own
         if lengths is None:
             mask = given.get("attention_mask") if isinstance(given, Mapping) else None
+            if isinstance(mask, Tensor) and mask.dim() != 2 and self.masks_matter:
+                raise ValueError(
+                    f"attention_mask of '{self.network}' has shape {tuple(mask.shape)}, expected (batch, steps), which "
+                    "tells the real steps; give lengths beside it."
+                )
             return TimeMask(mask.bool()) if isinstance(mask, Tensor) and mask.dim() == 2 else None
         steps, batch = self._steps(given), self.batch(given)
         if not isinstance(lengths, Tensor) or lengths.dtype == torch.bool or lengths.is_floating_point():
@@ -162,9 +141,9 @@ class InputRule:
         return 1 if self.time_axis is None else self.time_axis
 
     def _steps(self, given: Any) -> int:
-        return main_tensor(given).shape[self._time_axis]
+        return timed_tensor(given).shape[self._time_axis]
 
-    def _own_lengths(self, given: Any) -> Tensor | None:
+    def own_lengths(self, given: Any) -> Tensor | None:
         """The lengths that the input itself holds for the network's forward."""
         if self.lengths_at is None:
             return None
@@ -205,3 +184,20 @@ def main_tensor(given: Any) -> Tensor:
             f"a network's input is a {type(given).__name__}, expected a tensor, or a tuple or dict with one."
         )
     return next((tensor for tensor in tensors if tensor.dim() > 1), tensors[0])
+
+
+def timed_tensor(given: Any) -> Tensor:
+    """The tensor of a network's input whose steps `attention_mask` and `lengths` count.
+
+    The one called so in transformers, another one as long as the mask, or the main tensor.
+    """
+    if isinstance(given, Mapping):
+        mask = given.get("attention_mask")
+        for key in MAIN:
+            if isinstance(given.get(key), Tensor):
+                return given[key]
+        if isinstance(mask, Tensor) and mask.dim() == 2:
+            for value in given.values():
+                if isinstance(value, Tensor) and value is not mask and mask.shape[1] in value.shape[1:]:
+                    return value
+    return main_tensor(given)

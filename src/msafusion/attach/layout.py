@@ -19,18 +19,24 @@ Path = tuple[int | str, ...]
 
 @dataclass(frozen=True)
 class Layout:
-    """Batch and channel axis of a tensor; every other axis is a position, in order."""
+    """Batch, channel and time axis of a tensor; every other axis is a position, in order."""
 
     batch_axis: int
     channel_axis: int
+    time_axis: int | None = None  # None: the positions are as they come
 
     def to_stream(self, tensor: Tensor) -> Tensor:
-        """(batch, channels, *positions), a view."""
-        return tensor.movedim((self.batch_axis, self.channel_axis), (0, 1))
+        """(batch, channels, time, *positions), a view."""
+        return tensor.movedim(self._axes, tuple(range(len(self._axes))))
 
     def from_stream(self, stream: Tensor) -> Tensor:
         """The inverse of `to_stream`."""
-        return stream.movedim((0, 1), (self.batch_axis, self.channel_axis))
+        return stream.movedim(tuple(range(len(self._axes))), self._axes)
+
+    @property
+    def _axes(self) -> tuple[int, ...]:
+        axes = (self.batch_axis, self.channel_axis)
+        return axes if self.time_axis is None else (*axes, self.time_axis)
 
 
 @dataclass(frozen=True)
@@ -154,6 +160,11 @@ class Trail:
         if not channels_last:
             return 2
         return 0 if first.batch_first is False else 1
+
+    def tells_time_axis(self, network_input: Tensor) -> bool:
+        """Whether the first module leaves no choice: its channels fit one axis of the input only."""
+        shape = network_input.shape
+        return len(shape) < 3 or (bool(self.hints) and [*shape[1:]].count(self.hints[0].in_channels) == 1)
 
 
 def tensors_in(output: Any, network: str, module: nn.Module, where: str) -> dict[str, Path]:

@@ -7,10 +7,11 @@ import torch
 from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
-from msafusion.attach.inputs import InputRule, TimeMask, main_tensor, zero_rows
+from msafusion.attach.inputs import InputRule, main_tensor, zero_rows
 from msafusion.attach.lockstep import FuseAt, Identity, not_traced, run_in_lockstep
 from msafusion.attach.points import FusionPoint, Tap
 from msafusion.attach.reading import Outputs, Reading
+from msafusion.attach.timing import TimeMask
 from msafusion.attach.tracing import export
 from msafusion.fusion import Concat, Head
 from msafusion.streams import FusionError, check_someone, nearest, values_are_known

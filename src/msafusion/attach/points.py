@@ -3,14 +3,14 @@
 import inspect
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from msafusion.attach.inputs import TimeMask
 from msafusion.attach.layout import Layout, Path, Trail, describe, get, put, select, tensors_in
+from msafusion.attach.timing import TimeMask, Timing
 from msafusion.fusion import FUSIONS
 from msafusion.streams import FusionError, nearest, presence_of, values_are_known, without_any
 
@@ -26,6 +26,8 @@ class FusionPoint:
         fusion: a name in `msafusion.fusion.FUSIONS`, made with the channels found and `options`, or a module that is
             called as `fusion(features, masks, present)` and returns features of the same shapes.
         channel_axis: the axis that holds the channels, where it is not found by itself: for all streams, or by stream.
+        time_axis: the axis of the submodule's output that follows the steps of the network's input, where it is not
+            found by itself: for all streams, or by stream, where None says that none does and no mask belongs there.
         name: for error messages; made of the submodule names if absent.
         options: of the fusion method, such as `block_channels=16`.
 
@@ -40,6 +42,7 @@ class FusionPoint:
         fusion: str | nn.Module = "msaf",
         *,
         channel_axis: int | Mapping[str, int] | None = None,
+        time_axis: int | Mapping[str, int | None] | None = None,
         name: str | None = None,
         **options: Any,
     ) -> None:
@@ -53,7 +56,7 @@ class FusionPoint:
                 "options only beside a method's name; set them on the module."
             )
         self.members = {network: _Member.parse(network, spec) for network, spec in streams.items()}
-        self.fusion, self.options, self.channel_axis = fusion, options, channel_axis
+        self.fusion, self.options, self.channel_axis, self.time_axis = fusion, options, channel_axis, time_axis
         self.name = name or " + ".join(f"{network}.{member.submodule}" for network, member in self.members.items())
 
     def __repr__(self) -> str:
@@ -99,6 +102,8 @@ class Tap:
     network: str
     path: Path
     layout: Layout
+    dims: int
+    timing: Timing = field(default_factory=Timing)
 
 
 class Joint(nn.Module):
@@ -155,12 +160,30 @@ class Joint(nn.Module):
         """The streams that the networks bring, with their masks and presence."""
         taps = [tap for tap in self.taps if tap.network in outputs]
         features = {tap.stream: self._stream(tap, outputs[tap.network]) for tap in taps}
-        stream_masks = {
-            tap.stream: masks[tap.network].at(features[tap.stream].shape[2])
-            for tap in taps
-            if tap.network in masks and features[tap.stream].dim() > 2
-        }
+        stream_masks: dict[str, Tensor] = {}
+        for tap in taps:
+            mask = self._mask(tap, features[tap.stream], masks[tap.network]) if tap.network in masks else None
+            if mask is not None:
+                stream_masks[tap.stream] = mask
         return features, stream_masks, {tap.stream: present[tap.network] for tap in taps if tap.network in present}
+
+    def _mask(self, tap: Tap, feature: Tensor, mask: TimeMask) -> Tensor | None:
+        """A stream's mask; None where it has no time.
+
+        Raises:
+            FusionError: it cannot be told.
+        """
+        timing = tap.timing
+        if feature.dim() < 3 or (timing.axis is None and not timing.doubt):
+            return None
+        if timing.doubt:
+            if values_are_known(mask.mask) and mask.mask.all():
+                return None
+            raise FusionError(f"fusion point {self.name}: no mask can be given, {timing.doubt}.")
+        try:
+            return mask.at(feature.shape[2], timing.rule)
+        except ValueError as error:
+            raise FusionError(f"fusion point {self.name}: stream '{tap.stream}' {error}") from None
 
     def _stream(self, tap: Tap, output: Any) -> Tensor:
         try:
@@ -170,7 +193,7 @@ class Joint(nn.Module):
                 f"fusion point {self.name}: network '{tap.network}' gives {describe(output)}, expected an entry "
                 f"[{tap.path[0]}] for stream '{tap.stream}' as with fuse()'s example; give its input the same parts."
             ) from None
-        if tensor.dim() <= max(tap.layout.batch_axis, tap.layout.channel_axis):
+        if tensor.dim() <= max(tap.layout.batch_axis, tap.layout.channel_axis, tap.layout.time_axis or 0):
             raise FusionError(
                 f"fusion point {self.name}: network '{tap.network}' gives shape {tuple(tensor.shape)}, expected "
                 "the axes of fuse()'s example; give its input a batch axis."
@@ -230,16 +253,17 @@ def find_taps(
             axis = point.channel_axis
             axis = axis.get(stream) if isinstance(axis, Mapping) else axis
             layout = trails[network].layout(get(output, path), module, where, axis)
-            taps.append(Tap(stream, network, path, layout))
+            taps.append(Tap(stream, network, path, layout, get(output, path).dim()))
     names = [tap.stream for tap in taps]
     for name in names:
         if names.count(name) > 1:
             raise FusionError(f"fusion point {point.name} has two streams called '{name}'; give them different names.")
-    for stream in point.channel_axis if isinstance(point.channel_axis, Mapping) else ():
-        if stream not in names:
-            raise FusionError(
-                f"channel_axis names the unknown stream '{stream}' at {point.name}; {nearest(stream, names)}"
-            )
+    for what, told in (("channel_axis", point.channel_axis), ("time_axis", point.time_axis)):
+        for stream in told if isinstance(told, Mapping) else ():
+            if stream not in names:
+                raise FusionError(
+                    f"{what} names the unknown stream '{stream}' at {point.name}; {nearest(stream, names)}"
+                )
     return taps
 
 

@@ -5,8 +5,8 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from msafusion.attach.inputs import TimeMask
 from msafusion.attach.points import FusionPoint, Joint, Tap
+from msafusion.attach.timing import TimeMask
 from msafusion.fusion.base import real_parts, stream_means
 
 HeadAt = Mapping[str, str] | Sequence[Mapping[str, str]]

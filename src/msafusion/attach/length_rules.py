@@ -1,0 +1,85 @@
+"""Find the rule by which a layer's number of steps follows from the input's, out of as few sizes as will do."""
+
+from collections import Counter
+from collections.abc import Callable, Sequence
+
+from msafusion.attach.timing import LengthRule
+
+Pair = tuple[int, int]
+"""(steps of the input, steps of the layer)."""
+MOST_RUNS = 20
+MOST_RULES = 40_000
+
+
+def fitting(pairs: Sequence[Pair]) -> list[LengthRule]:
+    """All rules that give these pairs, two at least of which differ in both numbers."""
+    (low, least), (high, most) = min(pairs), max(pairs)
+    apart, more = high - low, most - least
+    if apart <= 0 or more <= 0:
+        return []
+    rules = []
+    if more % apart == 0:
+        rules.append(LengthRule(more // apart, least - more // apart * low, 1))
+    first, last = apart // (more + 1) + 1, apart // (more - 1) if more > 1 else 2 * apart
+    if last * (last - first + 1) <= MOST_RULES:
+        for stride in range(max(first, 2), last + 1):
+            offsets = range(least * stride - low, least * stride - low + stride)
+            rules += [LengthRule(1, offset, stride, keeps_order=False) for offset in offsets]
+    return [rule for rule in rules if all(rule.steps(before) == after for before, after in pairs)]
+
+
+def next_size(rules: Sequence[LengthRule], low: int, high: int, tried: set[int]) -> int | None:
+    """The number of steps that tells best which of the rules holds; None: none does."""
+    some = list(range(high, low - 1, -1))[: 4 * max(rule.stride for rule in rules)]
+    some = [size for size in some[:: max(1, len(some) // 64)] if size not in tried]
+    best, fewest = None, len(rules)
+    for size in some:
+        largest = max(Counter(rule.steps(size) for rule in rules).values())
+        if largest < fewest:
+            best, fewest = size, largest
+    return best
+
+
+def find_rules(
+    pairs: list[list[Pair]], measure: Callable[[int], list[int] | None], low: int, high: int, steps: int
+) -> list[LengthRule | None]:
+    """One rule for each stream, or None where none fits or several do that differ.
+
+    Args:
+        pairs: for each stream, what is known; more is added.
+        measure: input steps -> each stream's steps, or None where the network does not take so many.
+        low: the least input steps that the network is known to take.
+        high: the most.
+        steps: those of the example, which need not be exceeded if all below tells.
+    """
+    candidates = [fitting(known) for known in pairs]
+    tried = {before for known in pairs for before, _ in known}
+    failed = 0
+    for _ in range(MOST_RUNS):
+        open_ones = [rules for rules in candidates if len(rules) > 1]
+        size = None
+        for rules in open_ones:
+            size = next_size(rules, low, min(steps, high), tried) or next_size(rules, low, high, tried)
+            if size is not None:
+                break
+        if size is None or failed > 2:
+            break
+        tried.add(size)
+        counts = measure(size)
+        if counts is None:
+            failed += 1
+            continue
+        for i, count in enumerate(counts):
+            pairs[i].append((size, count))
+            candidates[i] = [rule for rule in candidates[i] if rule.steps(size) == count]
+    return [_only(rules, steps, failed > 0) for rules in candidates]
+
+
+def _only(rules: Sequence[LengthRule], steps: int, whole: bool) -> LengthRule | None:
+    """The one rule; where only `whole` strides can be tried, the one that counts a part of a stride as a step."""
+    if len(rules) == 1 or not rules:
+        return rules[0] if rules else None
+    if all(rule.steps(size) == rules[0].steps(size) for rule in rules[1:] for size in range(1, steps + 1)):
+        return rules[0]
+    parts = [rule for rule in rules if rule.offset == rule.stride - 1 and steps % rule.stride == 0]
+    return parts[0] if whole and len(parts) == 1 else None

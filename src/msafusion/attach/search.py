@@ -1,0 +1,221 @@
+"""What trials of one network say of its streams: which axis keeps the input's steps, and by which rule."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from msafusion.attach.length_rules import find_rules
+from msafusion.attach.points import Tap
+from msafusion.attach.timing import LengthRule, Timing
+from msafusion.attach.trials import Trials
+from msafusion.streams import FusionError
+
+DOMINANT = 3.0
+"""A changed step stands out where the stream changes so many times more than at any other position."""
+TELL_POINT = "tell the FusionPoint by time_axis={stream: axis of the submodule's output, or None for no mask}"
+
+Sizes = list[tuple[int, ...]]
+
+
+def listed(axes: Sequence[int]) -> str:
+    """Axes, in words."""
+    return " and ".join(map(str, axes))
+
+
+@dataclass(frozen=True)
+class Sought:
+    """One stream whose time is sought."""
+
+    tap: Tap
+    submodule: str
+    told_channels: bool
+
+
+class Search:
+    """Trials of one network, and what they say of its streams."""
+
+    def __init__(self, trials: Trials, base: list[Tensor], sought: Sequence[Sought]) -> None:
+        self.trials, self.base, self.sought = trials, base, sought
+        self.sizes: Sizes = [tuple(tensor.shape) for tensor in base]
+        self.followers: dict[int, list[tuple[int, int]]] = {}
+        self.doubtful: dict[int, bool] = {}
+        self._runs: dict[tuple[int, int], list[Tensor] | None] = {}
+
+    def measure(self, axis: int, steps: int) -> Sizes | None:
+        """The streams' sizes for another number of steps."""
+        found = self.trials.run(self.trials.resized(axis, steps, self.followers.get(axis, ())))
+        return None if found is None else [tuple(tensor.shape) for tensor in found]
+
+    def response(self, axis: int) -> tuple[int, Sizes] | None:
+        """(steps, sizes) of the first other number of steps that the network takes; None: it takes no other."""
+        steps = self.trials.shape[axis]
+        all_followers = self.trials.followers(axis)
+        for other in dict.fromkeys((max(steps // 2, 1), 2 * steps, steps - 1, steps + 1)):
+            if other < 1 or other == steps:
+                continue
+            for followers in dict.fromkeys((tuple(all_followers), ())):
+                self.followers[axis] = list(followers)
+                sizes = self.measure(axis, other)
+                if sizes is not None:
+                    return self._least(axis, other, sizes)
+        return None
+
+    def _least(self, axis: int, other: int, sizes: Sizes) -> tuple[int, Sizes]:
+        """The same with only those further inputs resized that have to be."""
+        for follower in list(self.followers[axis]):
+            kept = self.followers[axis]
+            self.followers[axis] = [one for one in kept if one != follower]
+            fewer = self.measure(axis, other)
+            if fewer is None:
+                self.followers[axis] = kept
+            else:
+                for i, (before, after) in enumerate(zip(sizes, fewer, strict=True)):
+                    self.doubtful[i] = self.doubtful.get(i, False) or before != after
+                sizes = fewer
+        return other, sizes
+
+    def by_size(self, axis: int, other: int, sizes: Sizes) -> list[Timing]:
+        """Timing by the sizes that follow the number of steps."""
+        steps = self.trials.shape[axis]
+        known = {steps: self.sizes, other: sizes}
+        if not all(self._clear(i, known) for i in range(len(self.base))):
+            for longer in (4 * steps, 2 * steps) if len(self.trials.shape) < 4 else (2 * steps,):
+                if longer not in known and (found := self.measure(axis, longer)) is not None:
+                    known[longer] = found
+                    break
+        axes = [self._axes(i, known) for i in range(len(self.base))]
+        timings = [self._timing(i, along, axis) for i, along in enumerate(axes)]
+        open_ones = [i for i, timing in enumerate(timings) if timing.axis is not None]
+        if not open_ones:
+            return timings
+
+        def counts(at: Sizes) -> list[int]:
+            return [at[i][timings[i].axis or 0] for i in open_ones]
+
+        def measured(size: int) -> list[int] | None:
+            at = self.measure(axis, size)
+            return None if at is None else counts(at)
+
+        pairs = [
+            list(column) for column in zip(*[[(n, c) for c in counts(at)] for n, at in known.items()], strict=True)
+        ]
+        rules = find_rules(pairs, measured, min(known), max(known), steps)
+        for i, found_rule in zip(open_ones, rules, strict=True):
+            timings[i] = self._with_rule(i, timings[i], found_rule, axis)
+        return timings
+
+    def _clear(self, i: int, known: dict[int, Sizes]) -> bool:
+        """A stream has no positions, or follows the two numbers of steps known one by one or far enough."""
+        (one, first), (other, second) = known.items()
+        apart = [abs(a - b) for a, b in zip(first[i], second[i], strict=False) if a != b]
+        return self.base[i].dim() < 3 or max(apart, default=0) >= min(4, abs(one - other))
+
+    def _axes(self, i: int, known: dict[int, Sizes]) -> list[int]:
+        shapes = [sizes[i] for sizes in known.values()]
+        if len({len(shape) for shape in shapes}) > 1:
+            return list(range(self.base[i].dim()))
+        return [axis for axis in range(self.base[i].dim()) if len({shape[axis] for shape in shapes}) > 1]
+
+    def _timing(self, i: int, along: list[int], axis: int) -> Timing:
+        """By the axes of a stream whose size follows."""
+        one, layout = self.sought[i], self.sought[i].tap.layout
+        if layout.channel_axis in along and not one.told_channels and self.base[i].dim() > 2:
+            raise FusionError(
+                f"submodule '{one.submodule}': channels and time of its output of shape {self.sizes[i]} cannot be told "
+                f"apart, axis {layout.channel_axis} follows the number of steps; pass channel_axis to the FusionPoint, "
+                "or give fuse() an example of another length."
+            )
+        if self.base[i].dim() < 3:
+            return Timing()
+        if self.doubtful.get(i):
+            return self._doubt(i, f"follows another input that has as many steps as axis {axis} of the main one")
+        if len(along) == 1 and along[0] not in (layout.batch_axis, layout.channel_axis):
+            return Timing(along[0])
+        if along:
+            return self._doubt(i, f"follows the number of steps on axes {listed(along)}")
+        return self._without_response(i, axis)
+
+    def _without_response(self, i: int, axis: int) -> Timing:
+        """No size follows: no time at all, or steps brought to a fixed number, where one step is felt in one place."""
+        for along in self._position_axes(i):
+            if _in_order([profiles[along] for profiles in self._profiles(i, axis).values()]):
+                return self._doubt(i, "has a fixed number of positions that take turns with the steps of the input")
+        return Timing()
+
+    def _with_rule(self, i: int, timing: Timing, rule: LengthRule | None, axis: int) -> Timing:
+        if rule is None:
+            return self._doubt(i, "has a number of steps that follows from the input's by no known rule", timing.axis)
+        if rule.factor == rule.stride == 1 and rule.offset > 0:  # further tokens, before or after?
+            offset = self._offset(i, timing.axis or 0, axis)
+            if offset != rule.offset:
+                return self._doubt(i, f"has {rule.offset} further steps, not surely before the others", timing.axis)
+        return Timing(timing.axis, rule)
+
+    def by_change(self, axis: int) -> list[Timing]:
+        """Timing of a network of fixed length, by the positions that change along with one step of its input."""
+        timings = []
+        for i, tensor in enumerate(self.base):
+            if tensor.dim() < 3:
+                timings.append(Timing())
+                continue
+            profiles = self._profiles(i, axis)
+            if profiles and all(not profile.any() for at_step in profiles.values() for profile in at_step.values()):
+                timings.append(Timing())
+                continue
+            offsets = {along: self._offset(i, along, axis) for along in self._position_axes(i)}
+            kept = {along: offset for along, offset in offsets.items() if offset is not None}
+            fits = [a for a, offset in kept.items() if self.sizes[i][a] == self.trials.shape[axis] + offset]
+            if len(fits) == 1:
+                timings.append(Timing(fits[0], LengthRule(offset=kept[fits[0]] or 0)))
+            else:
+                timings.append(self._doubt(i, "does not show where the steps of the input are"))
+        return timings
+
+    def _position_axes(self, i: int) -> list[int]:
+        layout = self.sought[i].tap.layout
+        return [axis for axis in range(self.base[i].dim()) if axis not in (layout.batch_axis, layout.channel_axis)]
+
+    def _profiles(self, i: int, axis: int) -> dict[int, dict[int, Tensor]]:
+        """Changed step of the input -> {axis of the stream: how much its positions change}."""
+        steps, result = self.trials.shape[axis], {}
+        for step in dict.fromkeys((0, steps // 2, steps - 1)):
+            if (axis, step) not in self._runs:
+                self._runs[axis, step] = self.trials.run(self.trials.changed(axis, step))
+            changed = self._runs[axis, step]
+            if changed is None or changed[i].shape != self.base[i].shape:
+                return {}
+            apart = (changed[i] - self.base[i]).abs().double().nan_to_num()
+            result[step] = {
+                along: apart.sum(dim=[d for d in range(apart.dim()) if d != along]) for along in self._position_axes(i)
+            }
+        return result
+
+    def _offset(self, i: int, along: int, axis: int) -> int | None:
+        """How many positions later than in the input its steps lie on an axis of the stream, if they do."""
+        offsets = set()
+        for step, profiles in self._profiles(i, axis).items():
+            place = _stands_out(profiles[along])
+            offsets.add(None if place is None else place - step)
+        return offsets.pop() if len(offsets) == 1 else None
+
+    def _doubt(self, i: int, what: str, axis: int | None = None) -> Timing:
+        one = self.sought[i]
+        return Timing(
+            axis, None, f"stream '{one.tap.stream}' ('{one.submodule}', shape {self.sizes[i]}) {what}; {TELL_POINT}"
+        )
+
+
+def _stands_out(profile: Tensor) -> int | None:
+    """The position that changes far more than any other."""
+    if len(profile) < 2:
+        return None
+    largest, second = profile.topk(2).values.tolist()
+    return int(profile.argmax()) if largest > DOMINANT * second else None
+
+
+def _in_order(profiles: Sequence[Tensor]) -> bool:
+    """The first, the middle and the last step of the input are felt most at the first, a middle, the last position."""
+    places = [int(profile.argmax()) for profile in profiles]
+    local = all(len(profile) > 1 and profile.max() > DOMINANT * profile.median() for profile in profiles)
+    return local and places == sorted(places) and places[0] == 0 and places[-1] == len(profiles[-1]) - 1
