@@ -12,6 +12,8 @@ from jsonargparse import ArgumentParser, Namespace
 from rich.console import Console
 from rich.table import Table
 
+from msafusion import plugins
+from msafusion.arguments import verb_parser
 from msafusion.compare.formats import p_value
 from msafusion.compare.jobs import Work
 from msafusion.compare.pictures import draw
@@ -30,10 +32,8 @@ ARRAYS, TABLES, CONFIGS = (".npz", ".safetensors", ".h5", ".hdf5"), (".csv", ".p
 
 def compare_parser() -> ArgumentParser:
     """Parser of `msafusion compare`."""
-    parser = ArgumentParser(
-        prog="msafusion compare",
-        exit_on_error=False,
-        description="Train single networks, then every fusion method from them, with several seeds; test once.",
+    parser = verb_parser(
+        "compare", "Train single networks, then every fusion method from them, with several seeds; test once."
     )
     add_recipe(parser)
     parser.add_argument(
@@ -87,6 +87,7 @@ def run_compare(arguments: Sequence[str]) -> None:
         given.trainer.as_dict(),
         made.robustness,
         made.on,
+        plugins.asked(),
     )
     check_names(given.variants)
     check_folder(folder, overwrite=given.overwrite)

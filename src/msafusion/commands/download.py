@@ -8,13 +8,12 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from jsonargparse import ArgumentParser
 from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TaskID, TextColumn
 from rich.progress import TimeRemainingColumn as TimeLeft
 from rich.progress import TransferSpeedColumn as Rate
 
-from msafusion.arguments import parse
+from msafusion.arguments import parse, verb_parser
 from msafusion.checkpoints import write_json
 from msafusion.download import (
     SOURCES,
@@ -43,9 +42,7 @@ def run_download(arguments: Sequence[str]) -> None:
         ValueError: an unknown data set or part, a licence that is not accepted, or a download that fails; files that
             were whole before it stay.
     """
-    parser = ArgumentParser(
-        prog="msafusion download", exit_on_error=False, description="Get a public data set from its publisher."
-    )
+    parser = verb_parser("download", "Get a public data set from its publisher.", loads=False)
     parser.add_argument("dataset", type=str, help=f"one of {', '.join(SOURCES)}")
     parser.add_argument("target", type=Path, help="folder that it goes into")
     parser.add_argument(

@@ -3,9 +3,7 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from jsonargparse import ArgumentParser
-
-from msafusion.arguments import parse
+from msafusion.arguments import parse, verb_parser
 from msafusion.plots import plot_prepared
 
 
@@ -15,9 +13,7 @@ def run_plot(arguments: Sequence[str]) -> None:
     Raises:
         ValueError: no prepared folder, no such sample, or a name that is no picture's.
     """
-    parser = ArgumentParser(
-        prog="msafusion plot", exit_on_error=False, description="Draw one sample of a prepared folder, a row a stream."
-    )
+    parser = verb_parser("plot", "Draw one sample of a prepared folder, a row a stream.", loads=False)
     parser.add_argument("folder", type=Path, help="prepared folder")
     parser.add_argument("id", type=str, help="the sample's id, from its samples.csv")
     parser.add_argument("--out", type=Path | None, default=None, help=".png, .pdf or .svg (default: ID.png)")

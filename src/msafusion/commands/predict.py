@@ -7,10 +7,14 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, TextIO
 
-from jsonargparse import ArgumentParser, Namespace
+from jsonargparse import Namespace
 
+<<<<<<< HEAD
 from msafusion.arguments import parse
 from msafusion.failures import Failure, TraceLog
+=======
+from msafusion.arguments import parse, verb_parser
+>>>>>>> 75c6d59 (Nothing but registered classes comes out of recipes, runs and arguments; own classes by --import)
 
 if TYPE_CHECKING:  # --help need not wait for torch
     from msafusion.predict import Failed, Recording
@@ -24,11 +28,7 @@ def run_predict(arguments: Sequence[str]) -> None:
     Raises:
         ValueError: no run, nothing to predict from, or recordings that failed (after all others are done).
     """
-    parser = ArgumentParser(
-        prog="msafusion predict",
-        exit_on_error=False,
-        description="Classify raw files of any duration: long ones window by window.",
-    )
+    parser = verb_parser("predict", "Classify raw files of any duration: long ones window by window.")
     parser.add_argument("run", type=str, help="folder of the run")
     parser.add_argument(
         "files",

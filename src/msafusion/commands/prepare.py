@@ -4,11 +4,10 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from jsonargparse import ArgumentParser
 from rich.console import Console
 from rich.table import Table
 
-from msafusion.arguments import parse
+from msafusion.arguments import imported, parse, verb_parser
 from msafusion.commands.reading import Readers, add_reader, all_readers, dataset_of, made_reader
 from msafusion.preparation.engines import Engine
 from msafusion.preparation.preparing import PrepareReport, prepare
@@ -28,9 +27,10 @@ def run_prepare(arguments: Sequence[str], readers: Readers | None = None) -> Non
         ValueError: see `preparation.prepare`; or samples failed (the others are prepared).
         KeyboardInterrupt: interrupted; how to go on has been printed.
     """
+    arguments = imported(arguments)
     readers = all_readers() if readers is None else readers
     name = dataset_of(arguments, "prepare", list(readers), PURPOSE)
-    parser = ArgumentParser(prog=f"msafusion prepare {name}", exit_on_error=False, description=PURPOSE)
+    parser = verb_parser(f"prepare {name}", PURPOSE)
     options = add_reader(parser, readers[name])
     parser.add_argument("target", type=Path, help="folder for the arrays; new, or one that `prepare` began")
     parser.add_argument("--workers", type=int, default=1, help="processes")

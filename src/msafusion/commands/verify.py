@@ -5,11 +5,10 @@ from contextlib import closing
 from dataclasses import asdict, replace
 from pathlib import Path
 
-from jsonargparse import ArgumentParser
 from jsonargparse.typing import PositiveInt
 from rich.console import Console
 
-from msafusion.arguments import parse
+from msafusion.arguments import imported, parse, verb_parser
 from msafusion.commands.reading import Readers, add_reader, all_readers, dataset_of, made_reader
 from msafusion.failures import TraceLog
 from msafusion.preparation.engines import run_work
@@ -34,9 +33,10 @@ def run_verify(arguments: Sequence[str], readers: Readers | None = None) -> None
     Raises:
         ValueError: files are missing or broken, or there is no such data set.
     """
+    arguments = imported(arguments)
     readers = all_readers() if readers is None else readers
     name = dataset_of(arguments, "verify", [*readers, PREPARED], PURPOSE)
-    parser = ArgumentParser(prog=f"msafusion verify {name}", exit_on_error=False, description=PURPOSE)
+    parser = verb_parser(f"verify {name}", PURPOSE)
     options: list[str] = []
     if name == PREPARED:
         parser.add_argument("source", type=Path, help="prepared folder")

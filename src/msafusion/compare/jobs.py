@@ -18,6 +18,7 @@ import torch
 from rich.console import Console
 from torch import Tensor
 
+from msafusion import plugins
 from msafusion.attach import FusedNetwork
 from msafusion.checkpoints import read_model, save_model, write_json
 from msafusion.compare.conditions import conditions_for
@@ -92,10 +93,19 @@ class Work:
         Raises:
             OSError: its file cannot be written.
         """
+<<<<<<< HEAD
         with _quiet():
             rows = attempted(lambda: self._rows(job))
         if isinstance(rows, Failure):
             return replace(rows, line=f"{job.name}: {rows.line}")
+=======
+        try:
+            plugins.use(self.setting.imports)
+            with _quiet():
+                rows = self._rows(job)
+        except ValueError as error:
+            return f"{job.name}: {' '.join(str(error).split())}"
+>>>>>>> 75c6d59 (Nothing but registered classes comes out of recipes, runs and arguments; own classes by --import)
         write_json(job.file(self.setting.folder), rows)
         return None
 

@@ -109,6 +109,7 @@ class Setting:
         robustness: also test with streams missing, noisy and late.
         on: the samples on which finished networks are compared: the test's, or those of validation, for choices that
             must not see the test (an ablation).
+        imports: modules with classes of the user's own, for the processes in which runs work.
     """
 
     folder: Path
@@ -121,6 +122,7 @@ class Setting:
     trainer: Mapping[str, Any]
     robustness: bool = True
     on: Literal["test", "valid"] = "test"
+    imports: tuple[str, ...] = ()
 
     @property
     def key(self) -> str:

@@ -11,6 +11,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from msafusion import plugins
 from msafusion.attach import FusedNetwork
 from msafusion.checkpoints import ModelError, read_model
 from msafusion.failures import Failure, attempted
@@ -196,15 +197,22 @@ class TrainedModel:
         return (torch.softmax(outputs, dim=1) if self.classes else outputs).cpu()
 
 
-def load(run: str | Path) -> TrainedModel:
+def load(run: str | Path, *, imports: Sequence[str] = ()) -> TrainedModel:
     """The model of a training run (its folder, or the `model` folder inside).
+
+    Args:
+        run: the folder. What it names is looked up among msafusion's own classes and yours; nothing is imported.
+        imports: modules with classes of your own, such as "my_package.networks"; see `plugins`.
 
     Raises:
         ModelError: there is no model, or its files are broken or do not fit this version.
+        ValueError: the model needs modules that are not named, or one cannot be imported.
     """
+    plugins.use(imports)
     folder = Path(run)
     folder = folder / "model" if (folder / "model").is_dir() else folder
     config, state = read_model(folder)
+    plugins.check_allowed(config.get("imports"), f"the model in '{folder}'")
     if "stream" in config:
         raise ModelError(
             f"'{folder}' holds the network of the stream '{config['stream']}' alone, expected a whole run; give the "

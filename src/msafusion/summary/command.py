@@ -7,13 +7,13 @@ from pathlib import Path
 from typing import Literal
 
 import torch
-import yaml
-from jsonargparse import ArgumentError, ArgumentParser
+from jsonargparse import ArgumentError
 from rich.console import Console
 from rich.table import Table
 
-from msafusion.arguments import parse
+from msafusion.arguments import parse, verb_parser
 from msafusion.checkpoints import write_json
+from msafusion.class_names import allow_registered, check_recipe
 from msafusion.networks import NETWORKS, NetworkPlan
 from msafusion.streams import check_count, nearest
 from msafusion.summary.measure import PartSummary, summarise
@@ -31,9 +31,7 @@ def run_summary(arguments: Sequence[str]) -> None:
     Raises:
         ValueError: an unknown network, a broken configuration, a device that is not there, too little memory.
     """
-    parser = ArgumentParser(
-        prog="msafusion summary", exit_on_error=False, description="Parameters, FLOPs, memory and latency by part."
-    )
+    parser = verb_parser("summary", "Parameters, FLOPs, memory and latency by part.")
     parser.add_argument("network", type=str, help=f"one of {', '.join(NETWORKS)}, or a YAML file of `msafusion train`")
     parser.add_argument("--batch_size", type=int, default=1, help="samples in the batch")
     parser.add_argument(
@@ -97,12 +95,7 @@ def find_plan(text: str) -> NetworkPlan:
         names = {name.lower(): name for name in NETWORKS}
         known = nearest(bare, names) if what == "network" else "check the path, or " + nearest("", NETWORKS)
         raise ValueError(f"no {what} '{text}', expected a network's name or a YAML file of `msafusion train`; {known}")
-    try:
-        content = yaml.safe_load(path.read_text())
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ValueError(f"'{path}' is not YAML ({' '.join(str(error).split())}); correct the file.") from None
-    if not isinstance(content, dict):
-        raise ValueError(f"'{path}' holds {type(content).__name__}, expected options by name; add `network: ...`.")
+    content = check_recipe(path)
     if not content.keys() & {"data", "network", "alone", "fused", "seed", "trainer"}:
         raise ValueError(f"'{path}' is no configuration of `msafusion train` (it has {', '.join(map(str, content))}).")
     section = content.get("network") or "SmallCNN"
@@ -111,16 +104,11 @@ def find_plan(text: str) -> NetworkPlan:
         raise ValueError(
             f"network in '{path}' is {section!r}, expected a name or class_path and init_args; correct it."
         )
-    name = section["class_path"]
-    if "." not in name or name.startswith("msafusion."):  # else a plan of the user's own
-        name = name.rpartition(".")[2]
-        if name not in NETWORKS:
-            raise ValueError(f"unknown network '{name}' in '{path}'; {nearest(name, NETWORKS)}")
-        name = f"msafusion.networks.{name}"
-    parser = ArgumentParser(exit_on_error=False)
+    allow_registered()
+    parser = verb_parser("summary", "")
     parser.add_argument("--network", type=NetworkPlan)
     try:
-        return parser.instantiate(parser.parse_object({"network": {**section, "class_path": name}})).network
+        return parser.instantiate(parser.parse_object({"network": section})).network
     except ArgumentError as error:
         raise ValueError(f"network in '{path}': {' '.join(str(error).split())}; correct its options.") from None
 

@@ -3,41 +3,31 @@
 import os
 from collections.abc import Sequence
 from datetime import datetime
-from itertools import pairwise
 from pathlib import Path
 from typing import Any, Literal
 
 import yaml
 from jsonargparse import ActionConfigFile, ArgumentParser, Namespace
-from lightning import Trainer
 
-from msafusion.arguments import parse
+from msafusion.arguments import config_files, imported, parse, verb_parser
 from msafusion.checkpoints import write_json
+from msafusion.class_names import allow_registered, check_recipe
 from msafusion.data import Watch
 from msafusion.networks import NetworkPlan, SmallCNN
 from msafusion.samples import DataSource
 from msafusion.training import recipe
 from msafusion.training.stage_options import StageOptions
+from msafusion.training.trainer_options import TrainerOptions
 
 RECIPE = ("data", "network", "weights", "alone", "fused", "start", "seed")
 """The options that make a run what it is: a resumed run must have the same."""
-OURS: set[str | int] = {
-    *("logger", "callbacks", "max_epochs", "min_epochs", "max_steps", "min_steps", "default_root_dir"),
-    *("enable_progress_bar", "enable_model_summary", "enable_checkpointing", "enable_autolog_hparams"),
-    *("num_sanity_val_steps", "use_distributed_sampler", "log_every_n_steps", "limit_test_batches"),
-    *("limit_predict_batches", "profiler", "plugins", "barebones", "fast_dev_run", "model_registry"),
-    *("reload_dataloaders_every_n_epochs", "inference_mode", "max_time"),
-}
-"""Trainer options that the recipe sets itself, or that mean nothing here."""
 FOLDER_VARIABLE = "MSAFUSION_RUN"
 """Tells the processes that Lightning starts for further devices the folder that the first one chose."""
 
 
 def train_parser() -> ArgumentParser:
     """Parser of `msafusion train`."""
-    parser = ArgumentParser(
-        prog="msafusion train", exit_on_error=False, description="Train networks alone, then fused; test once."
-    )
+    parser = verb_parser("train", "Train networks alone, then fused; test once.")
     add_recipe(parser)
     parser.add_argument("--num_workers", type=int, default=0, help="processes that load samples")
     parser.add_argument("--weights", type=dict[str, Path], default={}, help="stream: file of pretrained weights")
@@ -48,7 +38,12 @@ def train_parser() -> ArgumentParser:
 
 
 def add_recipe(parser: ArgumentParser) -> None:
-    """Add what describes a run: data, network, stages, seed, trainer."""
+    """Add what describes a run: data, network, stages, seed, trainer.
+
+    Raises:
+        ValueError: an installed plugin is broken.
+    """
+    allow_registered()
     parser.add_argument("--config", action=ActionConfigFile, help="YAML file with any of these options")
     parser.add_argument("--data", type=DataSource, help="data set and its options (default: Watch)")
     parser.add_argument("--network", type=NetworkPlan, help="network and its options (default: SmallCNN)")
@@ -62,8 +57,7 @@ def add_recipe(parser: ArgumentParser) -> None:
         help="second stage: from the first's networks, or anew",
     )
     parser.add_argument("--seed", type=int, default=0, help="of weights, order and dropout")
-    parser.add_class_arguments(Trainer, "trainer", instantiate=False, skip=OURS, help="Lightning's Trainer")
-    parser.set_defaults({"trainer.accelerator": "auto", "trainer.devices": 1})
+    parser.add_class_arguments(TrainerOptions, "trainer", instantiate=False, help="Lightning's Trainer")
 
 
 def parse_recipe(parser: ArgumentParser, arguments: Sequence[str]) -> Namespace:
@@ -75,6 +69,7 @@ def parse_recipe(parser: ArgumentParser, arguments: Sequence[str]) -> Namespace:
     Raises:
         ValueError: the parser refuses them.
     """
+    arguments = imported(arguments)
     for name, default in (("data", Watch.__name__), ("network", SmallCNN.__name__)):
         if not _names_class(arguments, name):
             arguments = [f"--{name}", default, *arguments]
@@ -83,14 +78,8 @@ def parse_recipe(parser: ArgumentParser, arguments: Sequence[str]) -> Namespace:
 
 def _names_class(arguments: Sequence[str], name: str) -> bool:
     """Whether the arguments, or a file that they name by --config, say which class `name` is."""
-    files = [value for option, value in pairwise(arguments) if option == "--config"]
-    files += [argument.removeprefix("--config=") for argument in arguments if argument.startswith("--config=")]
-    for file in files:
-        try:
-            content = yaml.safe_load(Path(file).read_text())
-        except (OSError, yaml.YAMLError, UnicodeDecodeError):
-            continue  # the parser says so
-        section = content.get(name) if isinstance(content, dict) else None
+    for file in config_files(arguments):
+        section = check_recipe(file).get(name)
         if isinstance(section, str) or (isinstance(section, dict) and "class_path" in section):
             return True
     named = f"--{name}", f"--{name}.class_path"
@@ -135,9 +124,7 @@ def run_evaluate(arguments: Sequence[str]) -> None:
     Raises:
         ValueError: there is no finished run in the folder.
     """
-    parser = ArgumentParser(
-        prog="msafusion evaluate", exit_on_error=False, description="Compute a run's test metrics again."
-    )
+    parser = verb_parser("evaluate", "Compute a run's test metrics again.")
     parser.add_argument("run", type=Path, help="folder of the run")
     parser.add_argument(
         "--out", type=Path | None, default=None, help="JSON file for the result (default: RUN/evaluation.json)"
@@ -177,6 +164,8 @@ def _dump(parser: ArgumentParser, given: Namespace, without: Sequence[str] = ())
     kept = given.clone()
     for name in ("config", "out", "resume", "overwrite", *without):  # of the command, not of the run
         kept.pop(name, None)
+    if not kept.get("import"):
+        kept.pop("import", None)
     return parser.dump(kept)
 
 

@@ -10,6 +10,7 @@ from lightning.fabric.utilities.rank_zero import rank_zero_only
 from rich.console import Console
 from rich.table import Table
 
+from msafusion import plugins
 from msafusion.attach import FusedNetwork
 from msafusion.attach.tracing import evaluating
 from msafusion.checkpoints import load_pretrained, read_model, save_model, write_json
@@ -17,7 +18,11 @@ from msafusion.networks import NetworkPlan, plan_from
 from msafusion.preprocessing import preprocessing_from
 from msafusion.samples import DataSource, Splits, collate
 from msafusion.streams import nearest
+<<<<<<< HEAD
 from msafusion.training.folder import MODEL, holds_anything, locked, remove_written
+=======
+from msafusion.training.loadable import check_saved
+>>>>>>> 75c6d59 (Nothing but registered classes comes out of recipes, runs and arguments; own classes by --import)
 from msafusion.training.metrics import SHOWN, Task, report
 from msafusion.training.stage import Place, run_stage
 from msafusion.training.stage_options import StageOptions
@@ -104,6 +109,8 @@ def _train(
     _check_stages(net, splits, alone, fused)
     saved = {"msafusion": __version__, "network": network.as_dict(), "classes": splits.classes}
     saved["preprocessing"], saved["extraction"] = splits.preprocessing.as_dict(), dict(splits.extraction)
+    saved["imports"] = plugins.needed(saved)
+    check_saved(saved, network, splits, net)
     rows: dict[str, Metrics] = {}
     for stream in net.networks:
         single = network.alone(net, stream, splits.num_outputs)
@@ -140,6 +147,7 @@ def evaluate(folder: Path, splits: Splits, batch_size: int = 32) -> dict[str, Me
         ModelError: a model is missing or broken.
     """
     config, state = read_model(folder / "model")
+    plugins.check_allowed(config.get("imports"), f"the model in '{folder / 'model'}'")
     plan, preprocessing = plan_from(config["network"]), preprocessing_from(config["preprocessing"])
     net = build(plan, splits)
     net.load_state_dict(state)

@@ -1,0 +1,82 @@
+"""YAML read in bounded time and memory: a few bytes of it can stand for gigabytes (aliases of aliases)."""
+
+import os
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+MOST_BYTES = 4 * 2**20
+MOST_VALUES = 100_000
+"""With every alias counted as all that it stands for."""
+MOST_DEPTH = 50
+MOST_CHARACTERS = 100_000
+"""Of one value: numbers take Python a time that grows with the square of their digits."""
+Loader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+
+
+class YamlTooLarge(ValueError):
+    """A YAML text stands for more than options can be."""
+
+
+def check_bounds(text: str) -> None:
+    """Refuse YAML that is too large, too deep, or that aliases make so; takes time proportional to the text.
+
+    Raises:
+        YamlTooLarge: it is.
+        yaml.YAMLError: it is not YAML.
+    """
+    if len(text) > MOST_BYTES:
+        raise YamlTooLarge(f"more than {MOST_BYTES} characters of YAML, expected options")
+    sizes: list[int] = [0]
+    """Values so far in each open collection, the document first."""
+    anchors: list[str | None] = [None]
+    known: dict[str, int] = {}
+    for event in yaml.parse(text, Loader=Loader):
+        if isinstance(event, yaml.CollectionEndEvent):
+            size, anchor = sizes.pop() + 1, anchors.pop()
+        elif isinstance(event, yaml.CollectionStartEvent):
+            sizes.append(0)
+            anchors.append(event.anchor)
+            if event.anchor is not None:
+                known.pop(event.anchor, None)  # an alias inside its own anchor would never end
+            if len(sizes) > MOST_DEPTH:
+                raise YamlTooLarge(f"YAML nested more than {MOST_DEPTH} deep, expected options")
+            continue
+        elif isinstance(event, yaml.AliasEvent):
+            if event.anchor not in known:
+                raise YamlTooLarge(f"the YAML alias *{event.anchor} stands for itself or for nothing, expected a value")
+            size, anchor = known[event.anchor], None
+        elif isinstance(event, yaml.ScalarEvent):
+            if len(event.value) > MOST_CHARACTERS:
+                raise YamlTooLarge(f"a YAML value of {len(event.value)} characters, expected an option")
+            if not event.style and event.implicit[0] and len(event.value) > 1000 and event.value[0] in "+-.0123456789":
+                raise YamlTooLarge(f"a YAML number of {len(event.value)} digits, expected an option")
+            size, anchor = 1, event.anchor
+        else:
+            continue
+        sizes[-1] += size
+        if sizes[-1] > MOST_VALUES:
+            raise YamlTooLarge(f"YAML of more than {MOST_VALUES} values (aliases counted in full), expected options")
+        if anchor is not None:
+            known[anchor] = size
+
+
+def read_yaml(file: str | Path) -> Any:
+    """The plain values in a YAML file.
+
+    Raises:
+        OSError: it cannot be read.
+        ValueError: it is not YAML, or stands for more than options can be; the message names the file.
+    """
+    with Path(file).open("rb") as opened:
+        content = opened.read(MOST_BYTES + 1)
+    try:
+        text = content.decode("utf-8-sig")
+        check_bounds(text)
+        return yaml.load(text, Loader=Loader)
+    except YamlTooLarge as error:
+        raise ValueError(f"'{os.fspath(file)}' is refused: {error}; correct the file.") from None
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
+        why = " ".join(str(error).split())[:200]
+        raise ValueError(f"'{os.fspath(file)}' is not YAML ({why}); correct the file.") from None
