@@ -52,7 +52,6 @@ def read_model(folder: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
             raise ModelError(
                 f"no {name} in '{folder}', expected a saved model; give the folder of a finished training run."
             )
-<<<<<<< HEAD
     remedy = "train again or restore the file"
     with reading(folder / WEIGHTS, "the weights of a saved model", remedy, ModelError):
         weights = load_file(folder / WEIGHTS)
@@ -60,17 +59,3 @@ def read_model(folder: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
     if not isinstance(config, dict):
         raise ModelError(f"'{folder / CONFIG}' holds a {type(config).__name__}, expected a configuration; {remedy}.")
     return config, weights
-=======
-    try:
-        config = json.loads((folder / CONFIG).read_text())
-        if not isinstance(config, dict):
-            raise ValueError(f"it holds {type(config).__name__}")
-    except (ValueError, RecursionError) as error:
-        raise ModelError(
-            f"'{folder / CONFIG}' is broken ({error}), expected a JSON object; train again or restore the file."
-        ) from None
-    try:
-        return config, load_file(folder / WEIGHTS)
-    except SafetensorError as error:
-        raise ModelError(f"'{folder / WEIGHTS}' is broken ({error}); train again or restore the file.") from None
->>>>>>> 75c6d59 (Nothing but registered classes comes out of recipes, runs and arguments; own classes by --import)

@@ -9,12 +9,8 @@ from typing import TYPE_CHECKING, Literal, TextIO
 
 from jsonargparse import Namespace
 
-<<<<<<< HEAD
-from msafusion.arguments import parse
-from msafusion.failures import Failure, TraceLog
-=======
 from msafusion.arguments import parse, verb_parser
->>>>>>> 75c6d59 (Nothing but registered classes comes out of recipes, runs and arguments; own classes by --import)
+from msafusion.failures import Failure, TraceLog
 
 if TYPE_CHECKING:  # --help need not wait for torch
     from msafusion.predict import Failed, Recording

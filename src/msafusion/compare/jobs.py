@@ -93,24 +93,16 @@ class Work:
         Raises:
             OSError: its file cannot be written.
         """
-<<<<<<< HEAD
         with _quiet():
             rows = attempted(lambda: self._rows(job))
         if isinstance(rows, Failure):
             return replace(rows, line=f"{job.name}: {rows.line}")
-=======
-        try:
-            plugins.use(self.setting.imports)
-            with _quiet():
-                rows = self._rows(job)
-        except ValueError as error:
-            return f"{job.name}: {' '.join(str(error).split())}"
->>>>>>> 75c6d59 (Nothing but registered classes comes out of recipes, runs and arguments; own classes by --import)
         write_json(job.file(self.setting.folder), rows)
         return None
 
     def _rows(self, job: Job) -> list[dict[str, Any]]:
         setting = self.setting
+        plugins.use(setting.imports)
         splits = self.splits()
         scratch = setting.folder / SCRATCH / f"{job.name}-{uuid.uuid4().hex[:8]}"
         place = Place(scratch, setting.trainer, 0, job.seed, False, Console(quiet=True))

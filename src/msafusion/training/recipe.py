@@ -18,11 +18,8 @@ from msafusion.networks import NetworkPlan, plan_from
 from msafusion.preprocessing import preprocessing_from
 from msafusion.samples import DataSource, Splits, collate
 from msafusion.streams import nearest
-<<<<<<< HEAD
 from msafusion.training.folder import MODEL, holds_anything, locked, remove_written
-=======
 from msafusion.training.loadable import check_saved
->>>>>>> 75c6d59 (Nothing but registered classes comes out of recipes, runs and arguments; own classes by --import)
 from msafusion.training.metrics import SHOWN, Task, report
 from msafusion.training.stage import Place, run_stage
 from msafusion.training.stage_options import StageOptions
