@@ -17,7 +17,7 @@ from msafusion.bounded_yaml import check_bounds
 
 MODE = "msafusion"
 """jsonargparse's name for YAML within bounds."""
-DENIED = re.compile(r"Importing '([^']*)' is not allowed")
+DENIED = re.compile(r"(?:Importing '|Expected a dot import path string: )([\w.]+)")
 _load = get_loader("yaml")
 
 
