@@ -93,7 +93,7 @@ def test_parquet_is_a_manifest_too(tmp_path):
     pyarrow.parquet.write_table(pyarrow.Table.from_pylist(rows), root / "manifest.parquet")
     assert read_manifest(root)[1] == rows
     (root / "manifest.parquet").write_bytes(b"PAR1 no")
-    with pytest.raises(DataError, match="manifest.parquet.*a Parquet file"):
+    with pytest.raises(DataError, match=r"manifest.parquet.*a Parquet file"):
         read_manifest(root)
 
 
