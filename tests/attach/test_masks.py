@@ -177,3 +177,24 @@ def test_a_fixed_number_of_steps_is_refused_until_the_point_tells():
     told = masks_at(network, "point", example, [20, 8, 4], time_axis={"a": 2})
     assert told.masks["a"].sum(dim=1).tolist() == [5, 2, 1]
     assert "a" not in masks_at(network, "point", example, [20, 8, 4], time_axis={"a": None}).masks
+
+
+class Encoder(nn.Module):
+    def __init__(self):
+        super().__init__()
+        layer = nn.TransformerEncoderLayer(8, 2, 16, batch_first=True)
+        self.encoder = nn.TransformerEncoder(layer, 2)
+
+    def forward(self, x, pad=None):
+        return self.encoder(x, src_key_padding_mask=pad).mean(dim=1)
+
+
+@pytest.mark.parametrize("layer", [0, 1])
+@pytest.mark.filterwarnings("ignore:The PyTorch API of nested tensors")
+def test_an_encoder_that_packs_its_padded_input_is_refused_in_one_line(layer):
+    given = torch.randn(3, 10, 8), ~TOKENS
+    with pytest.raises(FusionError, match=r"network 'a'.*nested tensors.*enable_nested_tensor=False"):
+        masks_at(Encoder(), f"encoder.layers.{layer}", given)
+    network = Encoder()
+    network.encoder.use_nested_tensor = False
+    assert torch.equal(masks_at(network, f"encoder.layers.{layer}", given, [4, 7, 10]).masks["a"], TOKENS)

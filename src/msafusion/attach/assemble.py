@@ -9,7 +9,7 @@ from torch.utils.hooks import RemovableHandle
 
 from msafusion.attach.inputs import main_tensor
 from msafusion.attach.layout import Trail
-from msafusion.attach.lockstep import NetworkRun, PointHook
+from msafusion.attach.lockstep import NestedGuard, NetworkRun, PointHook
 from msafusion.attach.network import FusedNetwork, Inputs, prediction_in, taps_of
 from msafusion.attach.points import FusionPoint, Joint, find_taps, join
 from msafusion.attach.reading import HeadAt, Outputs, Reading, reading_points
@@ -73,6 +73,12 @@ def fuse(
             for name, member in point.members.items():
                 submodule = net.networks[name].get_submodule(member.submodule)
                 hooks.append(submodule.register_forward_hook(PointHook(net.identity, name, index)))
+                hooks.extend(
+                    part.layers[0].register_forward_pre_hook(NestedGuard(net.identity, name))
+                    for path, part in net.networks[name].named_modules()
+                    if isinstance(part, nn.TransformerEncoder)
+                    and f".{member.submodule}".startswith(f".{path}.layers.".replace("..", "."))
+                )
         outputs = _dry_run(net, points, levels, example) if example is not None else {}
         if isinstance(head, nn.Module):
             net.head = head

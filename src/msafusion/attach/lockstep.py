@@ -93,6 +93,26 @@ class PointHook:
         return None
 
 
+class NestedGuard:
+    """Forward pre-hook of a TransformerEncoder's first layer: one line where the encoder packs its input."""
+
+    def __init__(self, owner: Identity, network: str) -> None:
+        self.owner, self.network = owner, network
+
+    @not_traced
+    def __call__(self, module: nn.Module, args: tuple[Any, ...]) -> None:
+        """Refuse nested tensors, which layers with fusion points cannot take."""
+        run = NetworkRun.current()
+        if run is None or run.owner is not self.owner or run.network != self.network:
+            return
+        if args and isinstance(args[0], torch.Tensor) and args[0].is_nested:
+            raise FusionError(
+                f"network '{self.network}': its nn.TransformerEncoder packs padded input into nested tensors in eval "
+                "mode, which cannot be fused; build it with enable_nested_tensor=False, or set "
+                "encoder.use_nested_tensor = False."
+            )
+
+
 class Arrival(NamedTuple):
     """A network has reached a fusion point and waits there with its submodule's output."""
 
