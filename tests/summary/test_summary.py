@@ -194,7 +194,7 @@ def test_names_in_any_case(text: str, plan: type) -> None:
         ("network: Mosei", Mosei, {"segments": 5}),
         ("network: {class_path: Mosei, init_args: {segments: 2}}", Mosei, {"segments": 2}),
         ("network: {class_path: msafusion.networks.Ravdess, init_args: {gain: none}}", Ravdess, {"gain": "none"}),
-        ("network:\n  class_path: msafusion.networks.small.SmallCNN\ndata: {class_path: Gone}", SmallCNN, {}),
+        ("network:\n  class_path: msafusion.networks.small.SmallCNN\ndata: {class_path: Watch}", SmallCNN, {}),
         ("seed: 3", SmallCNN, {"kernel_size": 7}),
         ("network: {class_path: test_summary.Missing}", None, {}),
     ],
