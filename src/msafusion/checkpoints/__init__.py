@@ -2,7 +2,7 @@
 
 from msafusion.checkpoints.pretrained import Imported, load_pretrained
 from msafusion.checkpoints.reference import load_reference
-from msafusion.checkpoints.saved import ModelError, read_model, save_model, write_json
+from msafusion.checkpoints.saved import ModelError, read_model, save_model
 from msafusion.checkpoints.weights import WeightsMismatch, read_weights
 
 __all__ = [
@@ -14,5 +14,4 @@ __all__ = [
     "read_model",
     "read_weights",
     "save_model",
-    "write_json",
 ]

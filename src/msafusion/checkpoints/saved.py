@@ -1,6 +1,5 @@
 """Saved models: weights as safetensors, configuration as JSON."""
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -8,6 +7,7 @@ from typing import Any
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
+from msafusion.files.json_file import write_json
 from msafusion.files.reading import read_json, reading
 
 WEIGHTS, CONFIG = "model.safetensors", "config.json"
@@ -15,13 +15,6 @@ WEIGHTS, CONFIG = "model.safetensors", "config.json"
 
 class ModelError(ValueError):
     """A saved model is missing, broken or of another version; the message says which file and what to do."""
-
-
-def write_json(path: Path, content: Any) -> None:
-    """Write JSON at once: an interruption leaves the old file or the new one, never half of one."""
-    scratch = path.with_name(f".{path.name}")
-    scratch.write_text(json.dumps(content, indent=2) + "\n")
-    scratch.replace(path)
 
 
 def save_model(folder: Path, network: nn.Module, config: Mapping[str, Any]) -> None:

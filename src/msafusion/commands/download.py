@@ -14,7 +14,6 @@ from rich.progress import TimeRemainingColumn as TimeLeft
 from rich.progress import TransferSpeedColumn as Rate
 
 from msafusion.arguments import parse, verb_parser
-from msafusion.checkpoints import write_json
 from msafusion.download import (
     SOURCES,
     BrokenArchive,
@@ -28,6 +27,7 @@ from msafusion.download import (
     unpacked,
 )
 from msafusion.download.fetch import check_space
+from msafusion.files.json_file import write_json
 from msafusion.preparation.progress import SECONDS_BETWEEN_LINES
 from msafusion.streams import nearest
 

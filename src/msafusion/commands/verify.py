@@ -11,12 +11,12 @@ from rich.console import Console
 from msafusion.arguments import imported, parse, verb_parser
 from msafusion.commands.reading import Readers, add_reader, all_readers, dataset_of, made_reader
 from msafusion.failures import TraceLog
+from msafusion.files.json_file import write_json
 from msafusion.preparation.engines import run_work
 from msafusion.preparation.prepared import PreparedFolder
 from msafusion.preparation.progress import Tell, progress_on
 from msafusion.preparation.raw import RawReader, Verification
 from msafusion.preparation.work import Work
-from msafusion.preparation.writing import write_json
 
 PURPOSE = "Look at every file of a raw data set, or of a prepared folder (`msafusion verify prepared FOLDER`)."
 PREPARED = "prepared"

@@ -20,11 +20,12 @@ from torch import Tensor
 
 from msafusion import plugins
 from msafusion.attach import FusedNetwork
-from msafusion.checkpoints import read_model, save_model, write_json
+from msafusion.checkpoints import read_model, save_model
 from msafusion.compare.conditions import conditions_for
 from msafusion.compare.setting import Method, Setting
 from msafusion.compare.statistics import SINGLE
 from msafusion.failures import Failure, attempted
+from msafusion.files.json_file import write_json
 from msafusion.networks import NetworkPlan
 from msafusion.samples import Splits, collate
 from msafusion.training.metrics import report

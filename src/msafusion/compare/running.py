@@ -12,7 +12,6 @@ import numpy as np
 import torch
 from rich.console import Console
 
-from msafusion.checkpoints import write_json
 from msafusion.compare.costs import costs_of
 from msafusion.compare.jobs import SCRATCH, Job, Work
 from msafusion.compare.report import BATCH
@@ -20,6 +19,7 @@ from msafusion.compare.setting import Method, Setting
 from msafusion.compare.statistics import comparison, robustness_table
 from msafusion.compare.tuning import drawn
 from msafusion.failures import TraceLog
+from msafusion.files.json_file import write_json
 from msafusion.preparation.engines import run_work
 from msafusion.preparation.progress import progress_on
 from msafusion.samples import Splits, collate

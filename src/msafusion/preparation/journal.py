@@ -11,9 +11,10 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any, TextIO
 
+from msafusion.files.json_file import write_json
 from msafusion.media.stored import split_key
 from msafusion.preparation.raw import RawItem, RawReader
-from msafusion.preparation.writing import INFO, TABLE, array_file, write_json
+from msafusion.preparation.writing import INFO, TABLE, array_file
 
 SETTINGS, JOURNAL, REPORT, ERRORS = "settings.json", "journal.jsonl", "report.json", "errors.log"
 LIBRARIES = ("msafusion", "numpy", "av", "librosa", "scipy", "h5py", "onnxruntime", "pillow", "transformers")

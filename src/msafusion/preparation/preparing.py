@@ -21,6 +21,7 @@ from typing import Any
 import numpy as np
 
 from msafusion.failures import Failure, TraceLog, attempted
+from msafusion.files.json_file import write_json
 from msafusion.preparation.engines import run_work
 from msafusion.preparation.journal import (
     ERRORS,
@@ -37,7 +38,7 @@ from msafusion.preparation.journal import (
 from msafusion.preparation.progress import progress_on
 from msafusion.preparation.raw import RawItem, RawReader
 from msafusion.preparation.work import Work
-from msafusion.preparation.writing import INFO, TABLE, write_json, write_table
+from msafusion.preparation.writing import INFO, TABLE, write_table
 from msafusion.preprocessing import DataError
 
 MOST_PROBED = 16

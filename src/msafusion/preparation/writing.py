@@ -2,7 +2,6 @@
 
 import csv
 import io
-import json
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -10,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from msafusion.files.json_file import write_json
 from msafusion.preprocessing import Layout
 
 INFO, TABLE = "info.json", "samples.csv"
@@ -62,11 +62,6 @@ def write_array(root: Path, stream: str, name: str, values: np.ndarray) -> int:
     size = scratch.stat().st_size
     scratch.replace(file)
     return size
-
-
-def write_json(file: Path, content: Any) -> None:
-    """Write plain values as JSON that people can read."""
-    _write_text(file, json.dumps(content, indent=2, ensure_ascii=False) + "\n")
 
 
 def write_table(root: Path, rows: Sequence[Mapping[str, Any]]) -> None:

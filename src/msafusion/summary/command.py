@@ -12,8 +12,8 @@ from rich.console import Console
 from rich.table import Table
 
 from msafusion.arguments import parse, verb_parser
-from msafusion.checkpoints import write_json
 from msafusion.class_names import allow_registered, check_recipe
+from msafusion.files.json_file import write_json
 from msafusion.networks import NETWORKS, NetworkPlan
 from msafusion.streams import check_count, nearest
 from msafusion.summary.measure import PartSummary, summarise

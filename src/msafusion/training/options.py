@@ -10,9 +10,9 @@ import yaml
 from jsonargparse import ActionConfigFile, ArgumentParser, Namespace
 
 from msafusion.arguments import config_files, imported, parse, verb_parser
-from msafusion.checkpoints import write_json
 from msafusion.class_names import allow_registered, check_recipe
 from msafusion.data import Watch
+from msafusion.files.json_file import write_json
 from msafusion.networks import NetworkPlan, SmallCNN
 from msafusion.samples import DataSource
 from msafusion.training import recipe

@@ -13,7 +13,8 @@ from rich.table import Table
 from msafusion import plugins
 from msafusion.attach import FusedNetwork
 from msafusion.attach.tracing import evaluating
-from msafusion.checkpoints import load_pretrained, read_model, save_model, write_json
+from msafusion.checkpoints import load_pretrained, read_model, save_model
+from msafusion.files.json_file import write_json
 from msafusion.networks import NetworkPlan, plan_from
 from msafusion.preprocessing import preprocessing_from
 from msafusion.samples import DataSource, Splits, collate

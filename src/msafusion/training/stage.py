@@ -1,6 +1,7 @@
 """One stage of training: a network, its data, its options, and files from which it can be resumed exactly."""
 
 import json
+import math
 import warnings
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
@@ -19,7 +20,7 @@ from torch import nn
 from torch.utils.data import DataLoader, DistributedSampler
 
 from msafusion.attach import FusedNetwork
-from msafusion.checkpoints import write_json
+from msafusion.files.json_file import write_json
 from msafusion.samples import Sample, Splits, as_dataset, collate, with_streams
 from msafusion.training.logs import EpochLog, StageProgress
 from msafusion.training.stage_options import FALLING, StageOptions
@@ -101,14 +102,14 @@ class _Loaders(lightning.LightningDataModule):
 
 def run_stage(
     name: str, network: FusedNetwork, splits: Splits, options: StageOptions, place: Place
-) -> dict[str, float]:
+) -> dict[str, float | None]:
     """Train a network, and leave it with the weights of its best epoch on the validation samples, or its last.
 
     Files under the run's folder: `checkpoints/<name>/{last,best}.ckpt`, `logs/<name>/` with metrics.csv and
     TensorBoard events.
 
     Returns:
-        Validation figures of that epoch; none if the stage has no epochs.
+        Validation figures of that epoch; none if the stage has no epochs; None where one is not defined.
     """
     checkpoints, logs = place.folder / "checkpoints" / name, place.folder / "logs" / name
     finished = checkpoints / "finished.json"
@@ -167,8 +168,8 @@ def run_stage(
             f"stage {name} ended without a validation, expected one to choose the epoch by; leave the limits "
             "of --trainer.limit_train_batches, limit_val_batches and check_val_every_n_epoch out."
         )
-    figures = {"epoch": _load_kept(network, checkpoints, options)}
-    figures[figure] = float("nan") if kept is None else float(kept)
+    figures: dict[str, float | None] = {"epoch": _load_kept(network, checkpoints, options)}
+    figures[figure] = None if kept is None or not math.isfinite(kept) else float(kept)
     trainer.strategy.barrier()
     rank_zero_only(write_json)(finished, figures)
     return figures
