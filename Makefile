@@ -5,7 +5,7 @@ BIN := .venv/bin
 # glibc returns large freed blocks to the system, which costs tests on videos a tenth of their time in page faults
 KEEP_MEMORY := MALLOC_TRIM_THRESHOLD_=2147483647 MALLOC_MMAP_MAX_=0
 
-.PHONY: demo test test-slow lint format benchmark clean
+.PHONY: demo test test-slow fuzz lint format benchmark clean
 
 demo: .venv/ready
 	$(BIN)/msafusion train --out runs/demo --overwrite
@@ -15,6 +15,11 @@ test: .venv/ready
 
 test-slow: .venv/ready
 	$(BIN)/pytest -m slow
+
+# so many damaged files for each reader of foreign bytes; the table and what failed lie in runs/fuzz
+FUZZ ?= 200
+fuzz: .venv/ready
+	OMP_NUM_THREADS=1 PYTHONPATH=tests/writers:tests/fuzz $(BIN)/python tests/fuzz/fuzzer.py --inputs $(FUZZ)
 
 lint: .venv/ready
 	$(BIN)/ruff check .

@@ -193,13 +193,11 @@ def test_broken_folds_are_refused(tmp_path, content, message):
 def test_a_truncated_file_is_named(reader, tmp_path):
     path = tmp_path / "csd" / raw_mosei.NAMES["audio"]
     path.write_bytes(path.read_bytes()[:-2000])
-    with pytest.raises(
-        DataError, match=r"CMU_MOSEI_COVAREP\.csd' cannot be opened \(.*truncated.*\), expected an HDF5"
-    ):
+    with pytest.raises(DataError, match=r"CMU_MOSEI_COVAREP\.csd' cannot be read \(.*truncated.*\), expected an HDF5"):
         reader.items()
     assert not reader.verify().ok
     path.write_text("no HDF5")
-    with pytest.raises(DataError, match=r"CMU_MOSEI_COVAREP\.csd' cannot be opened"):
+    with pytest.raises(DataError, match=r"CMU_MOSEI_COVAREP\.csd' cannot be read"):
         reader.items()
 
 

@@ -86,11 +86,13 @@ def rows(data: Any, video: str, path: Path) -> tuple[Any, np.ndarray]:
 
 
 def part(features: Any, first: int = 0, last: int | None = None) -> np.ndarray:
-    """Some rows of an HDF5 data set.
+    """Some rows of an HDF5 data set, or of an array.
 
     Raises:
         DataError: the file is damaged there.
     """
+    if isinstance(features, np.ndarray):
+        return features[first:last]
     with reading(features.file.filename, f"{features.name} of {EXPECTED}", REMEDY):
         return hdf5.part(features, first, last)
 

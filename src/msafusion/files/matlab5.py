@@ -14,7 +14,7 @@ NUMERIC = range(6, 16)
 """Classes of arrays of numbers, from double to uint64; cells and structures nest as deeply as a file likes."""
 
 
-def numeric_part(path: Path) -> io.BytesIO:
+def numeric_part(path: Path, wanted: str) -> io.BytesIO:
     """The file with its numeric variables alone, none compressed.
 
     Raises:
@@ -23,7 +23,10 @@ def numeric_part(path: Path) -> io.BytesIO:
     content = path.read_bytes()
     order = {b"IM": "<", b"MI": ">"}.get(content[126:128])
     if order is None or content[: len(b"MATLAB 7.3")] == b"MATLAB 7.3":
-        raise DataError(f"'{path}' is not of MATLAB 5 to 7, expected it; save it by save(..., '-v7').")
+        raise DataError(
+            f"'{path}' is not of MATLAB 5 to 7, expected {wanted} in such a file; download it again, or save it by "
+            "save(..., '-v7')."
+        )
     parts, place = [content[:HEADER]], HEADER
     while place + TAG <= len(content):
         kind, count = struct.unpack(order + "II", content[place : place + TAG])

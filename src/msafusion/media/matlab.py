@@ -33,10 +33,10 @@ def read_variable(file: Path, name: str, shape: Sequence[int | None], unit: str)
 
     wanted = f"'{name}' ({', '.join('time' if length is None else str(length) for length in shape)})"
     with reading(file, wanted, "download it again"):
-        variables = loadmat(numeric_part(file), variable_names=[name], appendmat=False)
+        variables = loadmat(numeric_part(file, wanted), variable_names=[name], appendmat=False)
     values = variables.get(name)
     if values is None:
-        raise DataError(f"'{file}' holds no such variable, expected {wanted}; download it again.")
+        raise DataError(f"'{file}' holds no such variable of numbers, expected {wanted}; download it again.")
     fits = isinstance(values, np.ndarray) and values.dtype.kind in "iuf" and values.ndim == len(shape)
     if not fits or any(
         got == 0 if length is None else got != length for got, length in zip(values.shape, shape, strict=True)

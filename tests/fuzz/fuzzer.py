@@ -1,0 +1,167 @@
+"""Damages valid miniatures and gives them to every reader of foreign bytes, each in a process of its own.
+
+`make fuzz` runs it (FUZZ: inputs a reader); a table is printed and written, and inputs that failed are kept.
+"""
+
+import argparse
+import json
+import os
+import random
+import resource
+import shutil
+import signal
+import sys
+import tempfile
+import traceback
+from collections import Counter
+from pathlib import Path
+
+from readers import READERS, Reader
+
+SECONDS, MEGABYTES = 20, 1000
+"""Of one input: time, and memory beyond what the process had before."""
+SIZES = (0, 1, 0x7F, 0xFF, 0x7FFF, 0xFFFF, 0x7FFFFFFF, 0xFFFFFFFF, 10**9, 2**40, 2**62, 2**64 - 1)
+FAILURES = ("traceback", "rawline", "memory", "timeout", "crash")
+OUTCOMES = ("accepted", "line", *FAILURES)
+
+
+def damaged(content: bytes, chance: random.Random) -> bytes:
+    """The content with one to four changes: bits, lost ends, large sizes, parts in another place, other digits."""
+    data = bytearray(content)
+    for _ in range(chance.choice((1, 1, 1, 2, 4))):
+        place = chance.randrange(max(1, len(data)))
+        near_start = chance.random() < 0.3
+        place = place % 256 if near_start else place
+        match chance.randrange(7):
+            case 0 if data:
+                for _ in range(chance.choice((1, 1, 8))):
+                    data[chance.randrange(len(data)) if not near_start else place % len(data)] ^= 1 << chance.randrange(
+                        8
+                    )
+            case 1:
+                del data[place:]
+            case 2:
+                width, order = chance.choice((1, 2, 4, 8)), chance.choice(("little", "big"))
+                size = chance.choice(SIZES) % (1 << 8 * width)
+                data[place : place + width] = size.to_bytes(width, order)
+            case 3:
+                length = chance.choice((1, 8, 64, 512))
+                data[place:place] = data[chance.randrange(max(1, len(data))) :][:length]
+            case 4:
+                del data[place : place + chance.choice((1, 4, 100))]
+            case 5:
+                data[place : place + 4] = chance.randbytes(4)
+            case 6:
+                digits = [i for i, byte in enumerate(data) if chr(byte).isdigit()][:5000]
+                if digits:
+                    data[(at := chance.choice(digits)) : at + 1] = chance.choice(
+                        (b"999999999", b"-1", b"1e999", b"[]", b"null")
+                    )
+    return bytes(data)
+
+
+def outcome(reader: Reader, file: Path) -> tuple[str, str]:
+    """What a reader makes of a file, and its words."""
+    receiving, sending = os.pipe()
+    sys.stdout.flush()
+    process = os.fork()
+    if not process:
+        try:
+            os.close(receiving)
+            os.write(sending, json.dumps(_attempt(reader, file)).encode()[:4000])
+        finally:
+            os._exit(0)
+    os.close(sending)
+    with os.fdopen(receiving, "rb") as pipe:
+        said = pipe.read()
+    status = os.waitpid(process, 0)[1]
+    if os.WIFSIGNALED(status):
+        number = os.WTERMSIG(status)
+        return ("timeout" if number in (signal.SIGALRM, signal.SIGKILL) else "crash"), signal.Signals(number).name
+    try:
+        kind, text = json.loads(said)
+    except ValueError:
+        return "crash", "no answer"
+    return kind, text
+
+
+def _attempt(reader: Reader, file: Path) -> tuple[str, str]:
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    before, now = _memory("VmRSS"), _memory("VmSize")
+    resource.setrlimit(resource.RLIMIT_AS, ((now + 4 * MEGABYTES) << 20,) * 2)
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
+    signal.signal(signal.SIGALRM, signal.SIG_DFL)
+    signal.alarm(SECONDS)
+    try:
+        reader.read(file)
+        kind, text = "accepted", ""
+    except MemoryError:
+        return "memory", "MemoryError"
+    except ValueError as error:
+        text = str(error)
+        ours = type(error).__module__.startswith("msafusion")
+        named = str(file) in text or file.name in text or str(file.parent) in text
+        kind = "traceback" if not ours else "line" if named and "\n" not in text else "rawline"
+        text = f"{type(error).__name__}: {text}" if kind != "traceback" else traceback.format_exc()[-1500:]
+    except BaseException:
+        kind, text = "traceback", traceback.format_exc()[-1500:]
+    if _memory("VmHWM") - before > MEGABYTES or "not enough memory" in text:
+        return "memory", text
+    return kind, text
+
+
+def _memory(field: str) -> int:
+    line = next(line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith(field))
+    return int(line.split()[1]) >> 10
+
+
+def fuzz(name: str, inputs: int, kept: Path, seed: int = 0) -> Counter[str]:
+    """Outcome -> how many of the inputs; those that failed are kept in a folder, with what was said."""
+    counts: Counter[str] = Counter()
+    reader, chance = READERS[name], random.Random(f"{name} {seed}")
+    with tempfile.TemporaryDirectory() as scratch:
+        origin = Path(scratch, "origin")
+        origin.mkdir()
+        target = reader.write(origin)
+        content = target.read_bytes()
+        for number in range(inputs):
+            folder = Path(scratch, "case")
+            shutil.copytree(origin, folder)
+            file = folder / target.relative_to(origin)
+            file.write_bytes(content if not number else damaged(content, chance))
+            kind, text = outcome(reader, file)
+            if not number and kind != "accepted":
+                raise AssertionError(f"the undamaged {name} is not accepted: {text}")
+            counts[kind] += 1
+            if kind in FAILURES:
+                kept.mkdir(parents=True, exist_ok=True)
+                shutil.copy(file, kept / f"{name}-{kind}-{number}{file.suffix}")
+                (kept / f"{name}-{kind}-{number}.txt").write_text(text)
+            shutil.rmtree(folder)
+    return counts
+
+
+def main() -> int:
+    """Fuzz all readers, or those that are named."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("readers", nargs="*", default=list(READERS), help="none: all")
+    parser.add_argument("--inputs", type=int, default=200, help="of each reader")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--out", type=Path, default=Path("runs/fuzz"), help="folder of the table and of what failed")
+    options = parser.parse_args()
+    options.out.mkdir(parents=True, exist_ok=True)
+    lines = [f"{'reader':<16}" + "".join(f"{kind:>10}" for kind in OUTCOMES)]
+    print(lines[0], flush=True)
+    failed = 0
+    for name in options.readers:
+        counts = fuzz(name, options.inputs, options.out / "failed", options.seed)
+        lines.append(f"{name:<16}" + "".join(f"{counts[kind]:>10}" for kind in OUTCOMES))
+        print(lines[-1], flush=True)
+        (options.out / "table.txt").write_text("\n".join(lines) + "\n")
+        failed += sum(counts[kind] for kind in FAILURES)
+    print(f"{failed} failures; see {options.out}")
+    return 1 if failed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
