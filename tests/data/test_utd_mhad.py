@@ -132,7 +132,7 @@ def test_depth_becomes_grey_and_nothing_measured_stays_zero(tmp_path):
 @pytest.mark.parametrize(
     ("variables", "message"),
     [
-        ({"d_iner": np.zeros((5, 6))}, r"holds no such variable, expected 'd_skel' \(20, 3, time\)"),
+        ({"d_iner": np.zeros((5, 6))}, r"holds no such variable of numbers, expected 'd_skel' \(20, 3, time\)"),
         ({"d_skel": np.zeros((25, 3, 9))}, r"holds float64 \(25, 3, 9\), expected 'd_skel' \(20, 3, time\) in metres"),
         ({"d_skel": np.zeros((20, 3))}, r"holds float64 \(20, 3\), expected"),
         ({"d_skel": np.zeros((20, 3, 0))}, r"holds float64 \(20, 3, 0\), expected"),

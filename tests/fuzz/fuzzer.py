@@ -35,9 +35,8 @@ def damaged(content: bytes, chance: random.Random) -> bytes:
         match chance.randrange(7):
             case 0 if data:
                 for _ in range(chance.choice((1, 1, 8))):
-                    data[chance.randrange(len(data)) if not near_start else place % len(data)] ^= 1 << chance.randrange(
-                        8
-                    )
+                    at = place % len(data) if near_start else chance.randrange(len(data))
+                    data[at] ^= 1 << chance.randrange(8)
             case 1:
                 del data[place:]
             case 2:
@@ -54,9 +53,8 @@ def damaged(content: bytes, chance: random.Random) -> bytes:
             case 6:
                 digits = [i for i, byte in enumerate(data) if chr(byte).isdigit()][:5000]
                 if digits:
-                    data[(at := chance.choice(digits)) : at + 1] = chance.choice(
-                        (b"999999999", b"-1", b"1e999", b"[]", b"null")
-                    )
+                    at = chance.choice(digits)
+                    data[at : at + 1] = chance.choice((b"999999999", b"-1", b"1e999", b"[]", b"null"))
     return bytes(data)
 
 
@@ -124,14 +122,14 @@ def fuzz(name: str, inputs: int, kept: Path, seed: int = 0) -> Counter[str]:
         origin.mkdir()
         target = reader.write(origin)
         content = target.read_bytes()
+        reader.read(target)  # it must be accepted; libraries are loaded once, not by each process
+        shutil.rmtree(origin / "out", ignore_errors=True)
         for number in range(inputs):
             folder = Path(scratch, "case")
             shutil.copytree(origin, folder)
             file = folder / target.relative_to(origin)
-            file.write_bytes(content if not number else damaged(content, chance))
+            file.write_bytes(damaged(content, chance))
             kind, text = outcome(reader, file)
-            if not number and kind != "accepted":
-                raise AssertionError(f"the undamaged {name} is not accepted: {text}")
             counts[kind] += 1
             if kind in FAILURES:
                 kept.mkdir(parents=True, exist_ok=True)

@@ -77,9 +77,8 @@ def _read_arrays(file: Path) -> None:
 
 
 def _pickled(file: Path) -> None:
-    splits = {
-        s: raw_mosei.mmsa_split([f"{s}{n}" for n in range(2)], widths=(4, 3, 2)) for s in ("train", "valid", "test")
-    }
+    parts = ("train", "valid", "test")
+    splits = {part: raw_mosei.mmsa_split([f"{part}{n}" for n in range(2)], widths=(4, 3, 2)) for part in parts}
     raw_mosei.write_pickle(file, splits)
 
 
@@ -138,9 +137,8 @@ def _tar(file: Path) -> None:
 
 
 def _prepared(folder: Path) -> Path:
-    samples = [
-        ({"id": f"s{n}", "label": n % 2, "group": "g"}, {"words": np.ones((4, 2), np.float32)}) for n in range(4)
-    ]
+    words = np.ones((4, 2), np.float32)
+    samples = [({"id": f"s{n}", "label": n % 2, "group": "g"}, {"words": words}) for n in range(4)]
     write_prepared(folder, "toys", ["calm", "happy"], {"words": 2}, samples, {"words": "sequence"})
     return folder / "info.json"
 
