@@ -8,6 +8,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from msafusion.files.reading import reading
 from msafusion.preprocessing import DataError
 
 if TYPE_CHECKING:
@@ -45,7 +46,7 @@ def opened(file: Path) -> Iterator["InputContainer"]:
             f"'{file}' cannot be read as a recording ({reason}): it is cut off, broken or of another kind; "
             "copy or download it again."
         ) from None
-    with container:
+    with reading(file, "a recording", "copy or download it again"), container:
         yield container
 
 

@@ -228,7 +228,7 @@ def load(run: str | Path, *, imports: Sequence[str] = ()) -> TrainedModel:
         readers = {
             name: extractor_from(saved) for name, saved in extraction.get("streams", {}).items() if name in streams
         }
-    except (KeyError, TypeError, RuntimeError, ValueError) as error:
+    except Exception as error:  # a foreign configuration makes classes and libraries raise whatever it leads them to
         raise ModelError(
             f"the model in '{folder}' does not fit this version of msafusion (made by "
             f"{config.get('msafusion', 'an unknown one')}): {' '.join(str(error).split())[:300]}; "
