@@ -16,7 +16,7 @@ from small_networks import (
 from torch import nn
 
 from msafusion import FusionPoint, fuse
-from msafusion.attach.inputs import TimeMask
+from msafusion.attach.timing import LengthRule, TimeMask
 
 CLOSE = {"rtol": 1e-4, "atol": 1e-6}
 
