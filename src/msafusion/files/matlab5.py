@@ -32,7 +32,10 @@ def numeric_part(path: Path, wanted: str) -> io.BytesIO:
         kind, count = struct.unpack(order + "II", content[place : place + TAG])
         element = content[place : place + TAG + count]
         if len(element) < TAG + count:
-            raise DataError(f"'{path}' ends early, expected {count:,} bytes at byte {place:,}; get it again.")
+            raise DataError(
+                f"'{path}' ends after {len(content):,} bytes, expected {wanted} of {count:,} bytes at byte {place:,}; "
+                "download it again."
+            )
         place += TAG + count
         if kind == COMPRESSED:
             unpacked = zlib.decompressobj()
