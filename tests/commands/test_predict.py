@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import scipy.io.wavfile
 from faces import face_frames
 from raw_media import write_video, write_wav
 from raw_ravdess import RATE, tone, write_raw_ravdess
@@ -82,6 +83,35 @@ def test_json_lines_go_to_stdout_and_into_the_run_all_else_to_stderr(command, ru
     assert set(lines[2]) == {"file", "error"}
     assert f"msafusion: {files}/zbroken.npz: {lines[2]['error']}" in err
     assert f"results in {run / 'predictions.jsonl'}" in err
+
+
+def test_files_of_every_kind_of_damage_leave_the_others_alone(command, clip_run, run, tmp_path):
+    good = tmp_path / "a.wav"
+    write_wav(good, tone(1, 0.8), RATE)
+    values = (tone(1, 0.8) / 32768).astype(np.float32)
+    values[100] = np.nan
+    scipy.io.wavfile.write(tmp_path / "b_nan.wav", RATE, values)
+    damaged = bytearray(good.read_bytes())
+    damaged[20:22] = (0x1234).to_bytes(2, "little")
+    (tmp_path / "c_codec.wav").write_bytes(damaged)
+    (tmp_path / "d_garbage.mp4").write_bytes(bytes(range(256)) * 8)
+    (tmp_path / "z.wav").write_bytes(good.read_bytes())
+    (tmp_path / "out.jsonl").write_text("earlier\n")
+    wanted = sorted([*tmp_path.glob("*.wav"), *tmp_path.glob("*.mp4")])
+    lines = ['{"id": ' + "1" * 5000 + "}", "[" * 100_000, '{"id": NaN, "file": "x"}', '{"file": "a\\u0000b.wav"}']
+    lines += [json.dumps({"file": str(file)}) for file in wanted]
+    status, out, err = command(clip_run, "-", "--out", tmp_path / "out.jsonl", stdin="\n".join(lines))
+    assert "of 9 recordings failed" in status
+    assert (tmp_path / "out.jsonl").read_text() == out
+    assert "Traceback" not in err
+    found = {Path(line["file"]).name: line for line in parsed(out)}
+    assert len(found) == 9
+    assert "label" in found["a.wav"]
+    assert "label" in found["z.wav"]
+    assert [name for name in list(found)[:3] if "is not JSON" in found[name]["error"]] == ["line 1", "line 2", "line 3"]
+    for name in ("c_codec.wav", "d_garbage.mp4"):
+        assert name in found[name]["error"]
+        assert "\n" not in found[name]["error"]
 
 
 def test_a_table_shows_windows_contributions_and_warnings(command, run, files):
