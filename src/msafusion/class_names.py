@@ -81,7 +81,7 @@ def unknown_class(path: str, where: str, key: str = "") -> str:
     module, _, name = path.rpartition(".")
     known = CLASSES.get(key, {**DATASETS, **NETWORKS})
     if not module or module.split(".")[0] == "msafusion":
-        return f"unknown class '{path}' for {place}; {nearest(name, known)} (or add --import with its module)"
+        return f"unknown {key or 'class'} '{path}' in {where}; {nearest(name, known)} (or --import its module)"
     return (
         f"{place} names '{path}', which is not one of the known classes ({', '.join(known)}), and modules are imported "
         f"at your word only; if it is your own or you trust it, add --import {module}."
