@@ -153,7 +153,7 @@ class Work:
         self, name: str, net: FusedNetwork, splits: Splits, stage: StageOptions, place: Place
     ) -> dict[str, Any]:
         start = time.perf_counter()
-        valid: dict[str, float] = {}
+        valid: dict[str, float | None] = {}
         try:
             valid = run_stage("run", net, splits, stage, replace(place, folder=place.folder / str(uuid.uuid4())))
         except DivergedError:
