@@ -6,14 +6,17 @@ from typing import Any
 
 from jsonargparse import set_parsing_settings
 
-from msafusion import plugins
+from msafusion import plugins, preprocessing
 from msafusion.bounded_yaml import read_yaml
 from msafusion.data import DATASETS
 from msafusion.networks import NETWORKS
+from msafusion.preprocessing import Changes
 from msafusion.streams import nearest
 
 CLASSES: dict[str, dict[str, Any]] = {"data": DATASETS, "network": NETWORKS}
 """Options that a class makes -> the known ones."""
+OPTION_TYPES = {f"{module}.{Changes.__name__}" for module in (preprocessing.__name__, Changes.__module__)}
+"""Import paths of plain dataclasses that are the type of an option, by which jsonargparse looks up their fields."""
 SECTIONS = ("alone", "fused", "trainer")
 
 
@@ -24,7 +27,7 @@ def allow_registered() -> None:
         ValueError: an installed plugin is broken.
     """
     plugins.load_installed()
-    set_parsing_settings(import_path_allowlist=sorted(plugins.class_paths()))
+    set_parsing_settings(import_path_allowlist=sorted(plugins.class_paths() | OPTION_TYPES))
 
 
 def check_recipe(file: str | Path) -> Mapping[str, Any]:

@@ -102,7 +102,7 @@ def test_a_broken_model_is_named(capsys, monkeypatch, tmp_path, defaults):
     (tmp_path / "model").mkdir()
     (tmp_path / "model" / "config.json").write_text(json.dumps({"network": {}, "classes": []}))
     (tmp_path / "model" / "model.safetensors").write_bytes(b"torn")
-    assert "model.safetensors' is broken" in fails(capsys, monkeypatch, "evaluate", tmp_path)
+    assert "model.safetensors' cannot be read" in fails(capsys, monkeypatch, "evaluate", tmp_path)
 
 
 def test_help_answers_without_importing_torch():

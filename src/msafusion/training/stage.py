@@ -5,7 +5,7 @@ import math
 import warnings
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -207,7 +207,8 @@ def _check_precision(trainer: lightning.Trainer, network: nn.Module) -> None:
     kernels longer than the clip.
 
     Raises:
-        ValueError: a precision with weights of 16 bits or fewer; bf16 on a CPU for a network with 3D convolutions.
+        ValueError: a precision with weights of 16 bits or fewer; bf16 on a CPU for a network with 3D convolutions,
+            or with LSTMs where that CPU has none in bf16.
     """
     if trainer.precision not in PRECISIONS:
         raise ValueError(
@@ -220,6 +221,23 @@ def _check_precision(trainer: lightning.Trainer, network: nn.Module) -> None:
             f"precision {trainer.precision} on a CPU gives wrong gradients of 3D convolutions, expected a GPU or "
             "float32; add --trainer.precision 32-true."
         )
+    lstms = any(isinstance(part, nn.LSTM) for part in network.modules())
+    if on_cpu and "bf16" in str(trainer.precision) and lstms and not bf16_lstms_run():
+        raise ValueError(
+            f"this CPU cannot compute LSTMs in precision {trainer.precision}, expected a GPU or float32; add "
+            "--trainer.precision 32-true."
+        )
+
+
+@lru_cache(maxsize=1)
+def bf16_lstms_run() -> bool:
+    """Whether this CPU computes LSTMs in bf16: oneDNN has no such primitive for some, and tells only when asked."""
+    try:
+        with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
+            nn.LSTM(1, 1)(torch.zeros(1, 1, 1))
+    except RuntimeError:
+        return False
+    return True
 
 
 def _read_checkpoint(path: Path) -> dict[str, Any]:

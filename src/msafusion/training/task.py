@@ -45,7 +45,7 @@ class FusionTask(lightning.LightningModule):
         super().__init__()
         self.network, self.num_classes, self.options = network, num_classes, options
         self.preprocessing, self.seed = preprocessing, seed
-        self.valid_metrics, self.valid_loss = running_metrics(num_classes), MeanMetric()
+        self.valid_metrics, self.valid_loss = running_metrics(num_classes), MeanMetric(nan_strategy="disable")
         self.validated_at = -1
         self.automatic_optimization = not self.separate
 
