@@ -1,14 +1,12 @@
 """Opening recordings: what video and sound share. PyAV, whose libraries read nearly every format there is."""
 
-import math
-import wave
 from collections.abc import Iterator
 from contextlib import contextmanager
-from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from msafusion.files.reading import reading
+from msafusion.media.extraction import StreamMissing
 from msafusion.preprocessing import DataError
 
 if TYPE_CHECKING:
@@ -19,8 +17,8 @@ SOUNDS = (".wav", ".flac", ".mp3", ".ogg", ".m4a", ".aac", ".opus")
 """Endings of files that show, and of those that only sound."""
 ENOUGH = 0.9
 """Least part of what is asked for that must be there; below, a recording counts as cut off."""
-MOST_BYTES = 2**31 - 2**16
-"""From here on the size in a .wav's header only says that the writer did not know it."""
+JUMP = 1.0
+"""Seconds by which time stamps that go back tell that several recordings were joined."""
 
 
 @contextmanager
@@ -50,6 +48,38 @@ def opened(file: Path) -> Iterator["InputContainer"]:
         yield container
 
 
+def track(file: Path, container: "InputContainer", kind: Literal["video", "audio"]) -> tuple[Any, list[str]]:
+    """The track that players take: the first one that is marked as the default, else the first.
+
+    Cover pictures of sound files and previews are no video.
+
+    Returns:
+        stream: PyAV's.
+        notes: which of several it is.
+
+    Raises:
+        StreamMissing: there is none.
+        DataError: its encoding is unknown.
+    """
+    streams: Any = container.streams.video if kind == "video" else container.streams.audio
+    found = [
+        stream
+        for stream in streams
+        if not stream.disposition & (stream.disposition.attached_pic | stream.disposition.timed_thumbnails)
+    ]
+    name = "video" if kind == "video" else "sound"
+    if not found:
+        what = "a video" if kind == "video" else "a recording with sound"
+        raise StreamMissing(f"'{file}' has no {name} track, expected one; give {what}.")
+    chosen = next((stream for stream in found if stream.disposition & stream.disposition.default), found[0])
+    if chosen.codec_context is None:
+        raise DataError(f"'{file}' has a {name} track in an unknown encoding; convert it first.")
+    if len(found) == 1:
+        return chosen, []
+    number = found.index(chosen) + 1
+    return chosen, [f"number {number} of {len(found)} {name} tracks is read, the one marked as the default"]
+
+
 def decoded(container: "InputContainer", stream: Any, problems: list[str]) -> Iterator[Any]:
     """The frames of one stream from the current position on, in the order in which they are presented.
 
@@ -73,57 +103,16 @@ def decoded(container: "InputContainer", stream: Any, problems: list[str]) -> It
 
 
 def origin(container: "InputContainer") -> float:
-    """Where the recording's time 0 is on its streams' time stamps (seconds)."""
+    """Where the recording's time 0 is on its streams' time stamps (seconds): one moment for pictures and sound."""
     return (container.start_time or 0) / 1_000_000
 
 
-def end_of(file: Path, container: "InputContainer", stream: Any) -> float:
-    """Where a stream ends (seconds from the recording's start).
-
-    Formats that count their frames know it (mp4, avi, wav); in all others (MPEG, Matroska) headers are guesses, and
-    the time stamps of the packets are read, without decoding them. Of a recording that was cut off it is the end that
-    its header tells, so that readers miss what is not there. MPEG, mp3, ogg and aac tell none: what is left of one that
-    was cut off counts as whole.
-    """
-    start = origin(container)
-    if stream.duration and (stream.frames or container.format.name in ("wav", "flac")):
-        duration = stream.duration * stream.time_base
-        if container.format.name == "wav":  # there too
-            duration = max(duration, _wav_duration(file))
-        if container.format.name == "avi" and stream.type == "video":  # there the duration is cut with the file
-            duration = max(duration, stream.frames / stream.average_rate)
-        return float((stream.start_time or 0) * stream.time_base + duration) - start
-    ends = _last_stamps(file, file.stat().st_mtime_ns)
-    if stream.index not in ends:
-        raise DataError(f"'{file}' holds no {stream.type} data, expected a recording; copy or download it again.")
-    # Matroska's duration is its longest stream's; without pictures FFmpeg may have guessed it from a bit rate
-    if container.format.name == "matroska,webm" and container.streams.video and container.duration:
-        told = container.duration / 1_000_000
-        if max(ends.values()) - start < ENOUGH * told:
-            return told
-    return ends[stream.index] - start
-
-
-def _wav_duration(file: Path) -> float:
-    """Seconds that the header of PCM sound tells; 0 where it tells none, as of sound that was written to a pipe."""
-    try:
-        with wave.open(str(file)) as header:
-            frames, rate, width = header.getnframes(), header.getframerate(), header.getsampwidth()
-            return frames / rate if frames * width * header.getnchannels() < MOST_BYTES else 0.0
-    except (wave.Error, EOFError):  # of another encoding, whose header FFmpeg itself believes
-        return 0.0
-
-
-@lru_cache(maxsize=64)  # predicting window by window asks again and again
-def _last_stamps(file: Path, modified: int) -> dict[int, float]:
-    """Stream index -> end of its last packet on its time stamps (seconds); `modified` tells a changed file apart."""
-    ends: dict[int, float] = {}
-    with opened(file) as container:
-        for packet in container.demux():
-            if packet.pts is not None:
-                end = float((packet.pts + (packet.duration or 0)) * packet.time_base)
-                ends[packet.stream_index] = max(ends.get(packet.stream_index, -math.inf), end)
-    return ends
+def joined(file: Path, kind: str, before: float, after: float) -> DataError:
+    """The error about time stamps that jump."""
+    return DataError(
+        f"'{file}': the time stamps of its {kind} jump from {before:.2f} s to {after:.2f} s, expected one clock "
+        "throughout (recordings that were joined byte by byte have several); split or convert it first."
+    )
 
 
 def undecoded(problems: list[str]) -> list[str]:

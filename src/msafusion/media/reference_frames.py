@@ -6,7 +6,7 @@ from typing import ClassVar
 
 import numpy as np
 
-from msafusion.media.container import VIDEOS, decoded, opened, undecoded
+from msafusion.media.container import VIDEOS, decoded, opened, track, undecoded
 from msafusion.media.extraction import WHOLE, Extracted, Extractor, Span
 from msafusion.media.timeline import part
 from msafusion.media.video import probe_video
@@ -56,8 +56,8 @@ class NtuReferenceFrames(Extractor):
 
         read, filled, problems = np.zeros((NUM_READ, self.size, self.size, 3), np.uint8), 0, list[str]()
         with opened(file) as container:
-            stream = next(iter(container.streams.video), None)
-            if stream is None or not stream.frames or not stream.average_rate:
+            stream, notes = track(file, container, "video")
+            if not stream.frames or not stream.average_rate:
                 raise DataError(f"'{file}' holds no video that tells its number of frames; give an .avi of NTU RGB+D.")
             steps = part(span, stream.frames, float(stream.average_rate), file)
             taken = steps.start + np.linspace(0, steps.stop - steps.start, NUM_READ).astype(int)
@@ -73,4 +73,4 @@ class NtuReferenceFrames(Extractor):
             if filled < len(wanted):
                 raise DataError(f"'{file}' ends early, expected {stream.frames} frames as it says; download it again.")
         values = read[np.linspace(0, NUM_READ - 1, self.num_frames).astype(int)]
-        return Extracted(np.ascontiguousarray(values.transpose(3, 0, 1, 2)), undecoded(problems))
+        return Extracted(np.ascontiguousarray(values.transpose(3, 0, 1, 2)), [*notes, *undecoded(problems)])

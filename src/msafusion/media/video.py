@@ -1,24 +1,29 @@
 """Frames of a video, evenly spaced in time, upright, decoding as little as that needs."""
 
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from msafusion.media.container import ENOUGH, decoded, end_of, opened, origin, undecoded
+from msafusion.media.container import ENOUGH, JUMP, decoded, joined, opened, origin, track, undecoded
 from msafusion.media.extraction import WHOLE, Span, StreamMissing
+from msafusion.media.packets import end_of, packets_of
+from msafusion.media.upright import display, upright
 from msafusion.preprocessing import DataError
 
 if TYPE_CHECKING:
     from av import VideoFrame
-    from av.container import InputContainer
 
 ROUNDING = 1e-3
 """Time stamps may be this much off (seconds): Matroska rounds them to milliseconds."""
 UNINDEXED_GAP = 5.0
 """Seconds between two frames from which on seeking is tried in formats without an index of key frames (MPEG)."""
+MOST_LEADING = 64
+"""Frames shown before the key frame to which a seek led; they lack those that they refer to."""
 
 
 @dataclass(frozen=True)
@@ -30,6 +35,7 @@ class VideoInfo:
         frame_rate: on average (Hz).
         width, height: of the upright frames (pixels).
         rotation: clockwise turn that makes the stored frames upright: 0, 90, 180 or 270 (degrees).
+        mirrored: they are then exchanged left and right too.
         has_audio: there is a sound track.
     """
 
@@ -38,6 +44,7 @@ class VideoInfo:
     width: int
     height: int
     rotation: int
+    mirrored: bool
     has_audio: bool
 
 
@@ -48,20 +55,21 @@ def probe_video(file: Path) -> VideoInfo:
         StreamMissing: the file has no video track.
         DataError: the file is missing or broken.
     """
-    with opened(file) as container:
-        reading = _Reading(file, container)
+    with ExitStack() as stack:
+        reading = _Reading(file, stack)
         first = next(reading.frames(), None)
         if first is None:
             raise reading.nothing()
-        turn = _turn(first[1])
+        turn, mirrored, _ = display(first[1])
         width, height = first[1].width, first[1].height
         return VideoInfo(
-            duration=end_of(file, container, reading.stream),
+            duration=end_of(file, reading.container, reading.stream),
             frame_rate=1 / reading.step,
             width=height if turn % 180 else width,
             height=width if turn % 180 else height,
             rotation=turn,
-            has_audio=bool(container.streams.audio),
+            mirrored=mirrored,
+            has_audio=bool(reading.container.streams.audio),
         )
 
 
@@ -89,9 +97,9 @@ def read_frames(
         StreamMissing: no video track.
         DataError: the file is missing or broken, or has less than 90 % of the span.
     """
-    with opened(file) as container:
-        reading = _Reading(file, container)
-        end = end_of(file, container, reading.stream)
+    with ExitStack() as stack:
+        reading = _Reading(file, stack)
+        end = end_of(file, reading.container, reading.stream)
         start = max(span.start, reading.starts)
         if start >= end:
             raise (StreamMissing if span.start > 0 else DataError)(
@@ -101,7 +109,7 @@ def read_frames(
             end = min(end, max(span.start + span.seconds, start + reading.step))
         wanted = start + (np.arange(num_frames) + 0.5) * (end - start) / num_frames
         shown = reading.shown(wanted.tolist(), change)
-        notes = undecoded(reading.problems)
+        notes = [*reading.notes, *undecoded(reading.problems)]
         missing = end - reading.ends
         if missing > (1 - ENOUGH) * (end - start):
             raise DataError(
@@ -129,20 +137,23 @@ class _Shown:
 
 
 class _Reading:
-    """Decodes one video track, forwards, jumping to key frames where that saves decoding."""
+    """Decodes one video track, forwards, jumping to key frames where that saves decoding and is exact."""
 
-    def __init__(self, file: Path, container: "InputContainer") -> None:
-        # the cover picture of a sound file is no video
-        tracks = [track for track in container.streams.video if not track.disposition & track.disposition.attached_pic]
-        if not tracks:
-            raise StreamMissing(f"'{file}' has no video track, expected one; give a video.")
-        self.file, self.container, self.stream = file, container, tracks[0]
-        self.stream.thread_type = "AUTO"  # whole frames and slices: the fastest of four on H.264 720p and on MPEG-1
+    def __init__(self, file: Path, stack: ExitStack) -> None:
+        self.file, self.stack = file, stack
+        self.restart()
+        self.packets = packets_of(file, self.stream)
         self.step = 1 / float(self.stream.average_rate or self.stream.guessed_rate or 25)
         self.tick = float(self.stream.time_base or 1)
-        self.starts = (self.stream.start_time or 0) * self.tick - origin(container)
+        self.starts = self.packets.start - origin(self.container)
         self.ends = np.inf
         self.problems: list[str] = []
+
+    def restart(self) -> None:
+        """Back to the very start, where nothing that was read before counts: more than a seek to time 0 promises."""
+        self.container = self.stack.enter_context(opened(self.file))
+        self.stream, self.notes = track(self.file, self.container, "video")
+        self.stream.thread_type = "AUTO"  # whole frames and slices: the fastest of four on H.264 720p and on MPEG-1
 
     def nothing(self) -> DataError:
         """The error where no frame can be decoded."""
@@ -152,10 +163,17 @@ class _Reading:
         )
 
     def frames(self) -> Iterator[tuple[float, "VideoFrame"]]:
-        """(time, frame) from the current position on; a frame without time stamp follows the one before it."""
-        start, time = origin(self.container), -self.step
+        """(time, frame) from the current position on; a frame without time stamp follows the one before it.
+
+        Raises:
+            DataError: time stamps go back.
+        """
+        start, time = origin(self.container), self.starts - self.step
         for frame in decoded(self.container, self.stream, self.problems):
+            before = time
             time = time + self.step if frame.pts is None else float(frame.pts * frame.time_base) - start
+            if time < before - JUMP:
+                raise joined(self.file, "video", before, time)
             yield time, frame
 
     def shown(self, wanted: list[float], change: Callable[[np.ndarray], np.ndarray] | None) -> list[_Shown]:
@@ -174,51 +192,39 @@ class _Reading:
             if chosen and current[0] == chosen[-1].time:
                 chosen.append(chosen[-1])
                 continue
-            picture = _upright(current[1])
+            picture, remark = upright(current[1])
+            self.notes += [remark] if remark and remark not in self.notes else []
             size, damaged = picture.shape, bool(current[1].is_corrupt)
             chosen.append(_Shown(current[0], picture if change is None else change(picture), size, damaged))
         if following is None:
-            self.ends = current[0] + max((current[1].duration or 0) * self.tick, self.step)
+            last = self.packets.last - origin(self.container)
+            whole = current[0] >= last - ROUNDING
+            length = max((current[1].duration or 0) * self.tick, self.step)
+            self.ends = self.packets.end - origin(self.container) if whole else current[0] + length
         return chosen
 
     def _ticks(self, time: float) -> int:
         return round((time + origin(self.container)) / self.tick)
 
     def _saves(self, now: float, time: float) -> bool:
-        """Whether a key frame lies between: by the index of formats that have a whole one, else by the distance."""
-        if not self.stream.frames:
-            return time - now > UNINDEXED_GAP
-        index = self.stream.index_entries
-        key = index.search_timestamp(self._ticks(time))
-        return key >= 0 and index[key].timestamp > self._ticks(now)
+        """Whether seeking is exact and a key frame lies between; far enough in formats without an index (MPEG)."""
+        if not self.packets.seekable or (time - now <= UNINDEXED_GAP and not len(self.stream.index_entries)):
+            return False
+        zero = origin(self.container)
+        key = np.searchsorted(self.packets.keys, time + zero, side="right") - 1
+        return bool(key >= 0 and self.packets.keys[key] > now + zero)
 
     def _from(self, time: float) -> Iterator[tuple[float, Any]]:
-        """Frames from a key frame at or before `time` on. MPEG lands too late at times: then further back."""
+        """Frames from a key frame at or before `time` on, which is checked: some formats land too late, or between."""
         back = 0.0
         while back < time:
             self.container.seek(self._ticks(time - back), stream=self.stream, backward=True)
             frames = self.frames()
-            first = next(frames, None)
-            if first is not None and first[0] <= time:
-                return _again(first, frames)
+            for number, (at, frame) in enumerate(frames):
+                if at > time + ROUNDING or number > MOST_LEADING:
+                    break
+                if frame.key_frame and frame.pts is not None:
+                    return chain([(at, frame)], frames)
             back = 2 * back + 1
-        if self.stream.frames:
-            self.container.seek(self.stream.start_time or 0, stream=self.stream, backward=True)
-        else:  # even time 0 is missed there
-            self.container.seek(0, unsupported_byte_offset=True)
+        self.restart()
         return self.frames()
-
-
-def _again(first: Any, rest: Iterator[Any]) -> Iterator[Any]:
-    yield first
-    yield from rest
-
-
-def _turn(frame: "VideoFrame") -> int:
-    """Clockwise turn to upright (degrees); the display matrix counts the other way."""
-    return -round(frame.rotation / 90) * 90 % 360
-
-
-def _upright(frame: "VideoFrame") -> np.ndarray:
-    # one thread: starting threads for each frame takes several times as long as converting it
-    return np.rot90(frame.to_ndarray(format="rgb24", threads=1), -_turn(frame) // 90)

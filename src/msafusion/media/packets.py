@@ -1,0 +1,129 @@
+"""When the packets of a recording are shown and heard, read without decoding them: where its streams start and end."""
+
+import math
+from collections import defaultdict
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from msafusion.media.container import opened, origin
+from msafusion.media.headers import promised
+from msafusion.preprocessing import DataError
+
+if TYPE_CHECKING:
+    from av.container import InputContainer
+
+STATE = ("palette", "new_extradata", "param_change")
+"""What a packet may carry that holds for all behind it too, and is lost on seeking."""
+
+
+@dataclass(frozen=True)
+class Packets:
+    """Those of one stream, on its own time stamps (seconds).
+
+    Attributes:
+        start: first moment that is shown.
+        last: time stamp of the last packet in the order of presentation.
+        end: where that one ends.
+        keys: (n,) moments of the key frames, ascending.
+        seekable: decoding may begin at any key frame: all packets tell when they are presented and none carries what
+            holds for others.
+    """
+
+    start: float
+    last: float
+    end: float
+    keys: np.ndarray
+    seekable: bool
+
+
+def counted(container: "InputContainer", stream: Any) -> bool:
+    """Whether samples have no time stamps but are counted, and any part decodes to what the whole has there.
+
+    Linear PCM and FLAC. All others are decoded from their start: ADPCM and G.722 are coded in blocks or carry over
+    from all before, AAC's decoder makes up noise, other noise after a seek. Ten minutes of AAC take about a second.
+    """
+    name, codec = container.format.name, stream.codec_context.name
+    return (name == "wav" and codec.startswith("pcm_")) or (name == codec == "flac")
+
+
+def end_of(file: Path, container: "InputContainer", stream: Any) -> float:
+    """Where a stream ends (seconds from the recording's start), by the time stamps of its packets.
+
+    Of a recording that was cut off it is the end that its header tells, so that readers miss what is not there.
+    """
+    header = float(((stream.start_time or 0) + (stream.duration or 0)) * stream.time_base)
+    if counted(container, stream) and stream.duration:
+        end = header
+    else:
+        packets = packets_of(file, stream)
+        # sound codecs fill up their last block: the header's end within it is exact
+        end = header if stream.type == "audio" and packets.last < header < packets.end else packets.end
+    return max(end, promised(file, container, stream)) - origin(container)
+
+
+def packets_of(file: Path, stream: Any) -> Packets:
+    """What the packets of one stream tell; the file is read once, also for its other streams.
+
+    Raises:
+        DataError: the stream has no packets.
+    """
+    status = file.stat()
+    found = _scanned(file, status.st_mtime_ns, status.st_size).get(stream.index)
+    if found is None:
+        raise DataError(f"'{file}' holds no {stream.type} data, expected a recording; copy or download it again.")
+    return found
+
+
+@lru_cache(maxsize=64)  # predicting window by window asks again and again
+def _scanned(file: Path, modified: int, size: int) -> Mapping[int, Packets]:
+    """Stream index -> its packets; `modified` and `size` tell a changed file apart."""
+    from av.error import FFmpegError
+
+    with opened(file) as container:
+        found: defaultdict[int, _Scan] = defaultdict(_Scan)
+        packets = container.demux()
+        while True:
+            try:
+                packet = next(packets)
+            except (StopIteration, FFmpegError):
+                break
+            found[packet.stream_index].add(packet)
+        return {index: scan.done(container.streams[index]) for index, scan in found.items() if scan.any}
+
+
+class _Scan:
+    def __init__(self) -> None:
+        self.start, self.last, self.end = math.inf, -math.inf, -math.inf
+        self.keys: list[float] = []
+        self.any, self.seekable = False, True
+
+    def add(self, packet: Any) -> None:
+        if not packet.size:  # the one that stands for the end
+            return
+        if any(packet.has_sidedata(kind) for kind in STATE):
+            self.seekable = False
+        stamp = packet.pts
+        if stamp is None:
+            # trailing packets of sound (Ogg's padding) tell nothing
+            self.seekable = self.seekable and packet.stream.type != "video"
+            stamp = packet.dts
+        if stamp is None or packet.is_discard:
+            return
+        time, duration = float(stamp * packet.time_base), packet.duration or 0
+        if duration >= 2**31:  # FFmpeg's Ogg reader writes a negative number of 32 bits here: the end is cut
+            duration -= 2**32
+        if time >= self.last:
+            self.last, self.end = time, time + float(duration * packet.time_base)
+        self.start, self.any = min(self.start, time), True
+        if packet.is_keyframe:
+            self.keys.append(time)
+
+    def done(self, stream: Any) -> Packets:
+        palette = stream.type == "video" and getattr(stream.codec_context, "pix_fmt", None) == "pal8"
+        keys = np.sort(np.array(self.keys)) if stream.type == "video" else np.zeros(0)
+        return Packets(self.start, self.last, self.end, keys, self.seekable and not palette)
