@@ -18,8 +18,9 @@ from msafusion.streams import check_count, check_option
 
 EXACT = ("wav", "flac", "ogg", "mov,mp4,m4a,3gp,3g2,mj2")
 """Formats that tell where the sound ends, to the sample."""
-UNSTAMPED = ("wav", "flac", "avi", "mp3", "aac")
-"""Formats without time stamps of the sound: its blocks follow each other."""
+JITTER = {"avi": math.inf, **dict.fromkeys(("wav", "flac", "mp3", "aac"), 0.1)}
+"""Seconds that stamps may be off in formats that have none of the sound: FFmpeg works them out from numbers of bytes
+or blocks, in AVI by a header that is often wrong, so that its blocks follow each other whatever they say."""
 RUN_UP = 0.5
 """Seconds decoded before what is wanted after a seek."""
 BLOCK = 0.1
@@ -54,8 +55,8 @@ def read_audio(file: Path, rate: int, span: Span = WHOLE) -> tuple[np.ndarray, l
             wanted = round(span.seconds * rate)
             asked = Span(span.start, -(-wanted * stream.rate // rate) / stream.rate)
         end, problems = end_of(file, container, stream), list[str]()
-        exact, unstamped = container.format.name in EXACT, container.format.name in UNSTAMPED
-        placed = Placed(file, origin(container), asked, end if exact else None, unstamped)
+        name = container.format.name
+        placed = Placed(file, origin(container), asked, end if name in EXACT else None, JITTER.get(name))
         placed.add_all(_frames(container, stream, span.start, problems))
         if placed.ends is None:
             reason = f" ({problems[0]})" if problems else ""

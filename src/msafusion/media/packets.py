@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
 STATE = ("palette", "new_extradata", "param_change")
 """What a packet may carry that holds for all behind it too, and is lost on seeking."""
+UNORDERED = ("h264", "hevc", "vvc")
+"""Encodings whose order of presentation FFmpeg cannot tell from their packets; AVI does not tell it either."""
 
 
 @dataclass(frozen=True)
@@ -32,6 +34,8 @@ class Packets:
         keys: (n,) moments of the key frames, ascending.
         seekable: decoding may begin at any key frame: all packets tell when they are presented and none carries what
             holds for others.
+        stamps: (n,) of the frames in the order of presentation where packets only tell when they are decoded (AVI with
+            B-frames): these in ascending order. None: frames tell it themselves.
     """
 
     start: float
@@ -39,6 +43,7 @@ class Packets:
     end: float
     keys: np.ndarray
     seekable: bool
+    stamps: np.ndarray | None = None
 
 
 def counted(container: "InputContainer", stream: Any) -> bool:
@@ -85,7 +90,7 @@ def _scanned(file: Path, modified: int, size: int) -> Mapping[int, Packets]:
     from av.error import FFmpegError
 
     with opened(file) as container:
-        found: defaultdict[int, _Scan] = defaultdict(_Scan)
+        found: defaultdict[int, _Scan] = defaultdict(lambda: _Scan(container.format.name))
         packets = container.demux()
         while True:
             try:
@@ -97,10 +102,11 @@ def _scanned(file: Path, modified: int, size: int) -> Mapping[int, Packets]:
 
 
 class _Scan:
-    def __init__(self) -> None:
+    def __init__(self, container_format: str) -> None:
         self.start, self.last, self.end = math.inf, -math.inf, -math.inf
-        self.keys: list[float] = []
-        self.any, self.seekable = False, True
+        self.keys, self.decoding, self.presenting = list[float](), list[float](), list[float]()
+        self.moments = list[float]()
+        self.any, self.seekable, self.avi = False, True, container_format == "avi"
 
     def add(self, packet: Any) -> None:
         if not packet.size:  # the one that stands for the end
@@ -108,11 +114,13 @@ class _Scan:
         if any(packet.has_sidedata(kind) for kind in STATE):
             self.seekable = False
         stamp = packet.pts
-        if stamp is None:
-            # trailing packets of sound (Ogg's padding) tell nothing
-            self.seekable = self.seekable and packet.stream.type != "video"
-            stamp = packet.dts
-        if stamp is None or packet.is_discard:
+        if packet.stream.type == "video":
+            if self.avi and packet.dts is not None:
+                self.decoding.append(float(packet.dts * packet.time_base))
+                self.presenting += [] if stamp is None else [float(stamp * packet.time_base)]
+            self.seekable = self.seekable and stamp is not None
+        stamp = packet.dts if stamp is None else stamp
+        if stamp is None or packet.is_discard:  # as trailing packets of Ogg's sound
             return
         time, duration = float(stamp * packet.time_base), packet.duration or 0
         if duration >= 2**31:  # FFmpeg's Ogg reader writes a negative number of 32 bits here: the end is cut
@@ -120,10 +128,19 @@ class _Scan:
         if time >= self.last:
             self.last, self.end = time, time + float(duration * packet.time_base)
         self.start, self.any = min(self.start, time), True
+        self.moments.append(time)
         if packet.is_keyframe:
             self.keys.append(time)
 
     def done(self, stream: Any) -> Packets:
         palette = stream.type == "video" and getattr(stream.codec_context, "pix_fmt", None) == "pal8"
         keys = np.sort(np.array(self.keys)) if stream.type == "video" else np.zeros(0)
-        return Packets(self.start, self.last, self.end, keys, self.seekable and not palette)
+        moments = np.array(self.moments)
+        if stream.type == "video" and (np.diff(moments) < 0).any():
+            # durations are of decoding, in another order: the last one says little of how long that frame is shown
+            self.end = min(self.end, self.last + float(np.median(np.diff(np.sort(moments)))))
+        if not self.avi or self.presenting == self.decoding or stream.codec_context.name not in UNORDERED:
+            return Packets(self.start, self.last, self.end, keys, self.seekable and not palette)
+        stamps = np.sort(np.array(self.decoding))
+        start, last = float(stamps[0]), float(stamps[-1])
+        return Packets(start, last, last + self.end - self.last, keys, False, stamps)

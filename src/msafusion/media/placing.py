@@ -1,5 +1,6 @@
 """Decoded sound on the recording's time line: each block where its time stamp says, silence where there is none."""
 
+import math
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,8 +14,6 @@ from msafusion.media.extraction import Span
 FULL_SCALE = {"uint8": 128.0, "int16": 2.0**15, "int32": 2.0**31, "int64": 2.0**63}
 JITTER = 0.015
 """Seconds that a time stamp may be off without a hole or an overlap: less than half a frame of 30 a second."""
-COUNTED_JITTER = 0.1
-"""The same where a format has no time stamps, but FFmpeg works them out from numbers of bytes or blocks."""
 LONGEST_HOLE = 600.0
 """Seconds of silence that are filled in at most where no end is asked for."""
 
@@ -35,15 +34,16 @@ class Placed:
         zero: the recording's time 0 on the time stamps (seconds).
         span: the part that is kept.
         end: where the sound ends, if that is known to the sample (seconds): what codecs add behind is cut.
-        counted: see `COUNTED_JITTER`.
+        jitter: seconds that time stamps may be off where a format has none of its own and they are worked out; None:
+            they are its own.
 
     Attributes:
         ends: where the sound that was added ends (seconds); None: none was.
     """
 
-    def __init__(self, file: Path, zero: float, span: Span, end: float | None, counted: bool) -> None:
+    def __init__(self, file: Path, zero: float, span: Span, end: float | None, jitter: float | None = None) -> None:
         self.file, self.zero, self.span, self.end = file, zero, span, end
-        self.jitter = COUNTED_JITTER if counted else JITTER
+        self.jitter, self.worked_out = JITTER if jitter is None else jitter, jitter is not None
         self.rate, self.position, self.channels = 0, 0, set[int]()
         self.ends: float | None = None
         self._parts: list[tuple[int, list[np.ndarray]]] = []
@@ -93,6 +93,8 @@ class Placed:
 
     def _at_rate(self, rate: int) -> None:
         if rate != self.rate:
+            if self.rate and self.worked_out:  # they were counted at the first rate
+                self.jitter = math.inf
             self.position = round(self.position * rate / self.rate) if self.rate else 0
             self.rate = rate
             self._parts.append((rate, []))

@@ -22,6 +22,7 @@ ROUNDING = 1e-3
 """Time stamps may be this much off (seconds): Matroska rounds them to milliseconds."""
 UNINDEXED_GAP = 5.0
 """Seconds between two frames from which on seeking is tried in formats without an index of key frames (MPEG)."""
+INDEXED = ("matroska,webm", "mov,mp4,m4a,3gp,3g2,mj2", "avi")
 MOST_LEADING = 64
 """Frames shown before the key frame to which a seek led; they lack those that they refer to."""
 
@@ -169,9 +170,15 @@ class _Reading:
             DataError: time stamps go back.
         """
         start, time = origin(self.container), self.starts - self.step
-        for frame in decoded(self.container, self.stream, self.problems):
+        stamps = self.packets.stamps  # where there are, all is decoded from the start
+        for number, frame in enumerate(decoded(self.container, self.stream, self.problems)):
             before = time
-            time = time + self.step if frame.pts is None else float(frame.pts * frame.time_base) - start
+            if stamps is not None and number < len(stamps):
+                time = float(stamps[number]) - start
+            elif stamps is not None or frame.pts is None:
+                time += self.step
+            else:
+                time = float(frame.pts * frame.time_base) - start
             if time < before - JUMP:
                 raise joined(self.file, "video", before, time)
             yield time, frame
@@ -208,7 +215,8 @@ class _Reading:
 
     def _saves(self, now: float, time: float) -> bool:
         """Whether seeking is exact and a key frame lies between; far enough in formats without an index (MPEG)."""
-        if not self.packets.seekable or (time - now <= UNINDEXED_GAP and not len(self.stream.index_entries)):
+        indexed = self.stream.frames or self.container.format.name in INDEXED
+        if not self.packets.seekable or (time - now <= UNINDEXED_GAP and not indexed):
             return False
         zero = origin(self.container)
         key = np.searchsorted(self.packets.keys, time + zero, side="right") - 1
@@ -223,7 +231,7 @@ class _Reading:
             for number, (at, frame) in enumerate(frames):
                 if at > time + ROUNDING or number > MOST_LEADING:
                     break
-                if frame.key_frame and frame.pts is not None:
+                if frame.key_frame and np.abs(self.packets.keys - at - origin(self.container)).min() < self.tick:
                     return chain([(at, frame)], frames)
             back = 2 * back + 1
         self.restart()
