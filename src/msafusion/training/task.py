@@ -8,7 +8,6 @@ import lightning
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
-from torchmetrics import MeanMetric
 
 from msafusion.attach import FusedNetwork
 from msafusion.attach.network import prediction_in
@@ -45,7 +44,7 @@ class FusionTask(lightning.LightningModule):
         super().__init__()
         self.network, self.num_classes, self.options = network, num_classes, options
         self.preprocessing, self.seed = preprocessing, seed
-        self.valid_metrics, self.valid_loss = running_metrics(num_classes), MeanMetric(nan_strategy="disable")
+        self.valid_metrics = running_metrics(num_classes)
         self.validated_at = -1
         self.automatic_optimization = not self.separate
 
@@ -206,20 +205,24 @@ class FusionTask(lightning.LightningModule):
         # once an epoch: Lightning takes milliseconds for every figure that it is given
         self.log("train/loss", self._losses[0] / self._losses[1].clamp(min=1), sync_dist=True)
 
+    def on_validation_epoch_start(self) -> None:
+        """Start the sum of the losses."""
+        self._valid_losses = torch.zeros(2, device=self.device)
+
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
         """Follow loss and metrics on the validation samples."""
         outputs, prediction = self._outputs(batch, self._typed(self.preprocessing.inputs(batch["inputs"])))
         loss = self._total_loss(outputs, prediction, batch["label"])
         self.valid_metrics.update(prediction if self.num_classes else prediction.flatten(), batch["label"])
-        self.valid_loss.update(loss, len(batch["id"]))
+        self._valid_losses += len(batch["id"]) * torch.stack([loss.float(), torch.ones_like(loss, dtype=torch.float)])
 
     def on_validation_epoch_end(self) -> None:
         """Log the epoch's metrics, those that choose the model."""
-        # TorchMetrics gathers sums and counts: Lightning's mean over devices would weigh uneven shares alike
-        for name, value in {**self.valid_metrics.compute(), "loss": self.valid_loss.compute()}.items():
+        # sums and counts are gathered: Lightning's mean over devices would weigh uneven shares alike
+        total, count = self.trainer.strategy.reduce(self._valid_losses, reduce_op="sum")
+        for name, value in {**self.valid_metrics.compute(), "loss": total / count}.items():
             self.log(f"valid/{name}", value, sync_dist=True)
         self.valid_metrics.reset()
-        self.valid_loss.reset()
         self.validated_at = self.global_step
 
     def configure_optimizers(self) -> Any:
