@@ -1,7 +1,8 @@
 """Find the rule by which a layer's number of steps follows from the input's, out of as few sizes as will do."""
 
-from collections import Counter
 from collections.abc import Callable, Sequence
+
+import numpy as np
 
 from msafusion.attach.timing import LengthRule
 
@@ -17,25 +18,27 @@ def fitting(pairs: Sequence[Pair]) -> list[LengthRule]:
     apart, more = high - low, most - least
     if apart <= 0 or more <= 0:
         return []
-    rules = []
-    if more % apart == 0:
-        rules.append(LengthRule(more // apart, least - more // apart * low, 1))
+    straight = LengthRule(more // apart, least - more // apart * low, 1)
+    rules = [straight] if all(straight.steps(before) == after for before, after in pairs) else []
     first, last = apart // (more + 1) + 1, apart // (more - 1) if more > 1 else 2 * apart
     if last * (last - first + 1) <= MOST_RULES:
         for stride in range(max(first, 2), last + 1):
-            offsets = range(least * stride - low, least * stride - low + stride)
-            rules += [LengthRule(1, offset, stride, keeps_order=False) for offset in offsets]
-    return [rule for rule in rules if all(rule.steps(before) == after for before, after in pairs)]
+            # before + offset lies in [after * stride, after * stride + stride) for every pair
+            start = max(after * stride - before for before, after in pairs)
+            end = min(after * stride - before for before, after in pairs) + stride
+            rules += [LengthRule(1, offset, stride, keeps_order=False) for offset in range(start, end)]
+    return rules
 
 
 def next_size(rules: Sequence[LengthRule], low: int, high: int, tried: set[int]) -> int | None:
     """The number of steps that tells best which of the rules holds; None: none does."""
     some = list(range(high, low - 1, -1))[: 4 * max(rule.stride for rule in rules)]
     some = [size for size in some[:: max(1, len(some) // 64)] if size not in tried]
+    factors, offsets, strides = np.array([(rule.factor, rule.offset, rule.stride) for rule in rules]).T
     best, fewest = None, len(rules)
     for size in some:
-        largest = max(Counter(rule.steps(size) for rule in rules).values())
-        if largest < fewest:
+        _, counts = np.unique((factors * size + offsets) // strides, return_counts=True)
+        if (largest := int(counts.max())) < fewest:
             best, fewest = size, largest
     return best
 

@@ -7,7 +7,7 @@ takes memory for its own bytes only, keys are plain values, and nothing that exi
 
 import pickletools
 from collections.abc import Callable
-from typing import IO, Any
+from typing import IO, Any, no_type_check
 
 import numpy as np
 
@@ -31,6 +31,7 @@ class Named:
         return f"{self.module}.{self.name}"
 
 
+@no_type_check  # not in tests either, which would check every argument of every operation
 class Machine:
     """Runs one pickle; subclasses say what names mean.
 
@@ -192,11 +193,13 @@ def _new_dict(machine: Machine) -> None:
     machine.push(made)
 
 
+@no_type_check
 def _text(machine: Machine, value: str) -> None:
     """Of Python 2: text where it is ASCII, else bytes, as nothing says how they are to be read."""
     machine.push(value if value.isascii() else value.encode("latin1"))
 
 
+@no_type_check
 def _number(machine: Machine, value: Any) -> None:
     machine.push(value)
 
@@ -243,6 +246,7 @@ STEPS: dict[str, Step] = {
 """Operation -> what it does; old classes, keyword arguments and extensions are not among them."""
 
 
+@no_type_check
 def _key(value: Any) -> Any:
     """A value that can be a key: a plain one, or a tuple of plain ones, whose hash takes no more than its bytes."""
     plain = (str, bytes, int, float, bool, complex, type(None))
