@@ -4,15 +4,15 @@ import inspect
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+import torch
 from torch import Tensor, nn
-from torch.utils.hooks import RemovableHandle
 
 from msafusion.attach.inputs import main_tensor
 from msafusion.attach.layout import Trail
-from msafusion.attach.lockstep import NestedGuard, NetworkRun, PointHook
-from msafusion.attach.network import FusedNetwork, Inputs, prediction_in, taps_of
+from msafusion.attach.lockstep import NetworkRun
+from msafusion.attach.network import FusedNetwork, Inputs
 from msafusion.attach.points import FusionPoint, Joint, find_taps, join
-from msafusion.attach.reading import HeadAt, Outputs, Reading, reading_points
+from msafusion.attach.reading import HeadAt, Outputs, Reading, prediction_in, reading_points, taps_of
 from msafusion.attach.time_search import keep_time
 from msafusion.attach.tracing import evaluating
 from msafusion.fusion import HEADS, Head
@@ -67,32 +67,16 @@ def fuse(
         raise ValueError(
             "fuse() got no example, expected one input for each network to find the channels; pass example={...}."
         )
-    hooks: list[RemovableHandle] = []
-    try:
-        for index, point in enumerate((*points, *levels)):
-            for name, member in point.members.items():
-                submodule = net.networks[name].get_submodule(member.submodule)
-                hooks.append(submodule.register_forward_hook(PointHook(net.identity, name, index)))
-                hooks.extend(
-                    part.layers[0].register_forward_pre_hook(NestedGuard(net.identity, name))
-                    for path, part in net.networks[name].named_modules()
-                    if isinstance(part, nn.TransformerEncoder)
-                    and f".{member.submodule}".startswith(f".{path}.layers.".replace("..", "."))
-                )
-        outputs = _dry_run(net, points, levels, example) if example is not None else {}
-        if isinstance(head, nn.Module):
-            net.head = head
-        else:
-            net.head = _make_head(head, net, outputs, num_outputs, head_options or {})
-            if example is not None:
-                net.head.to(main_tensor(next(iter(example.values()))).device)
-        if outputs:
-            with evaluating(net):
-                net.combine(outputs)
-    except BaseException:
-        for hook in hooks:
-            hook.remove()
-        raise
+    outputs = _dry_run(net, points, levels, example) if example is not None else {}
+    if isinstance(head, nn.Module):
+        net.head = head
+    else:
+        net.head = _make_head(head, net, outputs, num_outputs, head_options or {})
+        if example is not None:
+            net.head.to(main_tensor(next(iter(example.values()))).device)
+    if outputs:
+        with evaluating(net):
+            net.combine(outputs)
     return net
 
 
@@ -181,8 +165,11 @@ def _dry_run(
     device = main_tensor(next(iter(example.values()))).device
     joints: dict[int, Joint] = {}
     vectors: dict[str, Tensor] = {}
+    orders: dict[str, list[int]] = {name: [] for name in networks}
 
     def fuse_at(index: int, outputs: dict[str, Any]) -> dict[str, Any]:
+        for name in outputs:
+            orders[name].append(index)
         if index >= len(points):
             level = levels[index - len(points)]
             reading = joints[index] = Reading(find_taps(level, networks, outputs, trails), level.name)
@@ -197,6 +184,7 @@ def _dry_run(
             module.register_forward_hook(_Probe(name, trails[name]), prepend=True)
             for name, network in networks.items()
             for module in network.modules()
+            if not isinstance(module, torch.jit.ScriptModule)  # takes no hook
         ]
         try:
             outputs = net.run_networks(example, {}, {}, fuse_at)
@@ -205,6 +193,7 @@ def _dry_run(
                 probe.remove()
         for name, rule in net.input_rules.items():
             keep_time(networks[name], rule, trails[name], example[name], [*points, *levels], joints)
+    net.orders = orders
     net.joints.extend(joints[index] for index in range(len(points)))
     net.readings.extend(joints[len(points) + index] for index in range(len(levels)))
     return Outputs(outputs, vectors)

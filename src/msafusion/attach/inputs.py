@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
 from msafusion.attach.layout import describe
-from msafusion.attach.lockstep import not_traced
+from msafusion.attach.state import not_traced
 from msafusion.attach.timing import TimeMask
 from msafusion.streams import values_are_known
 
@@ -78,7 +78,7 @@ class InputRule:
         options = {}
         if self.lengths_at is not None and own is None:
             if lengths is not None:
-                options["lengths"] = lengths
+                options["lengths"] = lengths.clamp(min=1)
             elif self.lengths_required:
                 tensor = main_tensor(given)
                 options["lengths"] = torch.full((self.batch(given),), self._steps(given), device=tensor.device)

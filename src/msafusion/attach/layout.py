@@ -10,6 +10,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.conv import _ConvNd
 from torch.nn.modules.instancenorm import _InstanceNorm
 from torch.nn.utils.rnn import PackedSequence
+from torch.utils import _pytree as pytree
 
 from msafusion.streams import FusionError
 
@@ -195,6 +196,15 @@ def tensors_in(output: Any, network: str, module: nn.Module, where: str) -> dict
     else:
         items = {}
     found = [key for key, item in items.items() if isinstance(item, Tensor) and item.is_floating_point()]
+    for key, item in items.items():
+        deeper = [leaf for leaf in pytree.tree_leaves(item) if isinstance(leaf, Tensor) and leaf.is_floating_point()]
+        if deeper and isinstance(item, Tensor):
+            break  # what comes beside the features, such as the state (h, c) of an LSTM, may be nested
+        if deeper:
+            raise FusionError(
+                f"{where} gives {describe(output)} with tensors inside [{key}], so which of them are the features "
+                "cannot be told; name one with 'submodule[key]', or fuse at a module that returns them side by side."
+            )
     if not found:
         raise FusionError(
             f"{where} gives {describe(output)}, expected a tensor, or a tuple or dict that holds one; "

@@ -1,116 +1,20 @@
 """Run several unmodified networks in lockstep: each stops at its fusion points until all have arrived.
 
-Every network runs in a coroutine of its own (greenlet). A forward hook on a fusion point's submodule switches to the
-scheduler with the submodule's output and returns, in its place, what the scheduler sends back after fusing.
+Every network runs in a coroutine of its own (greenlet). A forward hook on a fusion point's submodule (`hooks`) switches
+to the scheduler with the submodule's output and returns, in its place, what the scheduler sends back after fusing.
 """
 
 import contextvars
-import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any, NamedTuple
 
-import torch
 from greenlet import GreenletExit, getcurrent, greenlet
-from torch import nn
 
+from msafusion.attach.state import Surroundings, ThreadState, not_traced
 from msafusion.streams import FusionError
-
-try:
-    from jaxtyping._storage import _shape_storage  # private: it has no public way to keep coroutines apart
-except ImportError:  # another version keeps its sizes elsewhere; only checked functions around a point suffer
-    _shape_storage = threading.local()
-
-AUTOCAST_DEVICES = ("cpu", "cuda")
 
 FuseAt = Callable[[int, dict[str, Any]], dict[str, Any]]
 """(fusion point, {network: submodule output}) -> {network: output to go on with}."""
-
-not_traced = torch.compiler.disable(recursive=False)
-"""For every function here: torch.compile leaves its frame alone and goes on compiling the networks that it calls."""
-
-
-class ThreadState(NamedTuple):
-    """What torch keeps per thread and a network may have changed with a `with` block around a fusion point."""
-
-    grad: bool
-    autocast: tuple[tuple[bool, torch.dtype], ...]
-    autocast_cache: bool
-    shape_memos: tuple[Any, ...]  # of jaxtyping: the axis sizes bound in the checked functions that are under way
-
-    @classmethod
-    @not_traced
-    def now(cls) -> "ThreadState":
-        """As it is for the calling thread."""
-        autocast = tuple((torch.is_autocast_enabled(d), torch.get_autocast_dtype(d)) for d in AUTOCAST_DEVICES)
-        memos = tuple(getattr(_shape_storage, "memo_stack", ()))
-        return cls(torch.is_grad_enabled(), autocast, torch.is_autocast_cache_enabled(), memos)
-
-    @not_traced
-    def restore(self) -> None:
-        """Set the calling thread's state to this."""
-        torch.set_grad_enabled(self.grad)
-        for device, (enabled, dtype) in zip(AUTOCAST_DEVICES, self.autocast, strict=True):
-            torch.set_autocast_enabled(device, enabled)
-            torch.set_autocast_dtype(device, dtype)
-        torch.set_autocast_cache_enabled(self.autocast_cache)
-        _shape_storage.memo_stack = list(self.shape_memos)
-
-
-class Surroundings(NamedTuple):
-    """What tells that code runs inside an activation checkpoint: compared at a point with the network's entry."""
-
-    grad: bool
-    inference: bool
-    saved_tensor_hooks: object
-    backward_task: int
-
-    @classmethod
-    @not_traced
-    def now(cls) -> "Surroundings":
-        """Those of the calling code."""
-        hooks = torch._C._autograd._top_saved_tensors_default_hooks(True)  # pyright: ignore[reportAttributeAccessIssue]
-        if hooks is not None and getattr(hooks[0], "__module__", "") == "torch.autograd.graph":
-            hooks = None  # save_on_cpu moves activations but recomputes nothing
-        return cls(torch.is_grad_enabled(), torch.is_inference_mode_enabled(), hooks, torch._C._current_graph_task_id())
-
-
-class Identity:
-    """Tells the hooks of one fused network from another's; copied and pickled along with both."""
-
-
-class PointHook:
-    """Forward hook of one network's submodule at one fusion point; does nothing unless its fused network runs."""
-
-    def __init__(self, owner: Identity, network: str, point: int) -> None:
-        self.owner, self.network, self.point = owner, network, point
-
-    @not_traced
-    def __call__(self, module: nn.Module, args: tuple[Any, ...], output: Any) -> Any:
-        """Stop here until all have arrived, and go on with the fused output."""
-        run = NetworkRun.current()
-        if run is not None and run.owner is self.owner and run.network == self.network:
-            return run.arrive(self.point, output)
-        return None
-
-
-class NestedGuard:
-    """Forward pre-hook of a TransformerEncoder's first layer: one line where the encoder packs its input."""
-
-    def __init__(self, owner: Identity, network: str) -> None:
-        self.owner, self.network = owner, network
-
-    @not_traced
-    def __call__(self, module: nn.Module, args: tuple[Any, ...]) -> None:
-        """Refuse nested tensors, which layers with fusion points cannot take."""
-        run = NetworkRun.current()
-        if run is None or run.owner is not self.owner or run.network != self.network:
-            return
-        if args and isinstance(args[0], torch.Tensor) and args[0].is_nested:
-            raise FusionError(
-                f"network '{self.network}': its nn.TransformerEncoder packs padded input into nested tensors in eval "
-                "mode, which cannot be fused; build it with enable_nested_tensor=False, or set "
-                "encoder.use_nested_tensor = False."
-            )
 
 
 class Arrival(NamedTuple):
@@ -124,11 +28,13 @@ class NetworkRun(greenlet):
     """One network's forward call, suspended at fusion points."""
 
     @not_traced
-    def __init__(self, owner: Identity, network: str, call: Callable[[], Any], where: list[str]) -> None:
+    def __init__(
+        self, owner: object, network: str, call: Callable[[], Any], where: Sequence[str], state: ThreadState
+    ) -> None:
         super().__init__(call)
         self.owner, self.network, self.where = owner, network, where
         self.passed: set[int] = set()
-        self.entry, self.scheduler_state = Surroundings.now(), ThreadState.now()
+        self.entry, self.scheduler_state = Surroundings.now(), state
         self.gr_context = contextvars.copy_context()
 
     @staticmethod
@@ -148,28 +54,67 @@ class NetworkRun(greenlet):
                 "(one that calls it for all its inputs and returns a dict or tuple of streams)."
             )
         self.passed.add(point)
-        if Surroundings.now() != self.entry:
-            raise FusionError(
-                f"{here}: the submodule runs inside an activation-checkpointed region, or a no_grad or inference_mode "
-                "block, where recomputation would skip the fusion; turn checkpointing off for this network, fuse "
-                "outside that region, or checkpoint the whole fused network instead."
-            )
-        own_state = ThreadState.now()
-        self.scheduler_state.restore()
+        if (reason := Surroundings.now().refusal(self.entry)) is not None:
+            raise FusionError(f"{here}: the submodule runs inside {reason}.")
+        own_state = ThreadState()
+        self.scheduler_state.restore(own_state)
         assert self.parent is not None
         try:
             return self.parent.switch(Arrival(point, output))
         finally:
-            own_state.restore()
+            own_state.restore(self.scheduler_state)
+
+
+class Meeting:
+    """Who meets at the fusion points of one call, as far as it has come.
+
+    A network that may skip passes a point where it has ended, or waits at a later one of its order.
+
+    Args:
+        points: for each fusion point the networks that meet there.
+        running: the networks that run this time.
+        orders: network -> the points in the order in which it reaches them, for those that may skip.
+    """
+
+    def __init__(
+        self, points: Sequence[Collection[str]], running: Collection[str], orders: Mapping[str, Sequence[int]]
+    ) -> None:
+        self.expected = [[name for name in running if name in members] for members in points]
+        self.orders = orders
+        self.waiting: dict[str, Arrival] = {}
+        self.ended: set[str] = set()
+        self.fused: set[int] = set()
+
+    def skips(self, name: str, index: int) -> bool:
+        """Whether a network has left out a point for sure."""
+        if name not in self.orders:
+            return False
+        if name in self.ended:
+            return True
+        order = self.orders[name]
+        return name in self.waiting and order.index(self.waiting[name].point) > order.index(index)
+
+    def ready(self, index: int) -> list[str]:
+        """The networks that wait at a point and for nobody else."""
+        here = [n for n in self.expected[index] if n in self.waiting and self.waiting[n].point == index]
+        return here if all(name in here or self.skips(name, index) for name in self.expected[index]) else []
+
+    def unmet(self) -> int | None:
+        """A point that some network had to reach, after all have stopped."""
+        for index, expected in enumerate(self.expected):
+            if index not in self.fused and not all(self.skips(name, index) for name in expected):
+                return index
+        return None
 
 
 @not_traced
 def run_in_lockstep(
-    owner: Identity,
+    owner: object,
     calls: Mapping[str, Callable[[], Any]],
-    points: list[frozenset[str]],
-    where: list[str],
+    points: Sequence[Collection[str]],
+    where: Sequence[str],
     fuse_at: FuseAt,
+    orders: Mapping[str, Sequence[int]] | None = None,
 ) -> dict[str, Any]:
     """Run networks until all have finished; return each one's output.
 
@@ -178,41 +123,43 @@ def run_in_lockstep(
         calls: network name -> its forward call, for the networks that run this time.
         points: for each fusion point the networks that meet there; those that do not run are not waited for.
         where: for each fusion point its name in error messages.
-        fuse_at: called where networks meet.
+        fuse_at: called where networks meet, with those that have come.
+        orders: network name -> the points in its usual order, for networks that may skip some (layers dropped at
+            random).
 
     Raises:
-        FusionError: a point is not reached, is reached twice or in different orders, or lies in a checkpointed region.
+        FusionError: a point is not reached, is reached twice or in different orders, or lies in a block of `REFUSALS`.
     """
-    runs = {name: NetworkRun(owner, name, call, where) for name, call in calls.items()}
-    state = ThreadState.now()
+    state = ThreadState()
+    runs = {name: NetworkRun(owner, name, call, where, state) for name, call in calls.items()}
+    meeting = Meeting(points, runs, orders or {})
     outputs: dict[str, Any] = {}
-    waiting: dict[str, Arrival] = {}
     resume: dict[str, tuple[Any, ...]] = dict.fromkeys(runs, ())
-    fused: set[int] = set()
     try:
         while resume:
             for name, values in resume.items():
                 message = _switch(runs[name], values)
                 if isinstance(message, Arrival) and not runs[name].dead:
-                    waiting[name] = message
+                    meeting.waiting[name] = message
                 else:
                     outputs[name] = message
+                    meeting.ended.add(name)
+                    state.restore()  # a network may end in another state than it began in
             resume = {}
-            for index, members in enumerate(points):
-                expected = [name for name in runs if name in members]
-                if expected and all(name in waiting and waiting[name].point == index for name in expected):
-                    results = fuse_at(index, {name: waiting.pop(name).output for name in expected})
-                    fused.add(index)
-                    resume.update({name: (results[name],) for name in expected})
-        for index, members in enumerate(points):
-            if index not in fused and members & runs.keys():
-                raise _never_met(index, members, runs, waiting, where)
+            for index in range(len(points)):
+                if here := meeting.ready(index):
+                    results = fuse_at(index, {name: meeting.waiting.pop(name).output for name in here})
+                    meeting.fused.add(index)
+                    resume.update({name: (results[name],) for name in here})
+        if (index := meeting.unmet()) is not None:
+            raise _never_met(index, runs, meeting, where)
         return outputs
     finally:
+        state.restore()
         for run in runs.values():
             if run and not run.dead:
                 run.throw(GreenletExit)
-        state.restore()
+                state.restore()
 
 
 @not_traced
@@ -226,20 +173,15 @@ def _switch(run: NetworkRun, values: tuple[Any, ...]) -> Any:
         raise
 
 
-def _never_met(
-    index: int,
-    members: frozenset[str],
-    runs: Mapping[str, NetworkRun],
-    waiting: Mapping[str, Arrival],
-    where: list[str],
-) -> FusionError:
-    for name in sorted(members & runs.keys()):
-        if index in runs[name].passed:
+def _never_met(index: int, runs: Mapping[str, NetworkRun], meeting: Meeting, where: Sequence[str]) -> FusionError:
+    waiting = meeting.waiting
+    for name in sorted(meeting.expected[index]):
+        if index in runs[name].passed or meeting.skips(name, index):
             continue
         if name not in waiting:
             return FusionError(
                 f"network '{name}' ended without running its submodule of fusion point {where[index]}; name a "
-                "submodule that its forward calls every time (a layer dropped at random needs layerdrop = 0)."
+                "submodule that its forward calls every time (layers may be dropped at random in training only)."
             )
         elsewhere = where[waiting[name].point]
         return FusionError(

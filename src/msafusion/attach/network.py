@@ -1,16 +1,19 @@
 """The network that `fuse()` makes: unmodified networks, the joints where they meet, and a head."""
 
+import warnings
 from collections.abc import Mapping, Sequence
+from collections.abc import Set as Collection
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.utils import _pytree as pytree
 
-from msafusion.attach.inputs import InputRule, main_tensor, zero_rows
-from msafusion.attach.lockstep import FuseAt, Identity, not_traced, run_in_lockstep
-from msafusion.attach.points import FusionPoint, Tap
-from msafusion.attach.reading import Outputs, Reading
+from msafusion.attach.hooks import PointHooks
+from msafusion.attach.inputs import InputRule, main_tensor
+from msafusion.attach.lockstep import FuseAt, run_in_lockstep
+from msafusion.attach.points import FusionPoint
+from msafusion.attach.reading import Outputs, Reading, prediction_in, taps_of, without_missing
+from msafusion.attach.state import not_traced
 from msafusion.attach.timing import TimeMask
 from msafusion.attach.tracing import export
 from msafusion.fusion import Concat, Head
@@ -39,9 +42,13 @@ class FusedNetwork(nn.Module):
         self.networks = nn.ModuleDict(networks)
         self.joints, self.readings = nn.ModuleList(), nn.ModuleList()
         self.head: nn.Module = nn.Identity()
-        self.identity = Identity()
-        self._members = [frozenset(point.members) for point in points]
-        self._where = [point.name for point in points]
+        self.hooks = PointHooks(
+            [{name: member.submodule for name, member in point.members.items()} for point in points],
+            [point.name for point in points],
+        )
+        self.orders: dict[str, list[int]] = {}
+        """Network -> the points in the order in which it reached them in the dry run."""
+        self._told: set[tuple[str, int]] = set()
         self.input_rules = {
             name: InputRule.of(name, network, time_axis.get(name)) for name, network in networks.items()
         }
@@ -84,11 +91,11 @@ class FusedNetwork(nn.Module):
             if mask is not None:
                 masks[name] = mask
         present = self._presence(inputs, masks, present)
-        lengths = {name: length.clamp(min=1) for name, length in lengths.items()}
 
         vectors: dict[str, Tensor] = {}
 
         def fuse_at(point: int, outputs: dict[str, Any]) -> dict[str, Any]:
+            self._tell_skipped(point, inputs.keys() - outputs.keys())
             if point < len(self.joints):
                 return self.joints[point](outputs, masks, present)
             reading = self.readings[point - len(self.joints)]
@@ -129,9 +136,9 @@ class FusedNetwork(nn.Module):
             streams = {stream: here[name] for stream, name in owner.items() if name in here}
             return self.head(outputs.vectors, None, streams or None)
         if not isinstance(self.head, Head):
-            return self.head({name: _without_missing(output, here.get(name)) for name, output in outputs.items()})
+            return self.head({name: without_missing(output, here.get(name)) for name, output in outputs.items()})
         tensors = {
-            name: _without_missing(prediction_in(output, name), here.get(name)) for name, output in outputs.items()
+            name: without_missing(prediction_in(output, name), here.get(name)) for name, output in outputs.items()
         }
         compared = slice(-1) if isinstance(self.head, Concat) else slice(None)
         shapes = {name: tuple(tensor.shape) for name, tensor in tensors.items()}
@@ -218,7 +225,10 @@ class FusedNetwork(nn.Module):
     def run_networks(
         self, inputs: Inputs, lengths: Mapping[str, Tensor], present: Mapping[str, Tensor], fuse_at: FuseAt
     ) -> dict[str, Any]:
-        """Each network's output, with `fuse_at` called where they meet; as `run_in_lockstep`."""
+        """Each network's output, with `fuse_at` called where they meet; as `run_in_lockstep`.
+
+        In training a network may leave out submodules (layers dropped at random): it is not waited for there.
+        """
 
         @not_traced
         def call(name: str) -> Any:
@@ -226,8 +236,21 @@ class FusedNetwork(nn.Module):
             return rule.call(self.networks[name], inputs[name], lengths.get(name), present.get(name))
 
         calls = {name: (lambda name=name: call(name)) for name in self._order(inputs)}
-        outputs = run_in_lockstep(self.identity, calls, self._members, self._where, fuse_at)
+        orders = {name: order for name, order in self.orders.items() if self.networks[name].training}
+        with self.hooks.attached(dict(self.networks.items())):
+            outputs = run_in_lockstep(self.hooks, calls, self.hooks.points, self.hooks.where, fuse_at, orders)
         return {name: outputs[name] for name in calls}
+
+    def _tell_skipped(self, point: int, absent: Collection[str]) -> None:
+        """Say once which network has left out which point in a step."""
+        for name in absent & self.hooks.points[point].keys():
+            if (name, point) not in self._told:
+                self._told.add((name, point))
+                warnings.warn(
+                    f"network '{name}' left out its submodule '{self.hooks.points[point][name]}' in a training step "
+                    f"(layerdrop?): in such steps its stream is missing at fusion point {self.hooks.where[point]}.",
+                    stacklevel=2,
+                )
 
     def _presence(
         self, inputs: Inputs, masks: Mapping[str, TimeMask], present: Mapping[str, Tensor]
@@ -268,35 +291,3 @@ class FusedNetwork(nn.Module):
             main_tensor(given)
         for name, here in present.items():
             self.input_rules[name].check_present(inputs.get(name), here)
-
-
-def prediction_in(output: Any, network: str) -> Tensor:
-    """The tensor of a network's output that a head reads: itself, `logits`, or the only tensor of a tuple or dict.
-
-    Raises:
-        FusionError: there is no such tensor.
-    """
-    if isinstance(output, Tensor):
-        return output
-    if isinstance(output, Mapping) and isinstance(output.get("logits"), Tensor):
-        return output["logits"]
-    items = list(output.values()) if isinstance(output, Mapping) else output
-    tensors = [item for item in items if isinstance(item, Tensor)] if isinstance(items, tuple | list) else []
-    if len(tensors) == 1:
-        return tensors[0]
-    keys = ", ".join(map(str, output)) if isinstance(output, Mapping) else type(output).__name__
-    raise FusionError(
-        f"network '{network}' gives a {type(output).__name__} ({keys}), expected a tensor or `logits` for the head; "
-        "give fuse() a head of your own, or wrap the network in a module that returns its prediction."
-    )
-
-
-def taps_of(reading: nn.Module) -> list[Tap]:
-    """The streams of one of `readings`."""
-    assert isinstance(reading, Reading)
-    return reading.taps
-
-
-def _without_missing(output: Any, present: Tensor | None) -> Any:
-    """A network's output with zeros in the rows of samples that lack it."""
-    return output if present is None else pytree.tree_map(lambda value: zero_rows(value, present), output)

@@ -1,13 +1,16 @@
-"""Layers that a head reads: what named submodules give, averaged over positions, beside the networks' outputs."""
+"""What a head reads: the networks' predictions, or what named submodules give, averaged over positions."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from torch import Tensor, nn
+from torch.utils import _pytree as pytree
 
+from msafusion.attach.inputs import zero_rows
 from msafusion.attach.points import FusionPoint, Joint, Tap
 from msafusion.attach.timing import TimeMask
 from msafusion.fusion.base import real_parts, stream_means
+from msafusion.streams import FusionError
 
 HeadAt = Mapping[str, str] | Sequence[Mapping[str, str]]
 """Network -> submodule that the head reads; several of them: levels, the first ones first."""
@@ -61,3 +64,35 @@ def reading_points(head_at: HeadAt | None) -> list[FusionPoint]:
         )
         for level in levels
     ]
+
+
+def prediction_in(output: Any, network: str) -> Tensor:
+    """The tensor of a network's output that a head reads: itself, `logits`, or the only tensor of a tuple or dict.
+
+    Raises:
+        FusionError: there is no such tensor.
+    """
+    if isinstance(output, Tensor):
+        return output
+    if isinstance(output, Mapping) and isinstance(output.get("logits"), Tensor):
+        return output["logits"]
+    items = list(output.values()) if isinstance(output, Mapping) else output
+    tensors = [item for item in items if isinstance(item, Tensor)] if isinstance(items, tuple | list) else []
+    if len(tensors) == 1:
+        return tensors[0]
+    keys = ", ".join(map(str, output)) if isinstance(output, Mapping) else type(output).__name__
+    raise FusionError(
+        f"network '{network}' gives a {type(output).__name__} ({keys}), expected a tensor or `logits` for the head; "
+        "give fuse() a head of your own, or wrap the network in a module that returns its prediction."
+    )
+
+
+def taps_of(reading: nn.Module) -> list[Tap]:
+    """The streams of one of `readings`."""
+    assert isinstance(reading, Reading)
+    return reading.taps
+
+
+def without_missing(output: Any, present: Tensor | None) -> Any:
+    """A network's output with zeros in the rows of samples that lack it."""
+    return output if present is None else pytree.tree_map(lambda value: zero_rows(value, present), output)

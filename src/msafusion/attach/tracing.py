@@ -21,15 +21,23 @@ from torch.utils import _pytree as pytree
 
 @contextlib.contextmanager
 def evaluating(module: nn.Module) -> Iterator[None]:
-    """Eval mode and no gradients; afterwards every submodule is in the mode it was in."""
-    modes = {part: part.training for part in module.modules()}
+    """Eval mode and no gradients; afterwards every submodule is in the mode it was in.
+
+    By its own `train()`, which may do more than set a flag (LoRA layers merge their weights and part them again).
+    """
+    modes = {part: part.training for part in module.modules() if hasattr(part, "training")}  # frozen TorchScript: none
     try:
-        module.eval()
+        if any(modes.values()):
+            module.eval()
         with torch.no_grad():
             yield
     finally:
+        for part, mode in modes.items():  # a parent before its children, which may differ
+            if part.training != mode:
+                part.train(mode)
         for part, mode in modes.items():
-            part.training = mode
+            if part.training != mode:  # set by hand, against its own train()
+                part.training = mode
 
 
 class _Flat(nn.Module):

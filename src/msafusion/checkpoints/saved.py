@@ -24,6 +24,11 @@ def save_model(folder: Path, network: nn.Module, config: Mapping[str, Any]) -> N
     """
     folder.mkdir(parents=True, exist_ok=True)
     state = {name: tensor.detach().cpu().contiguous() for name, tensor in network.state_dict().items()}
+    seen: set[int] = set()
+    for name, tensor in state.items():  # shared weights have several keys, and safetensors wants no shared memory
+        if tensor.numel() and tensor.untyped_storage().data_ptr() in seen:
+            state[name] = tensor.clone()
+        seen.add(state[name].untyped_storage().data_ptr())
     scratch = folder / f".{WEIGHTS}"
     scratch.unlink(missing_ok=True)
     scratch.touch()

@@ -1,0 +1,255 @@
+"""State of the process and thread that a network may change with a `with` block around a fusion point.
+
+Networks in lockstep stop in the middle of such blocks and go on in another order than they began. So what is in
+`SETTINGS` is exchanged at every switch: each network sees its own, fusion and head that of the calling code, which is
+also what is left after the call or an error. Contexts (`contextvars`) are exchanged by the coroutines themselves.
+What would make the fusion wrong, or cannot be taken off and put back, is in `REFUSALS`: such a point is an error.
+
+Not seen, since nothing tells that it is in force: `torch.random.fork_rng`, whose end sets the random state back to its
+beginning, also for what the other networks have drawn in between.
+"""
+
+import sys
+import threading
+import warnings
+from collections.abc import Callable
+from functools import partial
+from itertools import product
+from typing import Any, NamedTuple
+
+import torch
+from torch._C import _len_torch_function_stack
+from torch.autograd import forward_ad
+from torch.overrides import _get_current_function_mode_stack, _pop_mode, _push_mode
+from torch.utils import _device
+from torch.utils._python_dispatch import _get_current_dispatch_mode_stack
+
+try:
+    from jaxtyping._storage import _shape_storage  # private: it has no public way to keep coroutines apart
+except ImportError:  # another version keeps its sizes elsewhere; only checked functions around a point suffer
+    _shape_storage = threading.local()
+
+not_traced = torch.compiler.disable(recursive=False)
+"""For what calls networks: torch.compile leaves its frame alone and goes on compiling the networks."""
+untraced = torch.compiler.disable(recursive=True)
+"""For what calls none."""
+
+_core, _autograd = torch._C, torch._C._autograd  # pyright: ignore[reportAttributeAccessIssue]
+Read = Callable[[], Any]
+Write = Callable[[Any], object]
+
+
+def _settings() -> list[tuple[Read, Write]]:
+    """(read, write) of everything that is exchanged; what this version of torch does not have is left out."""
+    pairs: list[tuple[Read, Write]] = [
+        (torch.is_grad_enabled, torch.set_grad_enabled),
+        (torch.is_autocast_cache_enabled, torch.set_autocast_cache_enabled),
+        (torch.get_default_dtype, torch.set_default_dtype),
+        (torch.get_num_threads, torch.set_num_threads),
+        (torch.is_anomaly_enabled, lambda on: torch.set_anomaly_enabled(on, torch.is_anomaly_check_nan_enabled())),
+        (torch.is_anomaly_check_nan_enabled, lambda on: torch.set_anomaly_enabled(torch.is_anomaly_enabled(), on)),
+        (_deterministic, _set_deterministic),
+        (torch.backends.mha.get_fastpath_enabled, torch.backends.mha.set_fastpath_enabled),
+        (  # axis sizes bound in the checked functions that are under way: a lambda is none, so adds no sizes
+            lambda: tuple(getattr(_shape_storage, "memo_stack", ())),
+            lambda value: setattr(_shape_storage, "memo_stack", list(value)),
+        ),
+        (_function_modes, _set_function_modes),
+        (_saved_tensor_hooks, _set_saved_tensor_hooks),
+        (_warnings, _set_warnings),
+        (_streams, _set_streams),
+        (_cuda_device, _set_cuda_device),
+    ]
+    for device in ("cpu", "cuda", "mps", "xpu"):
+        pairs += [
+            (partial(torch.is_autocast_enabled, device), partial(torch.set_autocast_enabled, device)),
+            (partial(torch.get_autocast_dtype, device), partial(torch.set_autocast_dtype, device)),
+        ]
+    named = [
+        *((f"_get_{kind}_sdp_enabled", f"_set_sdp_use_{kind}") for kind in ("flash", "mem_efficient", "math", "cudnn")),
+        ("_get_overrideable_sdp_enabled", "_set_sdp_use_overrideable"),
+        ("_get_sdp_priority_order", "_set_sdp_priority_order"),
+        ("_get_math_sdp_allow_fp16_bf16_reduction", "_set_math_sdp_allow_fp16_bf16_reduction"),
+        ("_get_deterministic_fill_uninitialized_memory", "_set_deterministic_fill_uninitialized_memory"),
+        ("_is_multithreading_enabled", "_set_multithreading_enabled"),
+        ("_is_view_replay_enabled", "_set_view_replay_enabled"),
+        *((f"_get_cudnn_{kind}", f"_set_cudnn_{kind}") for kind in ("enabled", "benchmark", "deterministic")),
+        *((f"_get_mkldnn_{kind}", f"_set_mkldnn_{kind}") for kind in ("enabled", "deterministic")),
+        ("_get_nnpack_enabled", "_set_nnpack_enabled"),
+    ]
+    pairs += [(getattr(_core, read), getattr(_core, write)) for read, write in named if hasattr(_core, read)]
+    for kind in ("float32_matmul_precision", "cudnn_allow_tf32", "onednn_allow_tf32"):
+        pairs.append(_if_readable(getattr(_core, f"_get_{kind}"), getattr(_core, f"_set_{kind}")))
+    for backend, operation in product(("generic", "cuda", "mkldnn"), ("all", "matmul", "conv", "rnn")):
+        if backend != "generic" or operation == "all":
+            names = backend, operation
+            pairs.append((partial(_core._get_fp32_precision_getter, *names), partial(_set_precision, *names)))
+    return pairs
+
+
+def _if_readable(read: Read, write: Write) -> tuple[Read, Write]:
+    """A setting that torch refuses to read at times: two ways to set precision exclude each other."""
+
+    def value() -> Any:
+        try:
+            return read()
+        except RuntimeError:
+            return None
+
+    return value, lambda new: None if new is None else write(new)
+
+
+def _set_precision(backend: str, operation: str, value: str) -> None:
+    _core._set_fp32_precision_setter(backend, operation, value)
+
+
+def _deterministic() -> tuple[bool, bool]:
+    return _core._get_deterministic_algorithms(), _core._get_deterministic_algorithms_warn_only()
+
+
+def _set_deterministic(value: tuple[bool, bool]) -> None:
+    _core._set_deterministic_algorithms(value[0], warn_only=value[1])
+
+
+def _function_modes() -> tuple[Any, ...]:
+    """Modes that torch functions go through, such as `with torch.device(...)`; the default device is one of them."""
+    modes = _get_current_function_mode_stack() if _len_torch_function_stack() else ()
+    return getattr(torch._GLOBAL_DEVICE_CONTEXT, "device_context", None), _device.CURRENT_DEVICE, *modes
+
+
+def _set_function_modes(value: tuple[Any, ...]) -> None:
+    for _ in range(_len_torch_function_stack()):
+        _pop_mode()
+    torch._GLOBAL_DEVICE_CONTEXT.device_context, _device.CURRENT_DEVICE, *modes = value
+    for mode in modes:
+        _push_mode(mode)
+
+
+def _saved_tensor_hooks() -> tuple[Any, ...]:
+    """The pairs of hooks in force, the outermost first."""
+    found = []
+    while (hooks := _autograd._top_saved_tensors_default_hooks(True)) is not None:
+        found.append(hooks)
+        _autograd._pop_saved_tensors_default_hooks()
+    for hooks in reversed(found):
+        _autograd._push_saved_tensors_default_hooks(*hooks)
+    return tuple(reversed(found))
+
+
+def _set_saved_tensor_hooks(value: tuple[Any, ...]) -> None:
+    for _ in _saved_tensor_hooks():
+        _autograd._pop_saved_tensors_default_hooks()
+    for hooks in value:
+        _autograd._push_saved_tensors_default_hooks(*hooks)
+
+
+def _warnings() -> tuple[Any, ...]:
+    """What `warnings.catch_warnings` changes: the list itself, not an equal one."""
+    filters = warnings.filters
+    return id(filters), filters, warnings.showwarning, getattr(warnings, "_showwarnmsg_impl", None)
+
+
+def _set_warnings(value: tuple[Any, ...]) -> None:
+    _, warnings.filters, warnings.showwarning, show = value
+    if show is not None:
+        warnings._showwarnmsg_impl = show  # pyright: ignore[reportAttributeAccessIssue]
+    getattr(warnings, "_filters_mutated", lambda: None)()
+
+
+def _streams() -> tuple[Any, ...]:
+    """What `contextlib.redirect_stdout` and `redirect_stderr` change."""
+    return sys.stdout, sys.stderr
+
+
+def _set_streams(value: tuple[Any, ...]) -> None:
+    sys.stdout, sys.stderr = value
+
+
+def _cuda_device() -> int | None:
+    return torch.cuda.current_device() if torch.cuda.is_initialized() else None
+
+
+def _set_cuda_device(value: int | None) -> None:
+    if value is not None:
+        torch.cuda.set_device(value)
+
+
+SETTINGS = _settings()
+"""(read, write) of what each network keeps for itself."""
+
+
+class ThreadState:
+    """The settings of a thread at a moment."""
+
+    __slots__ = ("values",)
+
+    @untraced
+    def __init__(self) -> None:
+        self.values = [read() for read, _ in SETTINGS]
+
+    @untraced
+    def restore(self, current: "ThreadState | None" = None) -> None:
+        """Make this the state of the calling thread, whose state is `current` (None: look)."""
+        given = (ThreadState() if current is None else current).values
+        if self.values == given:
+            return
+        for (_, write), wanted, other in zip(SETTINGS, self.values, given, strict=True):
+            if wanted != other:
+                write(wanted)
+
+
+class Surroundings(NamedTuple):
+    """What may not differ between a network's entry and a fusion point in it; the fields are those of `REFUSALS`."""
+
+    grad: bool
+    inference: bool
+    recomputed: object
+    backward_pass: int
+    transforms: int | None
+    forward_mode: int
+    dispatch_modes: tuple[int, ...]
+    cuda_stream: object
+
+    @classmethod
+    @untraced
+    def now(cls) -> "Surroundings":
+        """Those of the calling code."""
+        hooks = _autograd._top_saved_tensors_default_hooks(True)
+        if hooks is not None and getattr(hooks[0], "__module__", "") == "torch.autograd.graph":
+            hooks = None  # save_on_cpu moves activations but recomputes nothing
+        return cls(
+            torch.is_grad_enabled(),
+            torch.is_inference_mode_enabled(),
+            hooks,
+            _core._current_graph_task_id(),
+            _core._functorch.maybe_current_level(),  # pyright: ignore[reportAttributeAccessIssue]
+            forward_ad._current_level,
+            tuple(id(mode) for mode in _get_current_dispatch_mode_stack()),
+            torch.cuda.current_stream() if torch.cuda.is_initialized() else None,
+        )
+
+    def refusal(self, entry: "Surroundings") -> str | None:
+        """What is wrong with a fusion point here, in a network entered with `entry`; None: nothing."""
+        for field, reason in REFUSALS.items():
+            if getattr(self, field) != getattr(entry, field):
+                return reason
+        return None
+
+
+_RECOMPUTED = (
+    "an activation-checkpointed region, or a no_grad or inference_mode block, where recomputation would skip the "
+    "fusion; turn checkpointing off for this network, fuse outside that region, or checkpoint the whole fused network "
+    "instead"
+)
+_OUTSIDE = "fuse at a module outside it"
+REFUSALS = {
+    "grad": _RECOMPUTED,
+    "inference": _RECOMPUTED,
+    "recomputed": _RECOMPUTED,
+    "backward_pass": _RECOMPUTED,
+    "transforms": f"a transform of torch.func (vmap, grad, ...), whose tensors mean nothing outside it; {_OUTSIDE}",
+    "forward_mode": f"a forward_ad.dual_level block, whose tangents end with it; {_OUTSIDE}",
+    "dispatch_modes": f"the `with` block of a TorchDispatchMode, which would see the other networks too; {_OUTSIDE}",
+    "cuda_stream": f"a torch.cuda.stream block, beside which the other networks would run unordered; {_OUTSIDE}",
+}
+"""Field of `Surroundings` -> what the point lies in, why it cannot, and what to do."""

@@ -1,0 +1,119 @@
+"""State of the process around fusion points: each network keeps its own, and nothing is left changed."""
+
+import sys
+import warnings
+from contextlib import contextmanager, redirect_stdout
+from io import StringIO
+
+import pytest
+import torch
+from small_networks import Calls, pair
+from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.utils.flop_counter import FlopCounterMode
+
+from msafusion import FusionError
+from msafusion.attach.state import SETTINGS
+
+
+@contextmanager
+def default_dtype():
+    before = torch.get_default_dtype()
+    torch.set_default_dtype(torch.float64)
+    try:
+        yield
+    finally:
+        torch.set_default_dtype(before)
+
+
+BLOCKS = {
+    "sdpa": (lambda: sdpa_kernel(SDPBackend.MATH), torch.backends.cuda.flash_sdp_enabled),
+    "default dtype": (default_dtype, torch.get_default_dtype),
+    "default device": (lambda: torch.device("meta"), torch.get_default_device),
+    "anomaly": (lambda: torch.autograd.set_detect_anomaly(True, check_nan=False), torch.is_anomaly_enabled),
+    "warnings": (warnings.catch_warnings, lambda: id(warnings.filters)),
+    "stdout": (lambda: redirect_stdout(StringIO()), lambda: id(sys.stdout)),
+    "cudnn": (lambda: torch.backends.cudnn.flags(benchmark=True), torch._C._get_cudnn_benchmark),
+    "saved tensors": (
+        torch.autograd.graph.save_on_cpu,
+        lambda: torch._C._autograd._top_saved_tensors_default_hooks(True) is None,
+    ),
+}
+
+
+def settings():
+    """All but the one that is a lambda, of the axis sizes of checked functions, such as tests are."""
+    return [read() for read, _ in SETTINGS if getattr(read, "__name__", "") != "<lambda>"]
+
+
+class Seen:
+    """A `wrap` of `Calls`: runs inside a block and notes what is in force before and after the point."""
+
+    def __init__(self, block, read):
+        self.block, self.read, self.values = block, read, []
+
+    def __call__(self, run, x):
+        with self.block():
+            self.values.append(self.read())
+            result = run(x)
+            self.values.append(self.read())
+        return result
+
+
+@pytest.mark.parametrize("name", BLOCKS)
+@pytest.mark.filterwarnings("ignore:Anomaly Detection")
+def test_each_network_keeps_its_own_block_and_nothing_is_left_changed(name):
+    block, read = BLOCKS[name]
+    example = {"a": torch.randn(2, 4, 6), "b": torch.randn(2, 4, 6)}
+    a, b = Seen(block, read), Calls(lambda run, x: run(x))
+    net = pair(Calls(a), b, "point", example)
+    before, state = read(), settings()
+    others = []
+    net.joints[0].fusion.register_forward_pre_hook(lambda module, args: others.append(read()))
+    b.point.register_forward_hook(lambda module, args, output: others.append(read()))
+    net(example)
+    start, end = a.values[-2:]
+    assert start == end != before
+    assert others
+    assert set(others) == {before}
+    assert settings() == state
+
+    def fails(run, x):
+        with block():
+            run(x)
+            raise ValueError("no")
+
+    b.wrap = fails
+    with pytest.raises(ValueError, match="no"):
+        net(example)
+    assert settings() == state
+
+
+def test_every_setting_can_be_written_back():
+    for read, write in SETTINGS:
+        before = read()
+        write(before)
+        assert read() == before
+
+
+def inside_vmap(run, x):
+    return torch.vmap(lambda one: run(one.unsqueeze(0))[0])(x)
+
+
+def inside_dispatch_mode(run, x):
+    with FlopCounterMode(display=False):
+        return run(x)
+
+
+def inside_dual_level(run, x):
+    with torch.autograd.forward_ad.dual_level():
+        return run(x)
+
+
+@pytest.mark.parametrize(
+    ("wrap", "reason"),
+    [(inside_vmap, "torch.func"), (inside_dispatch_mode, "TorchDispatchMode"), (inside_dual_level, "dual_level")],
+)
+def test_a_point_in_a_block_that_cannot_be_exchanged_is_refused(wrap, reason):
+    example = {"a": torch.randn(2, 4, 6), "b": torch.randn(2, 4, 6)}
+    with pytest.raises(FusionError, match=f"network 'a' at fusion point .* runs inside .*{reason}.*outside"):
+        pair(Calls(wrap), Calls(lambda run, x: run(x)), "point", example)
