@@ -43,7 +43,8 @@ def unchecked(value):
     if hasattr(value, "_torchdynamo_orig_callable"):  # torch.compiler.disable around the wrapper
         inner = value._torchdynamo_orig_callable
         without = unchecked(inner)
-        return value if without is inner else torch.compiler.disable(without, recursive=False)
+        recursive = value._torchdynamo_disable_recursive
+        return value if without is inner else torch.compiler.disable(without, recursive=recursive)
     if inspect.isfunction(value) and "jaxtyping" in value.__code__.co_filename:
         return value.__wrapped__
     return value

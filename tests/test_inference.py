@@ -9,6 +9,7 @@ import sys
 import pytest
 import torch
 from torch import nn
+from torch.nn.utils import prune
 
 from msafusion import FusionPoint, fuse
 from msafusion.backbones import I3D, CNN1d, MFCCNet, ResNet3d
@@ -176,3 +177,57 @@ def test_other_modules_of_users_run_too(network, shape, folded):
     fast = for_inference(seen(network), example)
     assert fast.folded == folded
     torch.testing.assert_close(fast(example), network(example), rtol=1e-4, atol=1e-4)
+
+
+class NormAndRelu(nn.BatchNorm2d):
+    """As timm's BatchNormAct2d: more than its class in torch does."""
+
+    def forward(self, x):
+        return torch.relu(super().forward(x))
+
+
+def _and_relu(network):
+    network[1] = NormAndRelu(4)
+
+
+CHANGES = {
+    "pruned": lambda network: prune.l1_unstructured(network[0], "weight", 0.5),
+    "weight_norm": lambda network: torch.nn.utils.weight_norm(network[0]),
+    "spectral_norm": lambda network: nn.utils.spectral_norm(network[0]),
+    "parametrized": lambda network: nn.utils.parametrizations.weight_norm(network[0]),
+    "activation": _and_relu,
+}
+
+
+@pytest.mark.filterwarnings("ignore:.*weight_norm.*deprecated:FutureWarning")
+@pytest.mark.parametrize("change", CHANGES.values(), ids=CHANGES)
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+def test_layers_that_are_more_than_their_type_says_are_left(change, precision):
+    network = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.Conv2d(4, 4, 3), nn.BatchNorm2d(4))
+    change(network)
+    x = torch.randn(2, 3, 8, 8)
+    network(x).square().mean().backward()  # weights worked out from others are no leaves now, which deepcopy refuses
+    fast = for_inference(network.eval(), x, precision=precision)
+    assert fast.folded == ["3"]
+    assert isinstance(fast.network[1], nn.BatchNorm2d)
+    with torch.no_grad():
+        expected = network(x)
+    close = {"atol": 1e-5, "rtol": 1e-5} if precision == "float32" else {"atol": 0.1, "rtol": 0.1}
+    torch.testing.assert_close(fast(x), expected, **close)
+
+
+def test_a_batch_norm_under_two_names_goes_from_both():
+    class Aliased(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.conv, self.norm = nn.Conv1d(3, 4, 3), nn.BatchNorm1d(4)
+            self.same = self.norm
+
+        def forward(self, x):
+            return self.same(self.conv(x))
+
+    aliased, x = Aliased(), torch.randn(2, 3, 9)
+    aliased(x)
+    fast = for_inference(aliased.eval(), x)
+    assert fast.folded == ["norm"]
+    torch.testing.assert_close(fast(x), aliased(x).detach())

@@ -7,11 +7,11 @@ from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
-from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 from torch.nn.utils.parametrize import is_parametrized
 from torch.utils import _pytree as pytree
 
+from msafusion.attach.network import FusedNetwork
 from msafusion.attach.tracing import evaluating
 
 Precision = Literal["float32", "bfloat16"]
@@ -19,6 +19,7 @@ MEMORY_FORMATS = {4: torch.channels_last, 5: torch.channels_last_3d}
 """Rank -> layout with the channels last, which convolutions prefer."""
 TOLERANCE = 1e-3
 FOLDABLE = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
+NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm)
 
 
 class InferenceNetwork(nn.Module):
@@ -57,7 +58,8 @@ def for_inference(
     """A copy of a trained network that runs faster and gives the same outputs.
 
     Batch norms that directly follow a convolution (as a run on `example` shows) become part of its weights, exactly but
-    for rounding; convolutions work with the channels last. A batch norm or a convolution where streams are fused stays.
+    for rounding; convolutions work with the channels last. What is more than its type says stays as it is: layers where
+    streams are fused, those with hooks or parametrizations (pruned, weight_norm, spectral_norm), and subclasses.
     Meant for CPUs, where it matters most; works on GPUs.
 
     Args:
@@ -75,21 +77,48 @@ def for_inference(
     """
     if precision not in ("float32", "bfloat16"):
         raise ValueError(f"precision is {precision!r}, expected 'float32' or 'bfloat16'; set it to one of them.")
-    changed = copy.deepcopy(network).requires_grad_(False).eval()
+    changed = _copy(network).requires_grad_(False).eval()
     folded = _fold_batch_norms(changed, example)
     for module in changed.modules():
-        if isinstance(module, nn.Conv2d | nn.Conv3d) and not is_parametrized(module):
+        if _is_plain(module, FOLDABLE[1:]):
             module.to(memory_format=MEMORY_FORMATS[module.weight.dim()])  # pyright: ignore[reportCallIssue, reportArgumentType]
     with evaluating(network):
         expected = network(*example)
     _check_same(InferenceNetwork(changed, folded, "float32")(*example), expected)
     if precision == "bfloat16":  # the weights once and for all; autocast would convert them in every forward
         for module in changed.modules():
-            if isinstance(module, (*FOLDABLE, nn.Linear)) and not is_parametrized(module):
+            if _is_plain(module, (*FOLDABLE, nn.Linear)):
                 module.to(torch.bfloat16)
     if keep_memory:
         keep_freed_memory()
     return InferenceNetwork(changed, folded, precision)
+
+
+def _copy(network: nn.Module) -> nn.Module:
+    """A deep copy, also where layers keep a weight worked out from other parameters (pruned ones, weight_norm)."""
+    memo: dict[int, Any] = {}
+    for module in network.modules():
+        for value in pytree.tree_leaves(list(vars(module).values())):
+            if isinstance(value, Tensor) and not value.is_leaf:  # copy.deepcopy refuses these
+                memo[id(value)] = value.detach().clone()
+    return copy.deepcopy(network, memo)
+
+
+def _is_plain(module: nn.Module, kinds: tuple[type[nn.Module], ...]) -> bool:
+    """Whether a module does what its class in torch does, and nothing else."""
+    own = "forward" in vars(module) or module._forward_hooks or module._forward_pre_hooks
+    return type(module) in kinds and not is_parametrized(module) and not own
+
+
+def _at_points(network: nn.Module) -> set[nn.Module]:
+    """The submodules whose output is fused."""
+    return {
+        part.hooks.submodule(part.networks[name], name, index, path)
+        for part in network.modules()
+        if isinstance(part, FusedNetwork)
+        for index, point in enumerate(part.hooks.points)
+        for name, path in point.items()
+    }
 
 
 def keep_freed_memory() -> bool:
@@ -118,13 +147,14 @@ def _fold_batch_norms(network: nn.Module, example: tuple[Any, ...]) -> list[str]
         if convolution is not None and given._version == version:  # not changed in place, as by a ReLU
             pairs[module] = convolution
 
+    fused = _at_points(network)
     hooks = []
     for module in network.modules():
-        if isinstance(module, FOLDABLE) and not is_parametrized(
-            module
-        ):  # before the hooks of fusion points, which give something else on
-            hooks.append(module.register_forward_hook(note_convolution, prepend=True))
-        elif isinstance(module, _BatchNorm):
+        if module in fused:
+            continue
+        if _is_plain(module, FOLDABLE):
+            hooks.append(module.register_forward_hook(note_convolution))
+        elif _is_plain(module, NORMS):
             hooks.append(module.register_forward_pre_hook(note_batch_norm, with_kwargs=True))
     try:
         with torch.no_grad():
@@ -132,16 +162,18 @@ def _fold_batch_norms(network: nn.Module, example: tuple[Any, ...]) -> list[str]
     finally:
         for hook in hooks:
             hook.remove()
-    names = {module: name for name, module in network.named_modules()}
+    names: dict[nn.Module, list[str]] = {}  # a module may have several
+    for name, module in network.named_modules(remove_duplicate=False):
+        names.setdefault(module, []).append(name)
     folded = []
     for norm, convolution in pairs.items():
-        once = calls[norm] == calls[convolution] == 1
-        assert isinstance(norm, _BatchNorm)
-        if not once or norm.running_mean is None or norm._forward_hooks or convolution._forward_hooks:
+        if not calls[norm] == calls[convolution] == 1 or norm.running_mean is None:
             continue
-        network.set_submodule(names[convolution], fuse_conv_bn_eval(convolution, norm))  # pyright: ignore[reportArgumentType]
-        network.set_submodule(names[norm], nn.Identity())
-        folded.append(names[norm])
+        merged = fuse_conv_bn_eval(convolution, norm)  # pyright: ignore[reportArgumentType]
+        for replaced, by in ((convolution, merged), (norm, nn.Identity())):
+            for name in names[replaced]:
+                network.set_submodule(name, by)
+        folded.append(names[norm][0])
     return folded
 
 
