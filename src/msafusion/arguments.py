@@ -65,7 +65,9 @@ def parse(parser: ArgumentParser, arguments: Sequence[str]) -> Namespace:
         ValueError: the parser refuses them; a file or an argument names a class that is not registered.
     """
     arguments = imported(arguments)
-    if files := config_files(arguments):
+    files = config_files(arguments)
+    where = " or ".join([*(f"'{file}'" for file in files), "the command line"])
+    if files:
         from msafusion.class_names import check_recipe
 
         for file in files:
@@ -77,13 +79,12 @@ def parse(parser: ArgumentParser, arguments: Sequence[str]) -> Namespace:
         if denied := DENIED.search(text):
             from msafusion.class_names import unknown_class
 
-            text = unknown_class(denied[1], "the command line")
-            raise ValueError(text) from None
-        raise ValueError(f"{text}; see `{parser.prog} --help`.") from None
-    if config_files(arguments) or "data" in given:
+            raise ValueError(unknown_class(denied[1], where)) from None
+        raise ValueError(f"{text}{f' (from {where})' if files else ''}; see `{parser.prog} --help`.") from None
+    if files or "data" in given:
         from msafusion.class_names import check_classes
 
-        check_classes(given.as_dict(), "the command line")
+        check_classes(given.as_dict(), where)
     return given
 
 

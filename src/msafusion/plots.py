@@ -3,16 +3,17 @@
 Figures are made without pyplot, hence without a display and without global state.
 """
 
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from msafusion.preparation.prepared import INFO, PreparedFolder
+from msafusion.files.numpy_file import mapped_npy
+from msafusion.files.reading import reading
+from msafusion.preparation.prepared import PreparedFolder
 from msafusion.preparation.raw import RawReader
-from msafusion.preprocessing import DataError, Layout
+from msafusion.preprocessing import Layout
 from msafusion.streams import nearest
 
 if TYPE_CHECKING:
@@ -103,20 +104,14 @@ def plot_prepared(folder: Path, sample_id: str, file: Path) -> None:
         ValueError: no sample has this identifier, or the file is of another kind.
         DataError: no prepared folder, or the sample's files are missing or broken.
     """
-    try:
-        dataset = str(json.loads((folder / INFO).read_text())["dataset"])
-    except FileNotFoundError:
-        dataset = "data set"  # PreparedFolder says what is missing
-    except (ValueError, KeyError, TypeError) as error:
-        raise DataError(f"'{folder / INFO}' is broken ({error!r}); prepare the data set again.") from None
-    opened = PreparedFolder(folder, dataset)
+    opened = PreparedFolder(folder, None)
     rows = {row["id"]: row for row in opened.rows}
     if sample_id not in rows:
         raise ValueError(f"no sample '{sample_id}' in '{folder}'; {nearest(sample_id, rows)}")
     _check_format(file)
     layouts = opened.info.get("layouts") or _stored_layouts(opened, sample_id)
     kinds = {kind: [name for name in opened.channels if layouts[name] == kind] for kind in ("video", "sequence")}
-    opened = PreparedFolder(folder, dataset, videos=kinds["video"], sequences=kinds["sequence"])
+    opened = PreparedFolder(folder, None, videos=kinds["video"], sequences=kinds["sequence"])
     arrays = {name: opened.array(name, sample_id) for name in opened.channels}
     row = rows[sample_id]
     label = _label(int(row["label"]) if opened.classes else float(row["label"]), opened.classes)
@@ -128,10 +123,8 @@ def _stored_layouts(folder: PreparedFolder, sample_id: str) -> dict[str, Layout]
     layouts: dict[str, Layout] = {}
     for name, channels in folder.channels.items():
         file = folder.root / name / f"{sample_id}.npy"
-        try:
-            values = np.load(file, mmap_mode="r", allow_pickle=False)
-        except (OSError, ValueError, EOFError) as error:
-            raise DataError(f"'{file}' cannot be read ({error}); prepare the data set again.") from None
+        with reading(file, "a stored array", "prepare the data set again"):
+            values = mapped_npy(file)
         columns = values.ndim == 2 and values.shape[1] == channels != values.shape[0]
         layouts[name] = "sequence" if columns else _guessed(values)
     return layouts

@@ -1,26 +1,32 @@
-"""Damages valid miniatures and gives them to every reader of foreign bytes, each in a process of its own.
+"""Damages valid miniatures and gives them to every reader of foreign bytes, in processes of their own.
 
 `make fuzz` runs it (FUZZ: inputs a reader); a table is printed and written, and inputs that failed are kept.
 """
 
 import argparse
+import contextlib
 import json
 import os
 import random
+import re
 import resource
 import shutil
 import signal
 import sys
 import tempfile
-import traceback
 from collections import Counter
 from pathlib import Path
 
 from readers import READERS, Reader
 
+from msafusion.failures import failure_of
+
 SECONDS, MEGABYTES = 20, 1000
 """Of one input: time, and memory beyond what the process had before."""
+MOST_SERVED = 500
+"""Inputs of one process, so that what a library never gives back does not add up."""
 SIZES = (0, 1, 0x7F, 0xFF, 0x7FFF, 0xFFFF, 0x7FFFFFFF, 0xFFFFFFFF, 10**9, 2**40, 2**62, 2**64 - 1)
+DIGIT = re.compile(rb"[0-9]")
 FAILURES = ("traceback", "rawline", "memory", "timeout", "crash")
 OUTCOMES = ("accepted", "line", *FAILURES)
 
@@ -51,58 +57,91 @@ def damaged(content: bytes, chance: random.Random) -> bytes:
             case 5:
                 data[place : place + 4] = chance.randbytes(4)
             case 6:
-                digits = [i for i, byte in enumerate(data) if chr(byte).isdigit()][:5000]
-                if digits:
-                    at = chance.choice(digits)
-                    data[at : at + 1] = chance.choice((b"999999999", b"-1", b"1e999", b"[]", b"null"))
+                if digit := DIGIT.search(data, place) or DIGIT.search(data):
+                    data[digit.start() : digit.end()] = chance.choice((b"999999999", b"-1", b"1e999", b"[]", b"null"))
     return bytes(data)
 
 
-def outcome(reader: Reader, file: Path) -> tuple[str, str]:
-    """What a reader makes of a file, and its words."""
-    receiving, sending = os.pipe()
-    sys.stdout.flush()
-    process = os.fork()
-    if not process:
-        try:
-            os.close(receiving)
-            os.write(sending, json.dumps(_attempt(reader, file)).encode()[:4000])
-        finally:
-            os._exit(0)
-    os.close(sending)
-    with os.fdopen(receiving, "rb") as pipe:
-        said = pipe.read()
-    status = os.waitpid(process, 0)[1]
-    if os.WIFSIGNALED(status):
+class Worker:
+    """A process of its own that gives one file after another to a reader; another takes its place where it dies.
+
+    Libraries are loaded once, by the process that makes it.
+    """
+
+    def __init__(self, reader: Reader) -> None:
+        self.reader = reader
+        self.process = 0
+
+    def outcome(self, file: Path) -> tuple[str, str]:
+        """What the reader makes of a file, and its words."""
+        if not self.process or self.served == MOST_SERVED:
+            self.close()
+            self._start()
+        self.served += 1
+        with contextlib.suppress(BrokenPipeError):
+            os.write(self.sending, f"{file}\n".encode())
+        if said := self.answers.readline():
+            kind, text = json.loads(said)
+            if kind in FAILURES:  # the next one finds a process without traces of it
+                self.close()
+            return kind, text
+        status = self.close()
+        if not os.WIFSIGNALED(status):
+            return "crash", f"ended with status {os.waitstatus_to_exitcode(status)}"
         number = os.WTERMSIG(status)
         return ("timeout" if number in (signal.SIGALRM, signal.SIGKILL) else "crash"), signal.Signals(number).name
-    try:
-        kind, text = json.loads(said)
-    except ValueError:
-        return "crash", "no answer"
-    return kind, text
+
+    def close(self) -> int:
+        """End the process, if there is one; gives its status."""
+        if not self.process:
+            return 0
+        os.close(self.sending)
+        self.answers.close()
+        status = os.waitpid(self.process, 0)[1]
+        self.process = 0
+        return status
+
+    def _start(self) -> None:
+        (taking, self.sending), (receiving, answering) = os.pipe(), os.pipe()
+        sys.stdout.flush()
+        self.process, self.served = os.fork(), 0
+        if not self.process:
+            try:
+                os.close(self.sending)
+                os.close(receiving)
+                self._serve(taking, answering)
+            finally:
+                os._exit(0)
+        os.close(taking)
+        os.close(answering)
+        self.answers = os.fdopen(receiving, "rb")
+
+    def _serve(self, taking: int, answering: int) -> None:
+        resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+        resource.setrlimit(resource.RLIMIT_AS, ((_memory("VmSize") + 4 * MEGABYTES) << 20,) * 2)
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
+        signal.signal(signal.SIGALRM, signal.SIG_DFL)
+        with os.fdopen(taking) as files:
+            while file := files.readline():
+                signal.alarm(SECONDS)
+                answer = _attempt(self.reader, Path(file.rstrip("\n")))
+                signal.alarm(0)
+                os.write(answering, json.dumps(answer).encode() + b"\n")
 
 
 def _attempt(reader: Reader, file: Path) -> tuple[str, str]:
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    before, now = _memory("VmRSS"), _memory("VmSize")
-    resource.setrlimit(resource.RLIMIT_AS, ((now + 4 * MEGABYTES) << 20,) * 2)
-    os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
-    signal.signal(signal.SIGALRM, signal.SIG_DFL)
-    signal.alarm(SECONDS)
+    Path("/proc/self/clear_refs").write_text("5")  # the peak is of this input
+    before = _memory("VmRSS")
     try:
         reader.read(file)
         kind, text = "accepted", ""
     except MemoryError:
         return "memory", "MemoryError"
-    except ValueError as error:
-        text = str(error)
-        ours = type(error).__module__.startswith("msafusion")
+    except BaseException as error:
+        failure = failure_of(error)
+        text = failure.trace or f"{type(error).__name__}: {failure.line}"
         named = str(file) in text or file.name in text or str(file.parent) in text
-        kind = "traceback" if not ours else "line" if named and "\n" not in text else "rawline"
-        text = f"{type(error).__name__}: {text}" if kind != "traceback" else traceback.format_exc()[-1500:]
-    except BaseException:
-        kind, text = "traceback", traceback.format_exc()[-1500:]
+        kind = "traceback" if failure.trace else "line" if named else "rawline"
     if _memory("VmHWM") - before > MEGABYTES or "not enough memory" in text:
         return "memory", text
     return kind, text
@@ -124,18 +163,21 @@ def fuzz(name: str, inputs: int, kept: Path, seed: int = 0) -> Counter[str]:
         content = target.read_bytes()
         reader.read(target)  # it must be accepted; libraries are loaded once, not by each process
         shutil.rmtree(origin / "out", ignore_errors=True)
+        worker = Worker(reader)
         for number in range(inputs):
-            folder = Path(scratch, "case")
-            shutil.copytree(origin, folder)
+            folder = Path(scratch, str(number))  # of a name of its own: readers may remember files
+            shutil.copytree(origin, folder, copy_function=os.link)
             file = folder / target.relative_to(origin)
+            file.unlink()
             file.write_bytes(damaged(content, chance))
-            kind, text = outcome(reader, file)
+            kind, text = worker.outcome(file)
             counts[kind] += 1
             if kind in FAILURES:
                 kept.mkdir(parents=True, exist_ok=True)
                 shutil.copy(file, kept / f"{name}-{kind}-{number}{file.suffix}")
                 (kept / f"{name}-{kind}-{number}.txt").write_text(text)
             shutil.rmtree(folder)
+        worker.close()
     return counts
 
 

@@ -1,42 +1,46 @@
-"""Every reader of foreign bytes, with a valid miniature of what it reads."""
+"""Every reader of foreign bytes that docs/security.md lists, with a valid miniature of what it reads."""
 
+import functools
 import io
-import tarfile
-import zipfile
+import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import h5py
+import miniatures as mini
 import numpy as np
 import pyarrow
 import pyarrow.parquet
-import raw_media
-import raw_mosei
-import raw_ntu
 import saved_models
 import scipy.io
 import torch
-from PIL import Image
 from safetensors.numpy import save_file
 
 from msafusion.checkpoints.weights import read_weights
+from msafusion.commands.download import _earlier
+from msafusion.compare.jobs import Job
+from msafusion.compare.running import _check_setting
+from msafusion.compare.setting import Method
 from msafusion.data.arrays import Arrays
 from msafusion.data.mosei_csd import CmuSdkFiles
 from msafusion.data.mosei_pickles import SentimentPickle
+from msafusion.data.mosei_raw import read_folds
+from msafusion.data.ntu_rgbd import _read_list
 from msafusion.data.table_file import read_manifest
 from msafusion.data.unpickle import load_plain_npy
-from msafusion.download.unpack import unpack
+from msafusion.download.unpack import unpack, unpacked
 from msafusion.media import Frames, ImageFile, Mfcc
 from msafusion.media.matlab import read_variable
 from msafusion.media.skeleton import NtuSkeleton
 from msafusion.media.stored import read_array
-from msafusion.predict.model import load
+from msafusion.predict.inputs import recordings
+from msafusion.predict.model import TrainedModel, load
+from msafusion.predict.prediction import Failed
+from msafusion.preparation.journal import Journal, read_settings
 from msafusion.preparation.prepared import PreparedFolder
-from msafusion.preparation.writing import write_prepared
-
-CHANCE = np.random.default_rng(0)
+from msafusion.training.options import parse_recipe, train_parser
+from msafusion.training.stage import _read_checkpoint
 
 
 @dataclass(frozen=True)
@@ -47,39 +51,10 @@ class Reader:
     read: Callable[[Path], Any]
 
 
-def _saved(name: str, save: Callable[[Path], Any]) -> Callable[[Path], Path]:
-    def write(folder: Path) -> Path:
-        file = folder / name
-        save(file)
-        return file
-
-    return write
-
-
-def _arrays() -> dict[str, np.ndarray]:
-    return {
-        "text": CHANCE.normal(size=(12, 5, 3)).astype(np.float32),
-        "label": np.arange(12) % 2,
-        "split": np.repeat([0, 0, 1, 2], 3),
-    }
-
-
-def _h5(file: Path) -> None:
-    with h5py.File(file, "w") as opened:
-        for name, values in _arrays().items():
-            opened.create_dataset(name, data=values, compression="gzip" if values.ndim > 1 else None)
-
-
 def _read_arrays(file: Path) -> None:
     splits = Arrays(file).splits()
     for part in (splits.train, splits.valid, splits.test):
         part[0]
-
-
-def _pickled(file: Path) -> None:
-    parts = ("train", "valid", "test")
-    splits = {part: raw_mosei.mmsa_split([f"{part}{n}" for n in range(2)], widths=(4, 3, 2)) for part in parts}
-    raw_mosei.write_pickle(file, splits)
 
 
 def _read_pickle(file: Path) -> None:
@@ -88,59 +63,10 @@ def _read_pickle(file: Path) -> None:
         reader.read(item)
 
 
-def _sdk(role: str) -> Callable[[Path], Path]:
-    def write(folder: Path) -> Path:
-        videos = {f"video{n}": raw_mosei.one_video(n) for n in range(4)}
-        for video in videos.values():
-            features, intervals = video["words"]
-            video["vectors"] = (CHANCE.normal(size=(len(features), 300)).astype(np.float32), intervals)
-        raw_mosei.write_sdk(folder, videos, {**raw_mosei.NAMES, "vectors": "vectors.csd"})
-        return folder / raw_mosei.NAMES[role]
-
-    return write
-
-
 def _read_sdk(file: Path) -> None:
     reader = CmuSdkFiles(file.parent, text_model=None)
     for item in reader.items()[:2]:
         reader.read(item)
-
-
-def _table() -> dict[str, list[str]]:
-    return {"id": [f"n{n}" for n in range(20)], "label": ["a", "b"] * 10, "file": [f"{n}.npy" for n in range(20)]}
-
-
-def _csv(file: Path) -> None:
-    table = _table()
-    rows = [",".join(table), *map(",".join, zip(*table.values(), strict=True))]
-    file.write_text("\n".join(rows) + "\n")
-
-
-def _picture(file: Path) -> None:
-    exif = Image.Exif()
-    exif[0x0112] = 6
-    Image.fromarray(CHANCE.integers(0, 255, (24, 32, 3), np.uint8)).save(file, exif=exif)
-
-
-def _zip(file: Path) -> None:
-    with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as archive:
-        for n in range(4):
-            archive.writestr(f"folder/{n}.txt", f"{n}" * 100)
-
-
-def _tar(file: Path) -> None:
-    with tarfile.open(file, "w:gz" if file.name.endswith("gz") else "w") as archive:
-        for n in range(4):
-            info = tarfile.TarInfo(f"folder/{n}.txt")
-            info.size = 100
-            archive.addfile(info, io.BytesIO(b"x" * 100))
-
-
-def _prepared(folder: Path) -> Path:
-    words = np.ones((4, 2), np.float32)
-    samples = [({"id": f"s{n}", "label": n % 2, "group": "g"}, {"words": words}) for n in range(4)]
-    write_prepared(folder, "toys", ["calm", "happy"], {"words": 2}, samples, {"words": "sequence"})
-    return folder / "info.json"
 
 
 def _read_prepared(file: Path) -> None:
@@ -150,71 +76,127 @@ def _read_prepared(file: Path) -> None:
     folder.samples(folder.rows)[0]
 
 
-def _model(write: Callable[[Path], Any], name: str) -> Callable[[Path], Path]:
-    def written(folder: Path) -> Path:
-        write(folder)
-        return next(folder.rglob(name))
-
-    return written
+def _read_journal(file: Path) -> None:
+    journal = Journal(file.parent, io.StringIO())
+    journal.has({"id": "s0", "files": {"words": ["a.npy", 100, 1]}, "row": {"label": 0}}, {"words": 2})
+    journal.clear()
 
 
-def _wav(file: Path) -> None:
-    raw_media.write_wav(file, np.sin(np.arange(8000) / 20).astype(np.float32), 8000)
+def _read_face(file: Path) -> None:
+    Frames(num_frames=4, size=16, face="crop")(file.with_suffix(".avi"), companion=file)
 
 
-def _video(file: Path) -> None:
-    sound = (np.sin(np.arange(16000) / 20).astype(np.float32), 16000)
-    raw_media.write_video(file, CHANCE.integers(0, 255, (12, 3)), sound=sound)
+@functools.cache
+def _signal_model() -> TrainedModel:
+    with tempfile.TemporaryDirectory() as folder:
+        saved_models.write_signal_model(Path(folder))
+        return load(folder)
 
 
-def _body(file: Path) -> None:
-    raw_ntu.write_skeleton(file, [{"1": joints} for joints in raw_ntu.moving_body(6)])
+def _read_lines(file: Path) -> None:
+    """What goes beyond one line has a traceback; others belong to the lines, not to the file."""
+    with file.open(encoding="utf-8", errors="surrogateescape") as opened:  # as the command does
+        for made in recordings(["-"], _signal_model(), opened):
+            if isinstance(made, Failed) and made.trace:
+                raise AssertionError(made.trace)
 
 
-def _objects(file: Path) -> None:
-    np.save(file, np.array({"x": [np.arange(3.0)], "names": ["a", "b"]}, dtype=object), allow_pickle=True)
-
-
+LINES = '{"id": "a", "motion": "x.npy", "sound": "y.npy"}\n"z.npz"\n{"file": "z.npz"}\n' * 3
 frames = Frames(num_frames=4, size=16, face="none")
 sound = Mfcc(rate=8000, offset=0.0, seconds=None)
 weights = {"a.weight": torch.ones(3, 4), "a.bias": torch.zeros(3)}
+SETTINGS = {"dataset": "toys", "settings": {"a": 1}, "streams": {"words": 2}, "layouts": {}, "versions": {}}
+RUN = [{"seed": 0, "fusion": "sum", "valid": {"accuracy": 0.5}, "test": {"accuracy": 0.5}}]
 READERS: dict[str, Reader] = {
-    "pickle": Reader(_saved("x.pkl", _pickled), _read_pickle),
-    "pickled_npy": Reader(_saved("x.npy", _objects), load_plain_npy),
-    "npy": Reader(_saved("x.npy", lambda file: np.save(file, CHANCE.normal(size=(6, 4)))), read_array),
-    "npz": Reader(_saved("x.npz", lambda file: np.savez_compressed(file, a=CHANCE.normal(size=(6, 4)))), read_array),
-    "arrays_npz": Reader(_saved("x.npz", lambda file: np.savez(file, **_arrays())), _read_arrays),
-    "arrays_h5": Reader(_saved("x.h5", _h5), _read_arrays),
-    "arrays_safe": Reader(_saved("x.safetensors", lambda file: save_file(_arrays(), file)), _read_arrays),
-    "csd_labels": Reader(_sdk("labels"), _read_sdk),
-    "csd_audio": Reader(_sdk("audio"), _read_sdk),
-    "csv": Reader(_saved("x.csv", _csv), read_manifest),
+    "recipe": Reader(
+        mini.saved("x.yaml", mini.recipe), lambda file: parse_recipe(train_parser(), ["--config", str(file)])
+    ),
+    "checkpoint": Reader(mini.saved("last.ckpt", mini.checkpoint), _read_checkpoint),
+    "settings": Reader(mini.saved("settings.json", mini.as_json(SETTINGS)), lambda file: read_settings(file.parent)),
+    "journal": Reader(mini.saved("journal.jsonl", mini.journal), _read_journal),
+    "compare_setting": Reader(
+        mini.saved("setting.json", mini.as_json({"data": "x", "seeds": [1, 2], "fused": {"epochs": 1}})),
+        lambda file: _check_setting(file.parent, {"data": "x", "seeds": [1, 2], "fused": {"epochs": 1}}),
+    ),
+    "compare_run": Reader(
+        lambda folder: mini.saved("runs/sum-0.json", lambda file: (file.parent.mkdir(), mini.as_json(RUN)(file)))(
+            folder
+        ),
+        lambda file: Job(0, Method("sum", "sum", {})).rows(file.parent.parent),
+    ),
+    "downloads": Reader(
+        mini.saved("x.json", mini.as_json({"files": {"a.zip": {"url": "x", "checksum": "0"}}})), _earlier
+    ),
+    "unpacked": Reader(
+        mini.saved(".a.zip.unpacked", mini.as_json({"a/b.txt": 3})), lambda file: unpacked("a.zip", file.parent)
+    ),
+    "folds_json": Reader(mini.saved("folds.json", mini.as_json(mini.FOLDS)), read_folds),
+    "folds_py": Reader(mini.saved("folds.py", mini.folds_py), read_folds),
+    "bad_skeletons": Reader(
+        mini.saved("x.txt", lambda file: file.write_text("S001C001P001R001A001\nS001C002P001R001A002\n")), _read_list
+    ),
+    "lines": Reader(mini.saved("x.jsonl", lambda file: file.write_text(LINES)), _read_lines),
+    "pickle": Reader(mini.saved("x.pkl", mini.pickled), _read_pickle),
+    "pickled_npy": Reader(mini.saved("x.npy", mini.objects), load_plain_npy),
+    "npy": Reader(mini.saved("x.npy", lambda file: np.save(file, mini.CHANCE.normal(size=(6, 4)))), read_array),
+    "npz": Reader(
+        mini.saved("x.npz", lambda file: np.savez_compressed(file, a=mini.CHANCE.normal(size=(6, 4)))), read_array
+    ),
+    "arrays_npz": Reader(mini.saved("x.npz", lambda file: np.savez(file, **mini.arrays())), _read_arrays),
+    "arrays_h5": Reader(mini.saved("x.h5", mini.h5), _read_arrays),
+    "names_h5": Reader(mini.saved("x.h5", mini.h5_of_names), _read_arrays),
+    "arrays_safe": Reader(mini.saved("x.safetensors", lambda file: save_file(mini.arrays(), file)), _read_arrays),
+    "csd_labels": Reader(mini.sdk("labels"), _read_sdk),
+    "csd_audio": Reader(mini.sdk("audio"), _read_sdk),
+    "csv": Reader(mini.saved("x.csv", mini.csv), read_manifest),
     "parquet": Reader(
-        _saved("x.parquet", lambda file: pyarrow.parquet.write_table(pyarrow.table(_table()), file)), read_manifest
+        mini.saved("x.parquet", lambda file: pyarrow.parquet.write_table(pyarrow.table(mini.table()), file)),
+        read_manifest,
     ),
     "mat": Reader(
-        _saved("x.mat", lambda file: scipy.io.savemat(file, {"d_iner": np.ones((9, 6))}, do_compression=True)),
+        mini.saved("x.mat", lambda file: scipy.io.savemat(file, {"d_iner": np.ones((9, 6))}, do_compression=True)),
         lambda file: read_variable(file, "d_iner", (None, 6), "g"),
     ),
-    "skeleton": Reader(_saved("x.skeleton", _body), NtuSkeleton()),
-    **{f"picture_{k}": Reader(_saved(f"x.{k}", _picture), ImageFile(16)) for k in ("png", "jpg", "webp", "tif")},
-    "sound_wav": Reader(_saved("x.wav", _wav), sound),
-    **{f"video_{k}": Reader(_saved(f"x.{k}", _video), frames) for k in ("mp4", "avi", "mkv")},
-    "sound_mp4": Reader(_saved("x.mp4", _video), sound),
-    "weights_pth": Reader(_saved("x.pth", lambda file: torch.save(weights, file)), read_weights),
+    "skeleton": Reader(mini.saved("x.skeleton", mini.body), NtuSkeleton()),
+    "landmarks": Reader(mini.landmarks, _read_face),
+    **{
+        f"picture_{kind}": Reader(mini.saved(f"x.{kind}", mini.picture), ImageFile(16))
+        for kind in ("png", "jpg", "webp", "tif", "bmp")
+    },
+    **{
+        f"picture_{kind}": Reader(mini.saved("x.png", mini.disguised_picture(kind)), ImageFile(16))
+        for kind in ("gif", "ppm")
+    },
+    **{
+        f"video_{kind}": Reader(mini.saved(f"x.{kind}", mini.video), frames)
+        for kind in ("mp4", "mov", "avi", "mkv", "webm", "mpg")
+    },
+    "sound_mp4": Reader(mini.saved("x.mp4", mini.video), sound),
+    "sound_wav": Reader(mini.saved("x.wav", mini.wav()), sound),
+    "sound_adpcm": Reader(mini.saved("x.wav", mini.wav("adpcm_ms")), sound),
+    "sound_flac": Reader(mini.saved("x.flac", mini.wav("flac")), sound),
+    "sound_mp3": Reader(mini.saved("x.mp3", mini.wav("libmp3lame", 16000)), sound),
+    "sound_ogg": Reader(mini.saved("x.ogg", mini.wav("libopus", 16000, 6)), sound),
+    "sound_aac": Reader(mini.saved("x.aac", mini.wav("aac")), sound),
+    "sound_m4a": Reader(mini.saved("x.m4a", mini.wav("aac")), sound),
+    "weights_pth": Reader(mini.saved("x.pth", lambda file: torch.save(weights, file)), read_weights),
     "weights_old": Reader(
-        _saved("x.pth", lambda file: torch.save(weights, file, _use_new_zipfile_serialization=False)), read_weights
+        mini.saved("x.pth", lambda file: torch.save(weights, file, _use_new_zipfile_serialization=False)), read_weights
     ),
     "weights_safe": Reader(
-        _saved("x.safetensors", lambda file: save_file({"a": np.ones((3, 4), np.float32)}, file)), read_weights
+        mini.saved("x.safetensors", lambda file: save_file({"a": np.ones((3, 4), np.float32)}, file)), read_weights
     ),
-    "zip": Reader(_saved("x.zip", _zip), lambda file: unpack(file, file.parent / "out")),
-    "tar": Reader(_saved("x.tar", _tar), lambda file: unpack(file, file.parent / "out")),
-    "tgz": Reader(_saved("x.tgz", _tar), lambda file: unpack(file, file.parent / "out")),
-    "prepared_info": Reader(_prepared, _read_prepared),
-    "prepared_table": Reader(lambda folder: _prepared(folder).with_name("samples.csv"), _read_prepared),
-    "prepared_array": Reader(lambda folder: _prepared(folder).parent / "words" / "s0.npy", _read_prepared),
-    "model_config": Reader(_model(saved_models.write_signal_model, "config.json"), lambda file: load(file.parent)),
-    "model_windows": Reader(_model(saved_models.write_window_model, "config.json"), lambda file: load(file.parent)),
-    "model_weights": Reader(_model(saved_models.write_signal_model, "*.safetensors"), lambda file: load(file.parent)),
+    "zip": Reader(mini.saved("x.zip", mini.archive_zip), lambda file: unpack(file, file.parent / "out")),
+    "tar": Reader(mini.saved("x.tar", mini.archive_tar), lambda file: unpack(file, file.parent / "out")),
+    "tgz": Reader(mini.saved("x.tgz", mini.archive_tar), lambda file: unpack(file, file.parent / "out")),
+    "prepared_info": Reader(mini.prepared, _read_prepared),
+    "prepared_table": Reader(lambda folder: mini.prepared(folder).with_name("samples.csv"), _read_prepared),
+    "prepared_array": Reader(lambda folder: mini.prepared(folder).parent / "words" / "s0.npy", _read_prepared),
+    "model_config": Reader(mini.within(saved_models.write_signal_model, "config.json"), lambda file: load(file.parent)),
+    "model_windows": Reader(
+        mini.within(saved_models.write_window_model, "config.json"), lambda file: load(file.parent)
+    ),
+    "model_weights": Reader(
+        mini.within(saved_models.write_signal_model, "*.safetensors"), lambda file: load(file.parent)
+    ),
 }

@@ -1,6 +1,8 @@
 """What may be named to predict from, and what is wrong with it; nothing is read yet."""
 
 import json
+import os
+import shutil
 
 import numpy as np
 import pytest
@@ -9,7 +11,6 @@ from saved_models import signals, write_signal_model, write_window_model
 import msafusion
 from msafusion.predict import Failed, Recording
 from msafusion.predict.inputs import recordings
-from msafusion.preprocessing import DataError
 
 
 @pytest.fixture(scope="module")
@@ -140,20 +141,31 @@ def test_a_file_that_may_be_several_streams_must_be_named(model, folder):
         ("-", None, "standard input holds no line"),
     ],
 )
-def test_a_name_that_stands_for_nothing_is_refused(model, folder, name, content, message):
+def test_a_name_that_stands_for_nothing_fails_and_the_others_go_on(model, folder, name, content, message):
     (folder / "a" / "empty").mkdir()
     if content is not None:
         (folder / name).write_text(content)
-    with pytest.raises(DataError) as error:
-        found(model, name)
-    assert message in str(error.value)
-    assert "\n" not in str(error.value)
+    failed, fine = found(model, name, "b.npz")
+    assert failed.file == name
+    assert message in failed.error
+    assert "\n" not in failed.error
+    assert fine.name == "b.npz"
 
 
-def test_input_that_is_not_utf8_is_refused(model, folder):
+def test_a_file_whose_name_is_not_utf8_is_found_by_a_line(model, folder):
+    odd = folder / os.fsdecode(b"\xff.npz")
+    shutil.copy(folder / "b.npz", odd)
     (folder / "lines").write_bytes(b'"b.npz"\n"\xff.npz"\n')
-    with (folder / "lines").open(encoding="utf-8") as stdin, pytest.raises(DataError, match="not UTF-8"):
-        found(model, "-", stdin=stdin)
+    with (folder / "lines").open(encoding="utf-8", errors="surrogateescape") as stdin:  # as the command opens it
+        assert [one.name for one in found(model, "-", stdin=stdin)] == ["b.npz", odd.name]
+
+
+def test_input_that_is_not_utf8_fails_and_the_others_go_on(model, folder):
+    (folder / "lines").write_bytes(b'"b.npz"\n"\xff.npz"\n')
+    with (folder / "lines").open(encoding="utf-8") as stdin:
+        *_, failed, fine = found(model, "-", "b.npz", stdin=stdin)
+    assert "not UTF-8" in failed.error
+    assert fine.name == "b.npz"
 
 
 def test_a_model_of_arrays_refuses_media(folder, tmp_path):

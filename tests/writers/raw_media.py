@@ -6,8 +6,8 @@ from fractions import Fraction
 import numpy as np
 
 CODECS = {
-    ".mp4": ("libx264", "aac"),
-    ".mkv": ("libx264", "aac"),
+    **dict.fromkeys((".mp4", ".mov", ".mkv"), ("libx264", "aac")),
+    ".webm": ("libvpx", "libopus"),
     ".avi": ("mpeg4", "mp2"),
     ".mpg": ("mpeg1video", "mp2"),
 }

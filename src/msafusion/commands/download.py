@@ -1,6 +1,5 @@
 """The command `msafusion download`: a public data set, or parts of it, into a folder, once its licence is accepted."""
 
-import json
 import sys
 import time
 from collections.abc import Callable, Sequence
@@ -28,6 +27,7 @@ from msafusion.download import (
 )
 from msafusion.download.fetch import check_space
 from msafusion.files.json_file import write_json
+from msafusion.files.reading import read_json, reading
 from msafusion.preparation.progress import SECONDS_BETWEEN_LINES
 from msafusion.streams import nearest
 
@@ -127,11 +127,8 @@ def _earlier(file: Path) -> dict[str, Any]:
     """File name -> what was recorded of it by earlier runs into the same folder."""
     if not file.exists():
         return {}
-    try:
-        files = json.loads(file.read_text())["files"]
-        return {str(name): {**entry} for name, entry in files.items()}
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise ValueError(f"'{file}' is broken ({error!r}), expected a record of downloads; remove it.") from None
+    with reading(file, "a record of downloads", "remove it", ValueError):
+        return {str(name): {**entry} for name, entry in read_json(file)["files"].items()}
 
 
 def _done(file: RemoteFile, target: Path, recorded: dict[str, Any]) -> bool:

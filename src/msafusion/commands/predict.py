@@ -4,6 +4,7 @@ import json
 import sys
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from io import TextIOWrapper
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, TextIO
 
@@ -22,7 +23,7 @@ def run_predict(arguments: Sequence[str]) -> None:
     """`msafusion predict RUN FILE...`: a line for each recording, printed and written into a file.
 
     Raises:
-        ValueError: no run, nothing to predict from, or recordings that failed (after all others are done).
+        ValueError: no run, or recordings or names that failed (after all others are done).
     """
     parser = verb_parser("predict", "Classify raw files of any duration: long ones window by window.")
     parser.add_argument("run", type=str, help="folder of the run")
@@ -65,6 +66,8 @@ def _predict(given: Namespace) -> None:
     model.network.to("cuda" if torch.cuda.is_available() else "cpu")
     if model.cpu_threads is not None:
         torch.set_num_threads(model.cpu_threads)
+    if isinstance(sys.stdin, TextIOWrapper):  # JSON is UTF-8 wherever it comes from; names of files need not be
+        sys.stdin.reconfigure(encoding="utf-8", errors="surrogateescape")
     wanted = list(recordings(given.files, model, sys.stdin))
     target = given.out or (run.parent if (run / "config.json").is_file() else run) / "predictions.jsonl"
     printed = sys.stdout  # as it is now: a progress bar on the terminal would take to itself what is printed later

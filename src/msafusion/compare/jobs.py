@@ -77,7 +77,7 @@ class Job:
                 (_weights(folder, self.seed, row["fusion"].removesuffix(SINGLE)) / "config.json").is_file()
                 for row in rows
             )
-        except (OSError, ValueError, TypeError, KeyError, AttributeError):
+        except (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError):
             return None
         return rows if rows and whole and trained else None
 

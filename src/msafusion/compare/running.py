@@ -20,6 +20,7 @@ from msafusion.compare.statistics import comparison, robustness_table
 from msafusion.compare.tuning import drawn
 from msafusion.failures import TraceLog
 from msafusion.files.json_file import write_json
+from msafusion.files.reading import read_json, reading
 from msafusion.preparation.engines import run_work
 from msafusion.preparation.progress import progress_on
 from msafusion.samples import Splits, collate
@@ -226,11 +227,9 @@ def prepare_folder(folder: Path, config: Mapping[str, Any], *, overwrite: bool) 
 
 def _check_setting(folder: Path, config: Mapping[str, Any]) -> None:
     file = folder / SETTING
-    try:
-        before = json.loads(file.read_text())
+    with reading(file, "the setting of a comparison", "choose another --out, or --overwrite it", ValueError):
+        before = dict(read_json(file))
         changed = [name for name in config if before.get(name) != json.loads(json.dumps(config[name]))]
-    except (ValueError, AttributeError):
-        raise ValueError(f"'{file}' is broken; choose another --out, or --overwrite it.") from None
     if changed:
         raise ValueError(
             f"the comparison in '{folder}' was begun with another {changed[0]}; choose another --out, give the "

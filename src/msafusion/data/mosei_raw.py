@@ -140,7 +140,7 @@ def read_folds(path: Path) -> dict[str, str]:
             video for listed in folds.values() for video in listed if not isinstance(video, str) or len(video) < 2
         ]:
             raise TypeError(f"{odd[0]!r} is no video")
-    except (OSError, ValueError, SyntaxError, KeyError, TypeError) as error:
+    except (OSError, ValueError, SyntaxError, KeyError, TypeError, RecursionError, MemoryError) as error:
         raise DataError(
             f"'{path}' holds no folds ({type(error).__name__}: {str(error)[:80]}), expected JSON "
             '{"train": [videos], "valid": [...], "test": [...]} or the SDK\'s standard folds (.py); give such a file.'

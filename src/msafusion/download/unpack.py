@@ -14,6 +14,7 @@ from typing import IO, BinaryIO
 
 from msafusion.download.fetch import DownloadError, check_space
 from msafusion.files.reading import MOST_RATIO, allowed, reading
+from msafusion.files.zip_file import members_of
 
 SUFFIXES = (".zip", ".tar", ".tar.gz", ".tgz")
 HEADER = 512
@@ -87,7 +88,7 @@ def unpacked(name: str, target: Path) -> bool:
     try:
         sizes = json.loads(_marker(name, target).read_text())
         return all((target / path).stat().st_size == size for path, size in sizes.items())
-    except (FileNotFoundError, NotADirectoryError, ValueError, AttributeError):
+    except (OSError, ValueError, AttributeError, TypeError, RecursionError):
         return False
 
 
@@ -129,7 +130,7 @@ class _BoundedGzip(gzip.GzipFile):
 
 def _members(content: zipfile.ZipFile | tarfile.TarFile) -> Iterator[_Member]:
     if isinstance(content, zipfile.ZipFile):
-        for info in content.infolist():
+        for info in members_of(content):
             mode = info.external_attr >> 16  # of Unix; 0 in archives from elsewhere
             special = stat.S_IFMT(mode) not in (0, stat.S_IFREG, stat.S_IFDIR)
             kind = "link or device" if special else "folder" if info.is_dir() else "file"
@@ -139,6 +140,20 @@ def _members(content: zipfile.ZipFile | tarfile.TarFile) -> Iterator[_Member]:
             plain = info.isreg() and not info.issparse()
             kind = "file" if plain else "folder" if info.isdir() else "link, device or sparse file"
             yield _Member(info.name, info.size, kind, info)
+        _check_end(content)
+
+
+def _check_end(archive: tarfile.TarFile) -> None:
+    """Refuse a tar that stops without the empty block that ends it: members may lack.
+
+    Python's reader takes a cut at a member's edge, or a member whose header is damaged, for the end.
+    """
+    assert archive.fileobj is not None
+    archive.fileobj.seek(archive.offset)
+    block = archive.fileobj.read(tarfile.BLOCKSIZE)
+    if len(block) < tarfile.BLOCKSIZE or any(block):
+        why = "no member follows, it is damaged" if any(block) else "the mark of its end lacks, it is cut off"
+        raise tarfile.ReadError(f"after {len(archive.getmembers())} members {why}")
 
 
 def _member(content: zipfile.ZipFile | tarfile.TarFile, member: _Member) -> IO[bytes]:

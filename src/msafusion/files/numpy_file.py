@@ -9,6 +9,7 @@ from typing import IO, Any
 import numpy as np
 
 from msafusion.files.reading import check_shape, check_size
+from msafusion.files.zip_file import members_of
 from msafusion.preprocessing import DataError
 
 BLOCK = 1 << 24
@@ -61,7 +62,7 @@ def opened_npz(path: Path) -> Iterator[dict[str, Any]]:
     """
     size = path.stat().st_size
     with zipfile.ZipFile(path) as archive:
-        members = [member for member in archive.infolist() if not member.is_dir()]
+        members = [member for member in members_of(archive) if not member.is_dir()]
         if odd := [m.filename for m in members if m.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)]:
             raise DataError(f"'{path}' packs '{odd[0]}' in a way that numpy does not, expected deflate; save it again.")
         check_size(sum(member.file_size for member in members), size, f"'{path}'")

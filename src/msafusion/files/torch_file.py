@@ -13,6 +13,7 @@ from torch import Tensor
 
 from msafusion.files.pickles import Machine, Named, PickleError
 from msafusion.files.reading import check_size
+from msafusion.files.zip_file import members_of
 from msafusion.preprocessing import DataError
 
 OLD_PICKLES = 5
@@ -44,7 +45,7 @@ class _Outline(Machine):
         pass
 
 
-def check_torch_file(path: Path) -> None:
+def check_torch_file(path: Path, remedy: str = "get the file again") -> None:
     """Refuse a file that would take more memory than its size allows, or end the process.
 
     Raises:
@@ -54,7 +55,7 @@ def check_torch_file(path: Path) -> None:
     try:
         if zipfile.is_zipfile(path):
             with zipfile.ZipFile(path) as archive:
-                members = archive.infolist()
+                members = members_of(archive)
                 check_size(sum(member.file_size for member in members), size, f"'{path}'")
                 for member in members:
                     if member.filename.endswith("data.pkl"):
@@ -65,7 +66,7 @@ def check_torch_file(path: Path) -> None:
             for _ in range(OLD_PICKLES):
                 _Outline(file, size).run()
     except PickleError as error:
-        raise DataError(f"'{path}' is not loaded: {error}, which weights do not; get the file again.") from None
+        raise DataError(f"'{path}' is not loaded: {error}, which weights do not; {remedy}.") from None
 
 
 def check_tensor(name: str, tensor: Tensor) -> None:

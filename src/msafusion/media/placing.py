@@ -14,6 +14,8 @@ from msafusion.media.extraction import Span
 FULL_SCALE = {"uint8": 128.0, "int16": 2.0**15, "int32": 2.0**31, "int64": 2.0**63}
 JITTER = 0.015
 """Seconds that a time stamp may be off without a hole or an overlap: less than half a frame of 30 a second."""
+PLANES_OF_FRAME = 8
+"""FFmpeg keeps so many in a frame itself; PyAV looks for one that is not there behind the last."""
 LONGEST_HOLE = 600.0
 """Seconds of silence that are filled in at most where no end is asked for."""
 
@@ -166,6 +168,8 @@ def _pairs(frames: Iterable[Any]) -> Iterator[tuple[Any, Any]]:
 
 def mean(frame: Any) -> np.ndarray:
     """float32 (samples,) of one decoded frame; integers are divided by 2 to the power of their bits less one."""
+    if frame.format.is_planar and len(frame.layout.channels) >= PLANES_OF_FRAME:
+        frame = _packed(frame)
     values = frame.to_ndarray()
     scale = FULL_SCALE.get(values.dtype.name)
     channels = len(frame.layout.channels)
@@ -174,6 +178,13 @@ def mean(frame: Any) -> np.ndarray:
         values = values / scale - (1.0 if frame.format.name.startswith("u8") else 0.0)
     values = values if frame.format.is_planar else values.reshape(-1, channels).T
     return (values[0] if channels == 1 else values.mean(axis=0)).astype(np.float32)
+
+
+def _packed(frame: Any) -> Any:
+    """The frame with its channels in one plane: of eight planes or more PyAV (18.1) reads some that are not there."""
+    import av
+
+    return av.AudioResampler(frame.format.packed.name, frame.layout, frame.sample_rate).resample(frame)[0]
 
 
 def at_rate(pieces: list[Piece], rate: int, wanted: int | None) -> np.ndarray:

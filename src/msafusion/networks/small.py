@@ -10,7 +10,7 @@ from msafusion.attach import FusedNetwork, FusionPoint, fuse
 from msafusion.backbones import MLP, CNN1d, CNN2d, CNN3d, FrameCNN1d
 from msafusion.fusion import FUSIONS, HEADS
 from msafusion.networks.plan import NetworkPlan
-from msafusion.streams import nearest
+from msafusion.streams import check_count, nearest
 
 Small = Literal["mlp", "cnn1d", "cnn2d", "cnn3d", "frame_cnn1d"]
 Late = Literal["sum", "mean", "product", "multiplicative"]
@@ -19,6 +19,9 @@ BY_RANK: dict[int, Small] = {1: "mlp", 2: "cnn1d", 3: "cnn2d", 4: "cnn3d"}
 """Axes of one sample's input (channels and positions) -> network."""
 SMALL_FRAME, LEAST_FRAMES = 100, 8
 """Clips whose frames have at most so many pixels a side, and that have at least so many of them, get `frame_cnn1d`."""
+
+MOST_STAGES = 16
+"""Each halves the positions."""
 
 
 class SmallCNN(NetworkPlan):
@@ -57,6 +60,12 @@ class SmallCNN(NetworkPlan):
     ) -> None:
         if fusion not in FUSIONS and fusion not in HEADS:
             raise ValueError(f"unknown fusion {fusion!r}; {nearest(fusion, (*FUSIONS, *HEADS))}")
+        if not 1 <= len(widths) <= MOST_STAGES:
+            raise ValueError(f"widths has {len(widths)} stages, expected 1 to {MOST_STAGES}; give one width each.")
+        if len(fuse_at) > MOST_STAGES:
+            raise ValueError(f"fuse_at has {len(fuse_at)} stages, expected {MOST_STAGES} at most; leave some out.")
+        for width in widths:
+            check_count("widths", width)
         self.widths, self.kernel_size, self.dropout = list(widths), kernel_size, dropout
         self.fusion, self.fusion_options, self.fuse_at = fusion, dict(fusion_options or {}), list(fuse_at)
         self.head: Late | Literal["concat"] = head

@@ -29,24 +29,33 @@ def recordings(names: Iterable[str], model: TrainedModel, stdin: Iterable[str]) 
         model: tells which files can be read.
         stdin: where JSON lines come from.
 
-    Raises:
-        DataError: a name that stands for nothing.
+    Returns:
+        What can be read, and in its place in the order why a name, or a part of it, cannot.
     """
     for name in names:
-        path = Path(name)
-        if name == "-":
-            yield from _lines(model, stdin)
-        elif path.is_dir():
-            yield from _folder(path, model)
-        elif glob.has_magic(name) and not path.exists():
-            found = sorted(file for file in glob.glob(name, recursive=True) if Path(file).is_file())
-            if not found:
-                raise DataError(f"no file matches '{name}'; check the pattern.")
-            yield from recordings(found, model, stdin)
-        elif path.suffix.lower() in TABLES:
-            yield from _manifest(path, model)
-        else:
-            yield _file(path, model)
+        found = _found(name, model, stdin)
+        while (made := attempted(functools.partial(next, found, None), [name])) is not None:
+            if isinstance(made, Failure):  # of the name as a whole: an empty folder, a broken table
+                yield Failed.of(name, made)
+                break
+            yield made
+
+
+def _found(name: str, model: TrainedModel, stdin: Iterable[str]) -> Iterator[Recording | Failed]:
+    path = Path(name)
+    if name == "-":
+        yield from _lines(model, stdin)
+    elif path.is_dir():
+        yield from _folder(path, model)
+    elif glob.has_magic(name) and not path.exists():
+        found = sorted(file for file in glob.glob(name, recursive=True) if Path(file).is_file())
+        if not found:
+            raise DataError(f"no file matches '{name}'; check the pattern.")
+        yield from recordings(found, model, stdin)
+    elif path.suffix.lower() in TABLES:
+        yield from _manifest(path, model)
+    else:
+        yield _file(path, model)
 
 
 def _recording(name: str, make: Callable[[], Recording], files: Iterable[Path | str] = ()) -> Recording | Failed:

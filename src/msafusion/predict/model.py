@@ -17,6 +17,7 @@ from msafusion.checkpoints import ModelError, read_model
 from msafusion.failures import Failure, attempted
 from msafusion.media import Extractor, extractor_from
 from msafusion.networks import plan_from
+from msafusion.networks.bounds import at_most, needed_for
 from msafusion.predict.gathering import Gathering
 from msafusion.predict.prediction import Failed, Prediction
 from msafusion.predict.reading import Window, read_all
@@ -221,7 +222,8 @@ def load(run: str | Path, *, imports: Sequence[str] = ()) -> TrainedModel:
     try:
         preprocessing = preprocessing_from(config["preprocessing"])
         plan = plan_from(config["network"])
-        network = plan.build(preprocessing.num_channels(), len(config["classes"]) or 1)
+        with at_most(needed_for(state), "as the weights need"):
+            network = plan.build(preprocessing.num_channels(), len(config["classes"]) or 1)
         network.load_state_dict(state)
         extraction = config.get("extraction", {})
         streams = preprocessing.num_channels()  # the data set may have more than the model was trained on

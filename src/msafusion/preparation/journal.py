@@ -12,9 +12,10 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from msafusion.files.json_file import write_json
+from msafusion.files.reading import read_json, reading
 from msafusion.media.stored import split_key
 from msafusion.preparation.raw import RawItem, RawReader
-from msafusion.preparation.writing import INFO, TABLE, array_file
+from msafusion.preparation.writing import INFO, TABLE, array_file, can_be_sample, can_be_stream
 
 SETTINGS, JOURNAL, REPORT, ERRORS = "settings.json", "journal.jsonl", "report.json", "errors.log"
 LIBRARIES = ("msafusion", "numpy", "av", "librosa", "scipy", "h5py", "onnxruntime", "pillow", "transformers")
@@ -34,9 +35,14 @@ class Journal:
         self.entries: dict[str, Entry] = {}
         content = (target / JOURNAL).read_bytes()
         for line in content.splitlines():
-            with suppress(ValueError, KeyError, TypeError):
+            with suppress(ValueError, KeyError, TypeError, RecursionError):
                 entry = json.loads(line)
-                self.entries[entry["id"]] = {name: entry[name] for name in ("id", "files", "row", "arrays", "notes")}
+                if can_be_sample(entry["id"]) and all(
+                    map(can_be_stream, entry["arrays"])
+                ):  # or clearing went elsewhere
+                    self.entries[entry["id"]] = {
+                        name: entry[name] for name in ("id", "files", "row", "arrays", "notes")
+                    }
         if content and not content.endswith(b"\n"):
             opened.write("\n")
 
@@ -146,13 +152,11 @@ def read_settings(target: Path) -> dict[str, Any]:
     file = target / SETTINGS
     if not file.exists():
         return {}
-    try:
-        saved = json.loads(file.read_text(encoding="utf-8"))
-        if not {"dataset", "settings", "streams", "layouts", "versions"} <= saved.keys():
-            raise ValueError("entries are missing")
-    except (ValueError, AttributeError) as error:
-        raise ValueError(f"'{file}' is not of a prepared folder ({error}); choose another target.") from None
-    return saved
+    with reading(file, "the settings of a prepared folder", "choose another target", ValueError):
+        saved = dict(read_json(file, "choose another target"))
+        if lacking := {"dataset", "settings", "streams", "layouts", "versions"} - saved.keys():
+            raise ValueError(f"it lacks {', '.join(sorted(lacking))}")
+        return saved
 
 
 def versions() -> dict[str, str]:

@@ -13,7 +13,6 @@ import csv
 import functools
 import logging
 import math
-import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, overload
@@ -24,7 +23,7 @@ import torch
 from msafusion.failures import Failure, TraceLog, attempted
 from msafusion.files.numpy_file import mapped_npy
 from msafusion.files.reading import read_json, reading
-from msafusion.preparation.writing import INFO, TABLE, array_file, write_prepared
+from msafusion.preparation.writing import INFO, TABLE, array_file, can_be_sample, can_be_stream, write_prepared
 from msafusion.preprocessing import DataError, Layout, layout_missed
 from msafusion.samples import Sample
 
@@ -75,7 +74,7 @@ class PreparedFolder:
             found, self.channels = self.info["dataset"], {str(k): int(v) for k, v in self.info["streams"].items()}
             self.classes = [str(name) for name in self.info.get("classes", [])]
             self._of, self._failed = (int(self.info.get(name, 0)) for name in ("of", "failed"))
-            if odd := [name for name in self.channels if not re.fullmatch(r"\w[\w.-]*", name)]:
+            if odd := [name for name in self.channels if not can_be_stream(name)]:
                 raise ValueError(f"no stream can be called '{odd[0]}'")
             if not self.videos and not self.sequences:
                 layouts = {str(stream): layout for stream, layout in self.info.get("layouts", {}).items()}
@@ -101,7 +100,7 @@ class PreparedFolder:
             if None in row or None in row.values():
                 raise DataError(f"'{file}', line {line}: expected {len(rows[0])} columns as in line 1; {REMEDY}.")
             name = row["id"]
-            if not name or not re.fullmatch(r"[\w.$ +-]+", name) or name in (".", ".."):
+            if not can_be_sample(name):
                 raise DataError(f"'{file}', line {line}: '{name}' cannot be a sample's id; {REMEDY}.")
             if name in seen:
                 raise DataError(f"'{file}', line {line}: the id '{name}' occurs twice, expected it once; {REMEDY}.")

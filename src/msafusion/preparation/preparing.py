@@ -10,7 +10,6 @@ import hashlib
 import json
 import math
 import os
-import re
 import time
 from collections.abc import Sequence
 from contextlib import closing
@@ -38,7 +37,7 @@ from msafusion.preparation.journal import (
 from msafusion.preparation.progress import progress_on
 from msafusion.preparation.raw import RawItem, RawReader
 from msafusion.preparation.work import Work
-from msafusion.preparation.writing import INFO, TABLE, write_table
+from msafusion.preparation.writing import INFO, TABLE, can_be_sample, can_be_stream, write_table
 from msafusion.preprocessing import DataError
 
 MOST_PROBED = 16
@@ -193,7 +192,7 @@ def cached(reader: RawReader, *, workers: int | None = None) -> Path:
 def _check_items(reader: RawReader, items: Sequence[RawItem]) -> None:
     """What would make the table unreadable is known before hours of work."""
     for stream in reader.channels():
-        if not re.fullmatch(r"\w[\w.-]*", stream) or stream in (INFO, TABLE, SETTINGS, JOURNAL, REPORT, ERRORS):
+        if not can_be_stream(stream) or stream in (INFO, TABLE, SETTINGS, JOURNAL, REPORT, ERRORS):
             raise DataError(
                 f"'{stream}' cannot be a stream's name, expected letters, digits and _.-, and no file of the target's; "
                 "rename it."
@@ -202,7 +201,7 @@ def _check_items(reader: RawReader, items: Sequence[RawItem]) -> None:
         raise DataError(f"no sample of {reader.dataset} in '{reader.source}', expected at least one; check the path.")
     seen: set[str] = set()
     for item in items:
-        if not re.fullmatch(r"[\w.$ +-]+", item.id) or item.id in (".", ".."):
+        if not can_be_sample(item.id):
             raise DataError(f"'{item.id}' cannot be a sample's id, expected letters, digits and _.$ +-; rename it.")
         if (length := len(item.id.encode())) > LONGEST_ID:
             raise DataError(

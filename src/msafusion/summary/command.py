@@ -15,6 +15,7 @@ from msafusion.arguments import parse, verb_parser
 from msafusion.class_names import allow_registered, check_recipe
 from msafusion.files.json_file import write_json
 from msafusion.networks import NETWORKS, NetworkPlan
+from msafusion.networks.bounds import at_most, memory
 from msafusion.streams import check_count, nearest
 from msafusion.summary.measure import PartSummary, summarise
 
@@ -57,7 +58,9 @@ def run_summary(arguments: Sequence[str]) -> None:
         if device.type == "cpu" and plan.cpu_threads:  # as in training
             torch.set_num_threads(plan.cpu_threads)
         threads = torch.get_num_threads()
-        net = plan.build(plan.typical_channels, plan.typical_outputs).to(device)
+        with at_most(memory(), "this machine's memory"):
+            net = plan.build(plan.typical_channels, plan.typical_outputs)
+        net = net.to(device)
         inputs = {stream: torch.randn(shape, device=device) for stream, shape in shapes.items()}
         with console.status("building") if console.is_terminal else nullcontext() as status:
             show = None if status is None else lambda part: status.update(f"measuring {part}")

@@ -1,6 +1,5 @@
 """One stage of training: a network, its data, its options, and files from which it can be resumed exactly."""
 
-import json
 import math
 import warnings
 from collections.abc import Collection, Mapping, Sequence
@@ -21,6 +20,8 @@ from torch.utils.data import DataLoader, DistributedSampler
 
 from msafusion.attach import FusedNetwork
 from msafusion.files.json_file import write_json
+from msafusion.files.reading import read_json, reading
+from msafusion.files.torch_file import check_tensor, check_torch_file
 from msafusion.samples import Sample, Splits, as_dataset, collate, with_streams
 from msafusion.training.logs import EpochLog, StageProgress
 from msafusion.training.stage_options import FALLING, StageOptions
@@ -28,6 +29,7 @@ from msafusion.training.task import FusionTask
 
 PRECISIONS = ("32-true", "64-true", "16-mixed", "bf16-mixed")
 """Those whose weights, and so the optimizer's, have 32 bits at least."""
+REPEAT = "delete its folder and --resume again to repeat this stage"
 
 
 @dataclass(frozen=True)
@@ -115,7 +117,8 @@ def run_stage(
     finished = checkpoints / "finished.json"
     if place.resume and finished.is_file():
         _load_kept(network, checkpoints, options)
-        return json.loads(finished.read_text())
+        with reading(finished, "the figures of this stage", REPEAT, ValueError):
+            return dict(read_json(finished))
     figure = options.figure(len(splits.classes))
     if not options.epochs:
         return {}
@@ -246,12 +249,12 @@ def _read_checkpoint(path: Path) -> dict[str, Any]:
     Raises:
         ValueError: the file is missing or broken.
     """
-    try:
-        return torch.load(path, map_location="cpu", weights_only=True)
-    except Exception:  # torch raises whatever a torn file happens to lead to
-        raise ValueError(
-            f"the checkpoint '{path}' is broken; delete its folder and --resume again to repeat this stage."
-        ) from None
+    with reading(path, "a checkpoint of this stage", REPEAT, ValueError):
+        check_torch_file(path, REPEAT)
+        checkpoint = torch.load(path, map_location="cpu", weights_only=True)
+        for name, tensor in checkpoint["state_dict"].items():
+            check_tensor(name, tensor)
+        return checkpoint
 
 
 def _load_kept(network: FusedNetwork, checkpoints: Path, options: StageOptions) -> float:

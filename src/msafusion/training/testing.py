@@ -8,6 +8,7 @@ from torch.utils.data import DataLoader
 
 from msafusion.attach import FusedNetwork
 from msafusion.networks import NetworkPlan
+from msafusion.networks.bounds import at_most, memory
 from msafusion.preprocessing import Preprocessing
 from msafusion.samples import Sample, Splits, as_dataset, collate, with_streams
 
@@ -23,10 +24,15 @@ def fitted_plan(plan: NetworkPlan, splits: Splits) -> NetworkPlan:
 
 
 def build(plan: NetworkPlan, splits: Splits) -> FusedNetwork:
-    """A network with new weights, and as many CPU threads as it is worth."""
+    """A network with new weights, and as many CPU threads as it is worth.
+
+    Raises:
+        NetworkTooLarge: this machine has not the memory for it.
+    """
     if plan.cpu_threads is not None:
         torch.set_num_threads(plan.cpu_threads)
-    return plan.build(splits.channels, splits.num_outputs)
+    with at_most(memory(), "this machine's memory"):
+        return plan.build(splits.channels, splits.num_outputs)
 
 
 def unchanged(inputs: Inputs, lengths: Mapping[str, Tensor]) -> Inputs:
