@@ -117,7 +117,7 @@ def test_command(prepared, tmp_path, monkeypatch, capsys):
     with pytest.raises(DataError, match=r"no file '.*v\$_\$1.npy', expected a stored array"):
         run_plot([str(prepared), "v$_$1"])
     (prepared / "info.json").write_text("[]")
-    with pytest.raises(DataError, match="info.json' cannot be read"):
+    with pytest.raises(DataError, match=r"info\.json' cannot be read"):
         run_plot([str(prepared), "v$_$1"])
 
 

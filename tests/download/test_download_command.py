@@ -166,7 +166,7 @@ def test_mistakes(publisher, tmp_path):
     with pytest.raises(ValueError, match=r"cannot be made \(Not a directory\); choose a folder"):
         run(publisher, "utd_mhad", tmp_path / "file" / "below")
     (tmp_path / "download.json").write_text("{}")
-    with pytest.raises(ValueError, match="cannot be read .* expected a record of downloads; remove it"):
+    with pytest.raises(ValueError, match=r"cannot be read .* expected a record of downloads; remove it"):
         run(publisher, "utd_mhad", tmp_path)
     publisher.files[SKELETON] = archive({"../evil": b"evil"})
     with pytest.raises(ValueError, match=r"holds '../evil'"):

@@ -280,9 +280,7 @@ def test_damaged_settings_can_be_overwritten(source, tmp_path):
     target = tmp_path / "out"
     prepare(Files(source), target)
     (target / "settings.json").write_text("{")
-    with pytest.raises(
-        ValueError, match=r"settings\.json' cannot be read .* expected the settings of a prepared folder"
-    ):
+    with pytest.raises(ValueError, match=r"settings\.json' cannot be read .* expected JSON; choose another"):
         prepare(Files(source), target)
     (source / "odd1.npy").unlink()
     assert prepare(Files(source), target, overwrite=True).prepared == 4
@@ -302,9 +300,7 @@ def test_a_folder_of_something_else_is_left_alone(source, tmp_path, overwrite, n
     target = tmp_path / "out"
     target.mkdir()
     (target / name).write_text("{}")
-    with pytest.raises(
-        ValueError, match=r"'thesis\.tex'|settings\.json' cannot be read \(it lacks dataset, .*choose another target"
-    ):
+    with pytest.raises(ValueError, match=r"'thesis\.tex'|settings\.json' cannot be read \(it lacks dataset"):
         prepare(Files(source), target, overwrite=overwrite)
     assert (target / name).read_text() == "{}"
 

@@ -94,7 +94,9 @@ def test_a_torn_checkpoint_and_an_unfinished_run_are_named(capsys, monkeypatch, 
     checkpoint = tmp_path / "checkpoints" / "alone-accelerometer" / "last.ckpt"
     checkpoint.parent.mkdir(parents=True)
     checkpoint.write_bytes(b"torn")
-    assert f"'{checkpoint}' cannot be read" in fails(capsys, monkeypatch, "train", "--out", tmp_path, "--resume")
+    assert f"'{checkpoint}' is not loaded: a mark is missing" in fails(
+        capsys, monkeypatch, "train", "--out", tmp_path, "--resume"
+    )
 
 
 def test_a_broken_model_is_named(capsys, monkeypatch, tmp_path, defaults):

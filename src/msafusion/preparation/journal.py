@@ -37,12 +37,9 @@ class Journal:
         for line in content.splitlines():
             with suppress(ValueError, KeyError, TypeError, RecursionError):
                 entry = json.loads(line)
-                if can_be_sample(entry["id"]) and all(
-                    map(can_be_stream, entry["arrays"])
-                ):  # or clearing went elsewhere
-                    self.entries[entry["id"]] = {
-                        name: entry[name] for name in ("id", "files", "row", "arrays", "notes")
-                    }
+                kept = {name: entry[name] for name in ("id", "files", "row", "arrays", "notes")}
+                if can_be_sample(kept["id"]) and all(map(can_be_stream, kept["arrays"])):  # clearing stays inside
+                    self.entries[kept["id"]] = kept
         if content and not content.endswith(b"\n"):
             opened.write("\n")
 
