@@ -1,5 +1,6 @@
 """Archives as they should be, and archives that mean harm."""
 
+import gzip
 import io
 import shutil
 import tarfile
@@ -9,6 +10,7 @@ from collections import namedtuple
 import pytest
 
 from msafusion.download import DownloadError, is_archive, unpack, unpacked
+from msafusion.download.unpack import BrokenArchive
 
 
 def zipped(file, members, compression=zipfile.ZIP_DEFLATED):
@@ -144,3 +146,21 @@ def test_broken_archives_leave_nothing(tmp_path):
     with pytest.raises(DownloadError, match="no file"):
         unpack(tmp_path / "none.zip", tmp_path / "into")
     assert not is_archive("labels.csd")
+
+
+@pytest.mark.parametrize("name", ["x.tar", "x.tgz"])
+def test_a_tar_cut_at_a_members_edge_is_refused(tmp_path, name):
+    whole = tarred(tmp_path / "whole.tar", *(tarfile.TarInfo(f"{n}.txt") for n in range(3))).read_bytes()
+    (tmp_path / name).write_bytes(gzip.compress(whole[:2048]) if name.endswith("gz") else whole[:2048])
+    with pytest.raises(BrokenArchive, match="after 2 members the mark of its end lacks, it is cut off"):
+        unpack(tmp_path / name, tmp_path / "out")
+    assert not list((tmp_path / "out").iterdir())
+
+
+def test_a_tar_with_a_damaged_header_in_its_middle_is_refused(tmp_path):
+    file = tarred(tmp_path / "x.tar", *(tarfile.TarInfo(f"{n}.txt") for n in range(3)))
+    content = bytearray(file.read_bytes())
+    content[1024 + 100] ^= 1
+    file.write_bytes(content)
+    with pytest.raises(BrokenArchive, match="after 1 members no member follows, it is damaged"):
+        unpack(file, tmp_path / "out")

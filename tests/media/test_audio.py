@@ -205,3 +205,11 @@ def test_the_sound_of_mpeg_is_read():
     assert len(whole) == 131328
     np.testing.assert_array_equal(read_audio(file, RATE, Span(2.0, 0.5))[0], whole[88200:110250])
     assert Mfcc()(file).values.shape == (13, 212)
+
+
+@pytest.mark.parametrize(("suffix", "codec"), [(".m4a", "aac"), (".wav", "pcm_f32le"), (".ogg", "libopus")])
+def test_sound_of_eight_channels_is_their_mean(tmp_path, suffix, codec):
+    given = np.tile(tone(48000), (8, 1)) * np.linspace(0.2, 1, 8)[:, None]
+    samples, _ = read_audio(write_wav(tmp_path / f"x{suffix}", given, 48000, codec), 48000)
+    middle = slice(10_000, 30_000)  # codecs are not exact, least so at the ends
+    assert np.corrcoef(samples[middle], tone(48000)[middle])[0, 1] > 0.99

@@ -1,11 +1,14 @@
 """Recordings as arrays: windows, batches, contributions, streams that are missing, values."""
 
+import json
+
 import numpy as np
 import pytest
 import torch
 from saved_models import SIGNALS, signals, write_model, write_signal_model, write_window_model
 
 import msafusion
+from msafusion.checkpoints import ModelError
 from msafusion.predict import Failed, Recording, reading
 from msafusion.predict.reading import read_all, read_window
 from msafusion.preprocessing import DataError, Recordings
@@ -253,3 +256,38 @@ def test_a_network_that_gives_nan_is_said_to(tmp_path, files):
     next(model.network.parameters()).data.fill_(np.nan)
     with pytest.raises(DataError, match="the network gives NaN"):
         model.predict(files[0])
+
+
+@pytest.mark.parametrize(
+    ("change", "line"),
+    [
+        ({"widths": [10**9] * 3}, r"options ask for more than 0.3 GB \(as the weights need\)"),
+        ({"widths": [10**30, 8, 8]}, "options ask for more than 0.3 GB"),
+        ({"kernel_size": 10**9 + 1}, "options ask for more than 0.3 GB"),
+        ({"fusion_options": {"block_channels": 10**9}}, "options ask for more than 0.3 GB"),
+        ({"fusion": "mcb", "fusion_options": {"sketch": 10**9}}, "options ask for more than 0.3 GB"),
+        ({"widths": [8] * 100}, "widths has 100 stages, expected 1 to 16"),
+        ({"widths": [8, "8", 8]}, "widths is '8', expected a positive integer"),
+        ({"fuse_at": ["stage2"] * 100}, "fuse_at has 100 stages, expected 16 at most"),
+    ],
+)
+def test_a_foreign_network_takes_no_more_memory_than_its_weights(tmp_path, change, line):
+    file = write_signal_model(tmp_path) / "model" / "config.json"
+    config = json.loads(file.read_text())
+    config["network"]["options"] |= change
+    file.write_text(json.dumps(config))
+    with pytest.raises(ModelError, match=line):
+        msafusion.load(tmp_path)
+
+
+def test_a_part_that_is_not_a_number_is_noted(tmp_path, files, monkeypatch):
+    model = msafusion.load(write_signal_model(tmp_path))
+    whole = type(model)._outputs
+
+    def outputs(self, batch):
+        return whole(self, batch) * (np.nan if "sound" not in batch else 1)
+
+    monkeypatch.setattr(type(model), "_outputs", outputs)
+    result = model.predict(files[0])
+    assert result.streams["sound"].contribution is None
+    assert "without sound the network gives NaN or infinity: sound's part is not known" in result.warnings

@@ -388,3 +388,16 @@ def test_a_ray_cluster_does_what_one_process_does(source, tmp_path, monkeypatch)
     report = prepare(Files(source), two, workers=2, engine="ray")
     assert list(report.failed) == ["odd1"]
     assert content(one) == content(two)
+
+
+@pytest.mark.parametrize("change", [{"id": "../../keep"}, {"arrays": {"../..": {"bytes": 1}}}])
+def test_a_journal_that_leads_out_of_the_folder_deletes_nothing_there(source, tmp_path, change):
+    target, keep = tmp_path / "a" / "out", tmp_path / "a" / "keep.npy"
+    prepare(Files(source), target)
+    keep.write_bytes(b"mine")
+    (tmp_path / "odd1.npy").write_bytes(b"mine")
+    journal = target / "journal.jsonl"
+    lines = [json.loads(line) | change for line in journal.read_text().splitlines()]
+    journal.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    prepare(Files(source), target, overwrite=True)
+    assert keep.read_bytes() == (tmp_path / "odd1.npy").read_bytes() == b"mine"

@@ -107,6 +107,13 @@ def test_a_broken_model_is_named(capsys, monkeypatch, tmp_path, defaults):
     assert "model.safetensors' cannot be read" in fails(capsys, monkeypatch, "evaluate", tmp_path)
 
 
+def test_a_network_beyond_the_machines_memory_is_named(capsys, monkeypatch, tmp_path):
+    absurd = ("--network.widths", "[1000000000, 1000000000, 8]")
+    line = fails(capsys, monkeypatch, "train", "--out", tmp_path / "run", *absurd)
+    assert "the network's options ask for more than" in line
+    assert "(this machine's memory), expected less; choose smaller ones." in line
+
+
 def test_help_answers_without_importing_torch():
     code = """
 import sys

@@ -65,7 +65,7 @@ def write_wav(path, samples, rate, codec="pcm_s16le"):
 
 def _sound_track(container, codec, sound):
     samples, rate = sound
-    layout = "stereo" if np.ndim(samples) == 2 and len(samples) == 2 else "mono"
+    layout = {2: "stereo", 8: "7.1"}.get(len(np.atleast_2d(samples)), "mono")
     return container.add_stream(codec, rate=rate, layout=layout)
 
 

@@ -8,7 +8,8 @@ from typing import IO, Any
 import numpy as np
 
 from msafusion.files.numpy_file import read_header, read_npy
-from msafusion.files.pickles import Machine, Named, PickleError
+from msafusion.files.pickles import Machine
+from msafusion.files.plain_data import Named, PickleError
 from msafusion.files.reading import check_shape, reading, said
 from msafusion.preprocessing import DataError
 

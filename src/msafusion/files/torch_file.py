@@ -11,7 +11,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from msafusion.files.pickles import Machine, Named, PickleError
+from msafusion.files.pickles import Machine
+from msafusion.files.plain_data import Named, PickleError
 from msafusion.files.reading import check_size
 from msafusion.files.zip_file import members_of
 from msafusion.preprocessing import DataError
@@ -65,7 +66,7 @@ def check_torch_file(path: Path, remedy: str = "get the file again") -> None:
         with path.open("rb") as file:
             for _ in range(OLD_PICKLES):
                 _Outline(file, size).run()
-    except PickleError as error:
+    except ValueError as error:  # also of pickletools
         raise DataError(f"'{path}' is not loaded: {error}, which weights do not; {remedy}.") from None
 
 

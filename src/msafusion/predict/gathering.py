@@ -65,6 +65,7 @@ class Gathering:
             contribution = sum(losses) / len(losses) if losses else None
             if contribution is not None and not math.isfinite(contribution):  # JSON has no NaN
                 contribution = None
+                self.note([f"without {stream} the network gives NaN or infinity: {stream}'s part is not known"], None)
             parts[stream] = StreamPart(present, contribution)
         timeline = [
             WindowPrediction(start, end, *_said(full, classes))
