@@ -2,7 +2,8 @@ import h5py
 import numpy as np
 import pytest
 
-from msafusion.files.hdf5 import ENTRY, member, part
+from msafusion.files.hdf5 import member, part
+from msafusion.files.hdf5_texts import ENTRY
 from msafusion.preprocessing import DataError
 
 NAMES = np.array(["", "calm", "happy ü"] * 30, object)
@@ -92,6 +93,21 @@ def test_a_text_that_declares_more_than_the_file_has_is_refused(made, tmp_path):
     content[place + ENTRY.itemsize : place + ENTRY.itemsize + 4] = (3 * 10**9).to_bytes(4, "little")
     (tmp_path / "x.h5").write_bytes(content)
     with h5py.File(tmp_path / "x.h5") as damaged, pytest.raises(DataError, match=r"declares a text of 3,000,000,000 b"):
+        part(member(damaged, "names"))
+
+
+@pytest.mark.parametrize(("place", "value"), [(24, 2**64 - 32), (8, 2**40), (8, 0), (4, 2)])
+def test_a_collection_of_texts_that_does_not_add_up_is_refused(made, tmp_path, place, value):
+    made(lambda file: file.create_dataset("names", data=NAMES)).close()
+    content = bytearray((tmp_path / "x.h5").read_bytes())
+    first = content.index(b"GCOL") + place
+    width = 1 if place == 4 else 8
+    content[first : first + width] = value.to_bytes(width, "little")
+    (tmp_path / "x.h5").write_bytes(content)
+    with (
+        h5py.File(tmp_path / "x.h5") as damaged,
+        pytest.raises(DataError, match=r"wrong size|texts where there are none"),
+    ):
         part(member(damaged, "names"))
 
 
