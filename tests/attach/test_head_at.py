@@ -99,7 +99,7 @@ def test_mistakes_are_named(options, error, message):
 
 @pytest.mark.usefixtures("without_shape_checks")  # which would say it in their own words
 def test_a_layer_without_its_network_is_refused():
-    with pytest.raises(TypeError, match=r"head_at is \['dropout'\], expected \{network: submodule\}"):
+    with pytest.raises(TypeError, match=r"head_at holds 'dropout', expected \{network: submodule\} or a FusionPoint"):
         late("gmu", ["dropout"])
 
 
@@ -114,3 +114,41 @@ def test_a_head_of_ones_own_making_reads_layers_too():
     net = fuse(networks(), head=head, head_at=LAST, example=batch())
     assert net(batch()).shape == (3, 2)
     assert isinstance(fuse({"video": VideoCNN()}).head, HEADS["sum"])
+
+
+class Transposing(nn.Module):
+    """Convolves over what comes last and averages the rest away; sizes of 8 do not tell its axes apart."""
+
+    def __init__(self):
+        super().__init__()
+        self.mixed, self.output = nn.Identity(), nn.Linear(8, 5)
+
+    def forward(self, x):
+        return self.output(self.mixed(x.transpose(1, 2) + x).mean(dim=1))
+
+
+def test_a_fusion_point_tells_the_axes_of_layers_that_a_head_reads():
+    inputs, lengths = {"a": torch.randn(3, 8, 8)}, {"a": torch.tensor([8, 3, 5])}
+    options = {"head": "concat", "num_outputs": 5, "example": inputs}
+    with pytest.raises(FusionError, match="channel_axis"):
+        fuse({"a": Transposing()}, head_at={"a": "mixed"}, **options)
+    level = FusionPoint({"a": "mixed"}, channel_axis=-1)
+    with pytest.raises(FusionError, match=r"head at a.mixed.*time_axis"):
+        fuse({"a": Transposing()}, head_at=level, **options)(inputs, lengths)
+    for told, steps in (({"a": 1}, lengths["a"]), ({"a": None}, torch.tensor([8, 8, 8]))):
+        net = fuse(
+            {"a": Transposing()}, head_at=FusionPoint({"a": "mixed"}, channel_axis=-1, time_axis=told), **options
+        )
+        mixed = inputs["a"].transpose(1, 2) + inputs["a"]
+        means = torch.stack([sample[:count].mean(dim=0) for sample, count in zip(mixed, steps, strict=True)])
+        torch.testing.assert_close(net(inputs, lengths), net.head.linear(means))
+
+
+def test_levels_may_be_fusion_points_and_have_no_fusion_of_their_own():
+    levels = [FusionPoint(LEVELS[0], channel_axis={"a": 1}), LAST]
+    inputs = batch()
+    net, expected = late("centralnet", levels), late("centralnet", LEVELS)
+    net.load_state_dict(expected.state_dict())
+    torch.testing.assert_close(net(inputs), expected(inputs))
+    with pytest.raises(ValueError, match=r"head_at has a fusion method.*none"):
+        late("gmu", FusionPoint(LAST, "se"))

@@ -94,6 +94,18 @@ def test_padding_of_the_encoder_masks_no_decoder_tokens(decoded):
     assert torch.equal(masks_at(bart(), "m.encoder.layers.0", given).masks["a"], TOKENS)
 
 
+def test_padding_that_is_not_read_is_named_once():
+    given = tokens(decoder_input_ids=torch.randint(3, 50, (3, 6)), decoder_attention_mask=torch.ones(3, 6).long())
+    net = fuse({"a": bart()}, FusionPoint({"a": "m.decoder.layers.0"}, "se"), example={"a": given})
+    net({"a": given})  # nothing is padded
+    given["decoder_attention_mask"][1, 4:] = 0
+    with pytest.warns(UserWarning, match="network 'a': fusion does not read 'decoder_attention_mask'"):
+        net({"a": given})
+    net({"a": given})
+    encoder = fuse({"a": bart()}, FusionPoint({"a": "m.encoder.layers.0"}, "se"), example={"a": given})
+    encoder({"a": given})  # a stream that it does not concern
+
+
 def test_padding_on_the_left_stays_on_the_left():
     config = transformers.BertConfig(vocab_size=50, max_position_embeddings=12, **SMALL)
     network = Last(transformers.BertModel(config), lambda output: output.last_hidden_state)

@@ -187,3 +187,27 @@ def test_export_of_three_transformers_runs_in_onnx_runtime_with_another_batch(tm
     flat = torch.utils._pytree.tree_leaves(other)
     feeds = {node.name: value.numpy() for node, value in zip(session.get_inputs(), flat, strict=True)}
     torch.testing.assert_close(torch.tensor(session.run(None, feeds)[0]), net(other), rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("layers", [(1,), (0, 1)])
+def test_layers_that_wav2vec2_drops_at_random_are_missing_streams_in_that_step(layers):
+    speech, text = wav2vec2(), bert()
+    speech.config.layerdrop = 0.5
+    points = [
+        FusionPoint({"audio": f"wav2vec2.encoder.layers.{i}", "text": f"bert.encoder.layer.{i}"}, block_channels=8)
+        for i in layers
+    ]
+    example = {name: given for name, given in inputs_for("vit").items() if name != "vit"}
+    net = fuse({"audio": speech, "text": text}, points, example=example).train()
+    seen = []
+    for joint in net.joints:
+        joint.register_forward_hook(lambda joint, args, output: seen.append(set(args[0])))
+    with pytest.warns(UserWarning, match="left out its submodule 'wav2vec2.encoder.layers"):
+        outputs = torch.stack([net(example) for _ in range(8)])
+    assert outputs.isfinite().all()
+    outputs.sum().backward()
+    assert {"text"} in seen
+    assert {"text", "audio"} in seen
+    assert len(seen) == 8 * len(layers)
+    net.eval()(example)
+    assert seen[-1] == {"text", "audio"}

@@ -6,8 +6,9 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.utils import _pytree as pytree
 
-from msafusion.attach.inputs import main_tensor
+from msafusion.attach.containers import main_tensor
 from msafusion.attach.layout import Trail
 from msafusion.attach.lockstep import NetworkRun
 from msafusion.attach.network import FusedNetwork, Inputs
@@ -40,7 +41,8 @@ def fuse(
         head: a name in `msafusion.fusion.HEADS` ("sum", "concat", "gmu", ...), or a module that maps {network: output}
             to the prediction.
         head_at: network name -> submodule, the layers that a head of HEADS reads, averaged over positions, instead of
-            the networks' outputs; or several such levels, for head="centralnet".
+            the networks' outputs; or a FusionPoint, where their axes have to be told; or several such levels, for
+            head="centralnet".
         head_options: further options of the head's method.
         num_outputs: of the prediction, for all heads but "sum", "mean", "product" and "multiplicative".
         example: network name -> an input for each network; any values of the right shapes, one sample is enough. Only
@@ -192,6 +194,9 @@ def _dry_run(
             for probe in probes:
                 probe.remove()
         for name, rule in net.input_rules.items():
+            tensors = [leaf for leaf in pytree.tree_leaves(outputs[name]) if isinstance(leaf, Tensor)]
+            batch = rule.batch(example[name])
+            rule.counts_batch = not tensors or any(batch in tensor.shape for tensor in tensors)
             keep_time(networks[name], rule, trails[name], example[name], [*points, *levels], joints)
     net.orders = orders
     net.joints.extend(joints[index] for index in range(len(points)))

@@ -7,15 +7,14 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.utils.rnn import PackedSequence
 from torch.utils import _pytree as pytree
 
+from msafusion.attach.containers import is_ragged, main_tensor, timed_tensor, zero_packed, zero_rows, zeros
 from msafusion.attach.layout import describe
 from msafusion.attach.state import not_traced
 from msafusion.attach.timing import TimeMask
 from msafusion.streams import values_are_known
-
-MAIN = ("input_ids", "inputs_embeds", "input_values", "input_features")
-"""Names of the inputs, in transformers, that `attention_mask` and `lengths` are of."""
 
 
 @dataclass
@@ -28,6 +27,8 @@ class InputRule:
         lengths_at: where its forward's parameter `lengths` stands, if it has one.
         lengths_required: that parameter has no default.
         masks_matter: some stream at a point follows the time of the main input, or may do so.
+        others_matter: some stream at a point has positions that follow another input, perhaps one with padding.
+        counts_batch: the main input has as many rows as the batch has samples (not so for the nodes of graphs).
     """
 
     network: str
@@ -35,6 +36,8 @@ class InputRule:
     lengths_at: int | None
     lengths_required: bool
     masks_matter: bool = False
+    others_matter: bool = False
+    counts_batch: bool = True
 
     @classmethod
     def of(cls, name: str, network: nn.Module, time_axis: int | None) -> "InputRule":
@@ -59,6 +62,10 @@ class InputRule:
         Raises:
             ValueError: the input holds no tensor.
         """
+        if isinstance(given, PackedSequence):
+            return int(given.batch_sizes[0])
+        if is_ragged(given):
+            return len(given)
         tensor = main_tensor(given)
         return tensor.shape[self.batch_axis if tensor.dim() > self.batch_axis else 0]
 
@@ -73,7 +80,7 @@ class InputRule:
             given = self._zero_missing(given, present)
             if own is not None and isinstance(given, Mapping):
                 given = {**given, "lengths": own.clamp(min=1)}
-            elif own is not None:
+            elif own is not None:  # a plain tuple
                 given = tuple(own.clamp(min=1) if i == self.lengths_at else value for i, value in enumerate(given))
         options = {}
         if self.lengths_at is not None and own is None:
@@ -84,7 +91,37 @@ class InputRule:
                 options["lengths"] = torch.full((self.batch(given),), self._steps(given), device=tensor.device)
         if isinstance(given, Mapping):
             return forward(**given, **options)
-        return forward(*given, **options) if isinstance(given, tuple) else forward(given, **options)
+        return forward(*given, **options) if type(given) is tuple else forward(given, **options)
+
+    @not_traced
+    def unread_masks(self, given: Any) -> list[str]:
+        """The masks in an input, beside `attention_mask`, whose padding streams at fusion points may have unnoticed."""
+        if not self.others_matter or not isinstance(given, Mapping):
+            return []
+        return [
+            key
+            for key, mask in given.items()
+            if str(key).endswith("mask") and key != "attention_mask" and not str(key).endswith("head_mask")
+            if isinstance(mask, Tensor) and mask.dim() > 1 and values_are_known(mask) and len(mask.unique()) > 1
+        ]
+
+    @not_traced
+    def finite_padding(self, given: Any, mask: TimeMask) -> Any:
+        """The input with zeros for what is NaN or infinite in its padded steps: 0 * NaN would reach the gradients."""
+        if isinstance(given, PackedSequence | list):
+            return given
+        timed, padded = timed_tensor(given), ~mask.mask
+        sizes = [1] * timed.dim()
+        if not timed.is_floating_point() or timed.dim() <= self._time_axis:
+            return given
+        sizes[self.batch_axis], sizes[self._time_axis] = timed.shape[self.batch_axis], timed.shape[self._time_axis]
+        if padded.shape != (sizes[self.batch_axis], sizes[self._time_axis]):
+            return given
+        padded = (padded if self.batch_axis == 0 else padded.T).reshape(sizes)
+        clean = timed.masked_fill(padded & ~timed.isfinite(), 0)
+        if isinstance(given, Mapping):
+            return {key: clean if value is timed else value for key, value in given.items()}
+        return pytree.tree_map(lambda value: clean if value is timed else value, given)
 
     @not_traced
     def time_mask(self, given: Any, lengths: Tensor | None) -> TimeMask | None:
@@ -93,6 +130,8 @@ class InputRule:
         Raises:
             ValueError: lengths of the wrong shape or type, or beyond the input.
         """
+        if isinstance(given, PackedSequence):
+            return self._packed_mask(given, lengths)
         own = self.own_lengths(given)
         lengths = lengths if own is None else own
         if lengths is None:
@@ -121,15 +160,28 @@ class InputRule:
         on_device = lengths.to(main_tensor(given).device)
         return TimeMask.from_lengths(on_device, steps, may_be_cut=self.lengths_at is not None)
 
+    def _packed_mask(self, given: PackedSequence, lengths: Tensor | None) -> TimeMask:
+        if lengths is not None:
+            raise ValueError(
+                f"lengths of '{self.network}' are given beside a PackedSequence, which tells them; leave them out."
+            )
+        sorted_lengths = (given.batch_sizes.unsqueeze(1) > torch.arange(int(given.batch_sizes[0]))).sum(dim=0)
+        order = given.unsorted_indices
+        own = sorted_lengths if order is None else sorted_lengths[order.cpu()]
+        return TimeMask.from_lengths(own.to(given.data.device), len(given.batch_sizes), may_be_cut=False)
+
     @not_traced
     def check_present(self, given: Any, present: Tensor) -> None:
         """Refuse presence that is not bool (batch,); `given` is None where the network has no input this time.
 
+        How many samples there are, some inputs do not tell (the nodes of graphs); what is fused will.
+
         Raises:
             ValueError: it is not.
         """
-        batch = "batch" if given is None else self.batch(given)
         fits = isinstance(present, Tensor) and present.dtype == torch.bool and present.dim() == 1
+        told = given is not None and (self.counts_batch or is_ragged(given))
+        batch = self.batch(given) if told and not (fits and self._one_a_sample(given, len(present))) else "batch"
         if not fits or batch not in ("batch", len(present)):
             raise ValueError(
                 f"present of '{self.network}' is {describe(present)}, expected a bool tensor ({batch},); give True "
@@ -141,7 +193,7 @@ class InputRule:
         return 1 if self.time_axis is None else self.time_axis
 
     def _steps(self, given: Any) -> int:
-        return timed_tensor(given).shape[self._time_axis]
+        return max(map(len, given)) if is_ragged(given) else timed_tensor(given).shape[self._time_axis]
 
     def own_lengths(self, given: Any) -> Tensor | None:
         """The lengths that the input itself holds for the network's forward."""
@@ -149,55 +201,28 @@ class InputRule:
             return None
         if isinstance(given, Mapping):
             return given.get("lengths")
-        return given[self.lengths_at] if isinstance(given, tuple) and len(given) > self.lengths_at else None
+        return given[self.lengths_at] if type(given) is tuple and len(given) > self.lengths_at else None
+
+    @staticmethod
+    def _one_a_sample(given: Any, batch: int) -> bool:
+        """Whether an input is a list with an entry for each of so many samples, not of tensors with so many rows."""
+        if not isinstance(given, list) or len(given) != batch:
+            return False
+        return not all(isinstance(value, Tensor) and value.dim() and len(value) == batch for value in given)
 
     def _zero_missing(self, given: Any, present: Tensor) -> Any:
-        if isinstance(given, Mapping):
+        """The input with zeros for the samples not present, where the samples can be told."""
+        if isinstance(given, PackedSequence):
+            return zero_packed(given, present)
+        if self._one_a_sample(given, len(present)):
+            return [value if here else zeros(value) for value, here in zip(given, present.tolist(), strict=True)]
+        if not self.counts_batch:
+            return given
+        if isinstance(given, Mapping):  # of any type; forward gets its entries as keyword arguments
             return {key: self._zero_missing(value, present) for key, value in given.items()}
-        if isinstance(given, tuple):
-            return tuple(self._zero_missing(value, present) for value in given)
-        axis = self.batch_axis if isinstance(given, Tensor) and given.dim() > self.batch_axis else 0
-        return zero_rows(given, present, axis)
 
+        def zeroed(value: Any) -> Any:
+            axis = self.batch_axis if isinstance(value, Tensor) and value.dim() > self.batch_axis else 0
+            return zero_rows(value, present, axis)
 
-def zero_rows(value: Any, present: Tensor, axis: int = 0) -> Any:
-    """A floating-point tensor with zeros for the samples not present; any other value as it is."""
-    if not isinstance(value, Tensor) or not value.is_floating_point() or not value.dim():
-        return value
-    if value.shape[axis] != len(present):
-        return value
-    shape = [1] * value.dim()
-    shape[axis] = len(present)
-    return value.masked_fill(~present.reshape(shape), 0)
-
-
-def main_tensor(given: Any) -> Tensor:
-    """The tensor of a network's input that has the batch and time axes: the first with two axes at least.
-
-    Raises:
-        ValueError: there is no tensor.
-    """
-    values = list(given.values()) if isinstance(given, Mapping) else given
-    tensors = [value for value in pytree.tree_leaves(values) if isinstance(value, Tensor)]
-    if not tensors:
-        raise ValueError(
-            f"a network's input is a {type(given).__name__}, expected a tensor, or a tuple or dict with one."
-        )
-    return next((tensor for tensor in tensors if tensor.dim() > 1), tensors[0])
-
-
-def timed_tensor(given: Any) -> Tensor:
-    """The tensor of a network's input whose steps `attention_mask` and `lengths` count.
-
-    The one called so in transformers, another one as long as the mask, or the main tensor.
-    """
-    if isinstance(given, Mapping):
-        mask = given.get("attention_mask")
-        for key in MAIN:
-            if isinstance(given.get(key), Tensor):
-                return given[key]
-        if isinstance(mask, Tensor) and mask.dim() == 2:
-            for value in given.values():
-                if isinstance(value, Tensor) and value is not mask and mask.shape[1] in value.shape[1:]:
-                    return value
-    return main_tensor(given)
+        return pytree.tree_map(zeroed, given)

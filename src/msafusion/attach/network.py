@@ -8,8 +8,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from msafusion.attach.containers import main_tensor
 from msafusion.attach.hooks import PointHooks
-from msafusion.attach.inputs import InputRule, main_tensor
+from msafusion.attach.inputs import InputRule
 from msafusion.attach.lockstep import FuseAt, run_in_lockstep
 from msafusion.attach.points import FusionPoint
 from msafusion.attach.reading import Outputs, Reading, prediction_in, taps_of, without_missing
@@ -48,7 +49,7 @@ class FusedNetwork(nn.Module):
         )
         self.orders: dict[str, list[int]] = {}
         """Network -> the points in the order in which it reached them in the dry run."""
-        self._told: set[tuple[str, int]] = set()
+        self._told: set[str] = set()
         self.input_rules = {
             name: InputRule.of(name, network, time_axis.get(name)) for name, network in networks.items()
         }
@@ -63,8 +64,8 @@ class FusedNetwork(nn.Module):
         Args:
             inputs: network name -> its input. A network left out is not run, and its streams are missing everywhere.
             lengths: network name -> (batch,) real time steps of its input, right-padded. A dict input's
-                `attention_mask` serves without them. A network whose forward has a parameter `lengths` gets them.
-                0: the sample lacks that network's input.
+                `attention_mask` serves without them. A network whose forward has a parameter `lengths` gets them. NaN
+                and infinities in padded steps of its input count as zeros. 0: the sample lacks that network's input.
             present: network name -> bool (batch,), False where a sample lacks that network's input (its values are
                 replaced by zeros, its lengths by 1 at least).
 
@@ -85,11 +86,14 @@ class FusedNetwork(nn.Module):
         """
         lengths, present = {} if lengths is None else lengths, {} if present is None else present
         self.check_inputs(inputs, lengths, present)
-        masks = {}
+        masks, inputs = {}, dict(inputs)
         for name in self._order(inputs):
-            mask = self.input_rules[name].time_mask(inputs[name], lengths.get(name))
+            rule = self.input_rules[name]
+            mask = rule.time_mask(inputs[name], lengths.get(name))
             if mask is not None:
-                masks[name] = mask
+                masks[name], inputs[name] = mask, rule.finite_padding(inputs[name], mask)
+            for key in rule.unread_masks(inputs[name]):
+                self._tell(f"network '{name}': fusion does not read '{key}': what it pads counts as real in streams.")
         present = self._presence(inputs, masks, present)
 
         vectors: dict[str, Tensor] = {}
@@ -242,15 +246,19 @@ class FusedNetwork(nn.Module):
         return {name: outputs[name] for name in calls}
 
     def _tell_skipped(self, point: int, absent: Collection[str]) -> None:
-        """Say once which network has left out which point in a step."""
-        for name in absent & self.hooks.points[point].keys():
-            if (name, point) not in self._told:
-                self._told.add((name, point))
-                warnings.warn(
-                    f"network '{name}' left out its submodule '{self.hooks.points[point][name]}' in a training step "
-                    f"(layerdrop?): in such steps its stream is missing at fusion point {self.hooks.where[point]}.",
-                    stacklevel=2,
-                )
+        """Say which network has left out which point in a step."""
+        members, where = self.hooks.points[point], self.hooks.where[point]
+        for name in absent & members.keys():
+            self._tell(
+                f"network '{name}' left out its submodule '{members[name]}' in a training step (layerdrop?): in such "
+                f"steps its stream is missing at fusion point {where}."
+            )
+
+    def _tell(self, line: str) -> None:
+        """Warn once."""
+        if line not in self._told:
+            self._told.add(line)
+            warnings.warn(line, stacklevel=3)
 
     def _presence(
         self, inputs: Inputs, masks: Mapping[str, TimeMask], present: Mapping[str, Tensor]

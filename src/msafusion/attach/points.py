@@ -14,6 +14,8 @@ from msafusion.attach.timing import TimeMask, Timing
 from msafusion.fusion import FUSIONS
 from msafusion.streams import FusionError, nearest, presence_of, values_are_known, without_any
 
+DEFAULT_FUSION = "msaf"
+
 
 class FusionPoint:
     """Submodules of several networks whose outputs are fused.
@@ -39,7 +41,7 @@ class FusionPoint:
     def __init__(
         self,
         streams: Mapping[str, str | Mapping[str, str]],
-        fusion: str | nn.Module = "msaf",
+        fusion: str | nn.Module = DEFAULT_FUSION,
         *,
         channel_axis: int | Mapping[str, int] | None = None,
         time_axis: int | Mapping[str, int | None] | None = None,

@@ -6,13 +6,14 @@ from typing import Any
 from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
-from msafusion.attach.inputs import zero_rows
-from msafusion.attach.points import FusionPoint, Joint, Tap
+from msafusion.attach.containers import zero_rows
+from msafusion.attach.points import DEFAULT_FUSION, FusionPoint, Joint, Tap
 from msafusion.attach.timing import TimeMask
 from msafusion.fusion.base import real_parts, stream_means
 from msafusion.streams import FusionError
 
-HeadAt = Mapping[str, str] | Sequence[Mapping[str, str]]
+HeadLevel = Mapping[str, str] | FusionPoint
+HeadAt = HeadLevel | Sequence[HeadLevel]
 """Network -> submodule that the head reads; several of them: levels, the first ones first."""
 
 
@@ -50,20 +51,41 @@ class Reading(Joint):
 
 
 def reading_points(head_at: HeadAt | None) -> list[FusionPoint]:
-    """One point a level; with several levels a stream is named "network.submodule", else like its network."""
-    levels = [] if head_at is None else [head_at] if isinstance(head_at, Mapping) else list(head_at)
-    if not all(isinstance(level, Mapping) for level in levels):
-        raise TypeError(f"head_at is {head_at!r}, expected {{network: submodule}}, or a list of such levels.")
-    if len(levels) < 2:
-        return [FusionPoint(level, nn.Identity(), name=f"head at {level}") for level in levels]
-    return [
-        FusionPoint(
-            {network: {f"{network}.{submodule}": submodule} for network, submodule in level.items()},
-            nn.Identity(),
-            name=f"head at {dict(level)}",
-        )
-        for level in levels
-    ]
+    """One point a level; with several levels a stream is named "network.submodule", else like its network.
+
+    Raises:
+        TypeError: a level is neither {network: submodule} nor a FusionPoint.
+        ValueError: a FusionPoint has a fusion method of its own.
+    """
+    levels = [] if head_at is None else [head_at] if isinstance(head_at, Mapping | FusionPoint) else list(head_at)
+    return [_level(level, len(levels) > 1) for level in levels]
+
+
+def _level(level: HeadLevel, several: bool) -> FusionPoint:
+    if isinstance(level, Mapping):
+        level = FusionPoint(level, name=str(dict(level)))
+    if not isinstance(level, FusionPoint):
+        raise TypeError(f"head_at holds {level!r}, expected {{network: submodule}} or a FusionPoint, or such levels.")
+    if level.fusion != DEFAULT_FUSION or level.options:
+        raise ValueError(f"{level!r} of head_at has a fusion method, expected none: the head is what fuses there.")
+    streams: dict[str, str | dict[str, str]] = {}
+    names: dict[str, str] = {}
+    for network, member in level.members.items():
+        name = f"{network}.{member.submodule}" if several else network
+        if member.selectors:
+            streams[network] = {
+                stream: member.submodule if selector is None else f"{member.submodule}[{selector}]"
+                for stream, selector in member.selectors.items()
+            }
+        else:
+            streams[network], names[network] = ({name: member.submodule} if several else member.submodule), name
+    channel_axis, time_axis = (
+        {names.get(stream, stream): axis for stream, axis in told.items()} if isinstance(told, Mapping) else told
+        for told in (level.channel_axis, level.time_axis)
+    )
+    return FusionPoint(
+        streams, nn.Identity(), channel_axis=channel_axis, time_axis=time_axis, name=f"head at {level.name}"
+    )
 
 
 def prediction_in(output: Any, network: str) -> Tensor:

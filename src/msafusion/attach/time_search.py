@@ -9,8 +9,10 @@ from dataclasses import replace
 from typing import Any
 
 from torch import Tensor, nn
+from torch.nn.utils.rnn import PackedSequence
 
-from msafusion.attach.inputs import InputRule, timed_tensor
+from msafusion.attach.containers import is_ragged, timed_tensor
+from msafusion.attach.inputs import InputRule
 from msafusion.attach.layout import Trail
 from msafusion.attach.points import FusionPoint, Joint, Tap
 from msafusion.attach.search import TELL_POINT, Search, Sought, listed
@@ -53,6 +55,7 @@ def keep_time(
         joint = joints[index]
         joint.taps = [replace(tap, layout=layout, timing=timing) if one is tap else one for one in joint.taps]
         rule.masks_matter |= timing.axis is not None or bool(timing.doubt)
+        rule.others_matter |= tap.dims > 2 and timing == Timing()
 
 
 def _as_told(point: FusionPoint, tap: Tap, found: Timing) -> Timing:
@@ -79,6 +82,9 @@ def find_timing(
     Raises:
         FusionError: `rule.time_axis` is no axis of the input; the axis taken for a stream's channels is its time.
     """
+    if isinstance(given, PackedSequence) or is_ragged(given):
+        doubt = f"the steps of network '{rule.network}' come in a {type(given).__name__}; {TELL_POINT}"
+        return [Timing(doubt=doubt) if one.tap.dims > 2 else Timing() for one in sought]
     shape, told, guess = tuple(timed_tensor(given).shape), rule.time_axis, trail.time_axis(timed_tensor(given))
     if told is not None and not -len(shape) <= told < len(shape):
         raise FusionError(

@@ -9,7 +9,8 @@ import torch
 from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
-from msafusion.attach.inputs import InputRule, timed_tensor
+from msafusion.attach.containers import timed_tensor
+from msafusion.attach.inputs import InputRule
 from msafusion.attach.layout import Path, get
 
 OTHERS = ("decoder_", "pixel_", "labels")

@@ -68,6 +68,8 @@ class MCB(Head):
         """The count sketch of the outer product of the streams, before root and norm."""
         streams, here = vectors(features, self.channels, masks, present)
         counts, some = list(self.channels.values()), next(iter(streams.values()))
+        if some.shape[0] == 0:  # Fourier transforms refuse to transform nothing
+            return some.new_zeros(0, self.sketch)
         with without_autocast(some.device.type):
             spectrum = None
             for (name, stream), hashes, signs in zip(

@@ -51,7 +51,8 @@ def positions_of(
     present: Bool[Tensor, " batch"] | None = None,
 ) -> Positions:
     """A stream, with zeros at padded steps, as a `Positions`."""
-    values = feature.reshape(*feature.shape[:2], *(feature.shape[2:3] or (1,)), -1).permute(0, 2, 3, 1)
+    steps = feature[..., None] if feature.dim() == 2 else feature
+    values = (steps[..., None] if steps.dim() == 3 else steps.flatten(3)).permute(0, 2, 3, 1)
     real = mask
     if present is not None:
         here = present[:, None].expand(values.shape[:2])

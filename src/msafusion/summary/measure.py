@@ -14,7 +14,7 @@ from torch.utils import _pytree as pytree
 from torch.utils.flop_counter import FlopCounterMode
 
 from msafusion.attach import FusedNetwork
-from msafusion.attach.inputs import main_tensor
+from msafusion.attach.containers import main_tensor
 from msafusion.attach.network import Inputs
 from msafusion.attach.points import Joint
 from msafusion.streams import check_count

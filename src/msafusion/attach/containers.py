@@ -1,0 +1,76 @@
+"""What a network's input holds: which tensor has its batch and time, and the rows of one sample."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn.utils.rnn import PackedSequence
+from torch.utils import _pytree as pytree
+
+MAIN = ("input_ids", "inputs_embeds", "input_values", "input_features")
+"""Names of the inputs, in transformers, that `attention_mask` and `lengths` are of."""
+
+
+def zero_rows(value: Any, present: Tensor, axis: int = 0) -> Any:
+    """A floating-point tensor with zeros for the samples not present; any other value as it is."""
+    if not isinstance(value, Tensor) or not value.is_floating_point() or not value.dim():
+        return value
+    if value.shape[axis] != len(present):
+        return value
+    shape = [1] * value.dim()
+    shape[axis] = len(present)
+    return value.masked_fill(~present.reshape(shape), 0)
+
+
+def is_ragged(given: Any) -> bool:
+    """Whether an input is a list of tensors of unequal sizes: one for each sample."""
+    if not isinstance(given, list) or not all(isinstance(value, Tensor) and value.dim() for value in given):
+        return False
+    return len({len(value) for value in given}) > 1
+
+
+def zeros(value: Any) -> Any:
+    """The same with zeros in its floating-point tensors."""
+    return pytree.tree_map_only(Tensor, lambda x: torch.zeros_like(x) if x.is_floating_point() else x, value)
+
+
+def zero_packed(given: PackedSequence, present: Tensor) -> PackedSequence:
+    """Packed sequences with zeros for the samples not present."""
+    here = present if given.sorted_indices is None else present[given.sorted_indices]
+    rows = torch.cat([here[: int(size)] for size in given.batch_sizes]).to(given.data.device)
+    return given._replace(data=zero_rows(given.data, rows))
+
+
+def main_tensor(given: Any) -> Tensor:
+    """The tensor of a network's input that has the batch and time axes: the first with two axes at least.
+
+    Raises:
+        ValueError: there is no tensor.
+    """
+    if isinstance(given, PackedSequence):
+        return given.data
+    values = list(given.values()) if isinstance(given, Mapping) else given
+    tensors = [value for value in pytree.tree_leaves(values) if isinstance(value, Tensor)]
+    if not tensors:
+        raise ValueError(
+            f"a network's input is a {type(given).__name__}, expected a tensor, or a tuple or dict with one."
+        )
+    return next((tensor for tensor in tensors if tensor.dim() > 1), tensors[0])
+
+
+def timed_tensor(given: Any) -> Tensor:
+    """The tensor of a network's input whose steps `attention_mask` and `lengths` count.
+
+    The one called so in transformers, another one as long as the mask, or the main tensor.
+    """
+    if isinstance(given, Mapping):
+        mask = given.get("attention_mask")
+        for key in MAIN:
+            if isinstance(given.get(key), Tensor):
+                return given[key]
+        if isinstance(mask, Tensor) and mask.dim() == 2:
+            for value in given.values():
+                if isinstance(value, Tensor) and value is not mask and mask.shape[1] in value.shape[1:]:
+                    return value
+    return main_tensor(given)
