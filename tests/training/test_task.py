@@ -167,14 +167,25 @@ def test_metrics_that_are_not_defined_are_null(labels):
 
 def test_stream_dropout_leaves_every_sample_a_stream_and_drops_as_often_as_it_says():
     task = FusionTask(network(), 3, StageOptions(stream_dropout=0.3), Clips({"a": 2, "b": 3}), seed=0)
-    kept = task._present(4000)
+    kept = task._present(4000, {})
     assert kept is not None
     assert (kept["a"] | kept["b"]).all()
     expected = 1 - 0.3 + 0.3**2 / 2  # where both would go, one of them stays
     assert all(abs(mask.float().mean() - expected) < 0.03 for mask in kept.values())
-    assert FusionTask(network(), 3, StageOptions(), Clips({"a": 2, "b": 3}), seed=0)._present(4) is None
+    assert FusionTask(network(), 3, StageOptions(), Clips({"a": 2, "b": 3}), seed=0)._present(4, {}) is None
     with pytest.raises(ValueError, match=r"stream_dropout is 1\.0, expected 0 or a probability below 1"):
         StageOptions(stream_dropout=1.0)
+
+
+def test_stream_dropout_keeps_a_stream_that_the_sample_has():
+    task = FusionTask(network(), 3, StageOptions(stream_dropout=0.9), Clips({"a": 2, "b": 3}), seed=0)
+    lengths = {"b": torch.tensor([0, 5] * 200)}  # every second sample lacks b
+    kept = task._present(400, lengths)
+    assert kept is not None
+    assert not kept["b"][::2].any()
+    assert kept["a"][::2].all()
+    assert (kept["a"] | kept["b"]).all()
+    assert kept["b"][1::2].float().mean() == pytest.approx(0.5, abs=0.1)
 
 
 def test_a_sample_without_a_stream_has_no_loss_of_that_stream():
@@ -182,10 +193,11 @@ def test_a_sample_without_a_stream_has_no_loss_of_that_stream():
     batch = collate(samples())
     present = {"a": torch.tensor([True, False] * 4), "b": torch.ones(8, dtype=torch.bool)}
     outputs, _ = task._outputs(batch, batch["inputs"], present)
-    own = task._own_losses(outputs, batch["label"], present)
+    own = task._own_losses(outputs, batch["label"])
     expected = nn.functional.cross_entropy(outputs["a"][::2], batch["label"][::2])
     torch.testing.assert_close(own["a"], expected)
-    nobody = task._own_losses(outputs, batch["label"], {"a": torch.zeros(8, dtype=torch.bool)})
+    outputs, _ = task._outputs(batch, batch["inputs"], {"a": torch.zeros(8, dtype=torch.bool)})
+    nobody = task._own_losses(outputs, batch["label"])
     assert nobody["a"].isfinite()
 
 

@@ -8,8 +8,9 @@ import torch
 from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
+from msafusion.attach.choices import check_choice, passed_over
 from msafusion.attach.containers import main_tensor
-from msafusion.attach.layout import Trail
+from msafusion.attach.layout import Path, Trail
 from msafusion.attach.lockstep import NetworkRun
 from msafusion.attach.network import FusedNetwork, Inputs
 from msafusion.attach.points import FusionPoint, Joint, find_taps, join
@@ -168,6 +169,7 @@ def _dry_run(
     joints: dict[int, Joint] = {}
     vectors: dict[str, Tensor] = {}
     orders: dict[str, list[int]] = {name: [] for name in networks}
+    doubtful: list[tuple[str, FusionPoint, list[Path]]] = []
 
     def fuse_at(index: int, outputs: dict[str, Any]) -> dict[str, Any]:
         for name in outputs:
@@ -178,6 +180,10 @@ def _dry_run(
             vectors.update(reading.vectors(outputs, {}, {}))
             return outputs
         joint = joints[index] = join(points[index], networks, outputs, trails).to(device)
+        for name in outputs:
+            paths = [tap.path for tap in joint.taps if tap.network == name]
+            if passed_over(outputs[name], paths):
+                doubtful.append((name, points[index], paths))
         with evaluating(joint):
             return joint(outputs, {}, {})
 
@@ -193,6 +199,10 @@ def _dry_run(
         finally:
             for probe in probes:
                 probe.remove()
+        for name, point, paths in doubtful:
+            submodule = point.members[name].submodule
+            where = f"submodule '{submodule}' of network '{name}' (fusion point {point.name})"
+            check_choice(networks[name], net.input_rules[name], example[name], submodule, paths, where)
         for name, rule in net.input_rules.items():
             tensors = [leaf for leaf in pytree.tree_leaves(outputs[name]) if isinstance(leaf, Tensor)]
             batch = rule.batch(example[name])

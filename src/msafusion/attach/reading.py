@@ -79,13 +79,13 @@ def _level(level: HeadLevel, several: bool) -> FusionPoint:
             }
         else:
             streams[network], names[network] = ({name: member.submodule} if several else member.submodule), name
-    channel_axis, time_axis = (
-        {names.get(stream, stream): axis for stream, axis in told.items()} if isinstance(told, Mapping) else told
-        for told in (level.channel_axis, level.time_axis)
-    )
-    return FusionPoint(
-        streams, nn.Identity(), channel_axis=channel_axis, time_axis=time_axis, name=f"head at {level.name}"
-    )
+    channel_axis, time_axis = level.channel_axis, level.time_axis
+    if isinstance(channel_axis, Mapping):
+        channel_axis = {names.get(stream, stream): axis for stream, axis in channel_axis.items()}
+    if isinstance(time_axis, Mapping):
+        time_axis = {names.get(stream, stream): axis for stream, axis in time_axis.items()}
+    name = f"head at {level.name}"
+    return FusionPoint(streams, nn.Identity(), channel_axis=channel_axis, time_axis=time_axis, name=name)
 
 
 def prediction_in(output: Any, network: str) -> Tensor:

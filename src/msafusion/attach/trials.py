@@ -63,7 +63,7 @@ class Trials:
 
             hooks.append(module.register_forward_hook(hook, prepend=True))
         try:
-            with _quiet(device):
+            with quiet(device):
                 self.rule.call(self.network, pytree.tree_unflatten(leaves, self.spec), None, None)
         except _Enough:
             return [found[index] for index in range(len(self.seen))]
@@ -121,7 +121,7 @@ class Trials:
 
 
 @contextlib.contextmanager
-def _quiet(device: torch.device) -> Iterator[None]:
+def quiet(device: torch.device) -> Iterator[None]:
     """The same random numbers for every trial, none taken from the user; no warnings."""
     devices = [device] if device.type == "cuda" else []
     with torch.random.fork_rng(devices), warnings.catch_warnings():

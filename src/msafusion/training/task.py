@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from msafusion.attach import FusedNetwork
-from msafusion.attach.network import prediction_in
+from msafusion.attach.reading import Outputs, prediction_in
 from msafusion.preprocessing import Preprocessing
 from msafusion.samples import Batch
 from msafusion.training.metrics import running_metrics
@@ -59,22 +59,27 @@ class FusionTask(lightning.LightningModule):
 
     def _outputs(
         self, batch: Batch, inputs: Mapping[str, Tensor], present: Mapping[str, Tensor] | None = None
-    ) -> tuple[dict[str, Any], Tensor]:
+    ) -> tuple[Outputs, Tensor]:
         """Each network's output, and the prediction."""
         outputs = self.network.stream_outputs(inputs, batch["lengths"], present)
-        return outputs, self.network.combine(outputs, present)
+        return outputs, self.network.combine(outputs)
 
     def _typed(self, inputs: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
         """In the trainer's precision, which preprocessing may have left."""
         return self.trainer.precision_plugin.convert_input(inputs)
 
-    def _present(self, num_samples: int) -> dict[str, Tensor] | None:
-        """Which training samples keep which stream."""
+    def _present(self, num_samples: int, lengths: Mapping[str, Tensor]) -> dict[str, Tensor] | None:
+        """Which training samples keep which stream, of those that they have (those of length 0 they lack)."""
         names = list(self.network.networks)
         if not self.options.stream_dropout or len(names) < 2:
             return None
-        kept = torch.rand(num_samples, len(names)) >= self.options.stream_dropout
-        kept[torch.arange(num_samples), torch.randint(len(names), (num_samples,))] |= ~kept.any(dim=1)
+        everyone = torch.ones(num_samples, dtype=torch.long)
+        had = torch.stack([lengths.get(name, everyone).cpu() > 0 for name in names], dim=1)
+        kept = (torch.rand(num_samples, len(names)) >= self.options.stream_dropout) & had
+        drawn = torch.randint(len(names), (num_samples, 1))  # where all would go; the next one if that one is lacking
+        turn = (torch.arange(len(names)) - drawn) % len(names)
+        one = turn.masked_fill(~had, len(names)).argmin(dim=1)
+        kept[torch.arange(num_samples), one] |= ~kept.any(dim=1)
         return {name: kept[:, index].to(self.device) for index, name in enumerate(names)}
 
     def _loss(self, output: Tensor, label: Tensor) -> Tensor:
@@ -82,25 +87,17 @@ class FusionTask(lightning.LightningModule):
             return functional.cross_entropy(output, label)
         return functional.mse_loss(output.flatten(), label)
 
-    def _own_losses(
-        self, outputs: Mapping[str, Any], label: Tensor, present: Mapping[str, Tensor] | None = None
-    ) -> dict[str, Tensor]:
+    def _own_losses(self, outputs: Outputs, label: Tensor) -> dict[str, Tensor]:
         """Each network's loss by its own output, on the samples that have its stream."""
         losses = {}
         for name, output in outputs.items():
             own, mine = prediction_in(output, name), label
-            if present and name in present:
-                own, mine = own[present[name]], label[present[name]]
+            if name in outputs.present:
+                own, mine = own[outputs.present[name]], label[outputs.present[name]]
             losses[name] = self._loss(own, mine) if len(mine) else own.sum()
         return losses
 
-    def _total_loss(
-        self,
-        outputs: Mapping[str, Any],
-        prediction: Tensor,
-        label: Tensor,
-        present: Mapping[str, Tensor] | None = None,
-    ) -> Tensor:
+    def _total_loss(self, outputs: Outputs, prediction: Tensor, label: Tensor) -> Tensor:
         """The loss to minimise, or to follow where the networks have their own."""
         if self.separate:
             return torch.stack(list(self._own_losses(outputs, label).values())).mean()
@@ -109,7 +106,7 @@ class FusionTask(lightning.LightningModule):
             own_rule(prediction, label) if own_rule is not None and self.num_classes else self._loss(prediction, label)
         )
         if self.options.per_stream_loss and len(outputs) > 1:
-            own = torch.stack(list(self._own_losses(outputs, label, present).values()))
+            own = torch.stack(list(self._own_losses(outputs, label).values()))
             loss = loss + self.options.per_stream_loss * own.sum()
         return loss
 
@@ -130,14 +127,14 @@ class FusionTask(lightning.LightningModule):
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor | None:
         """The loss of a batch; with losses="separate" also the networks' steps."""
-        present = self._present(len(batch["id"]))
+        present = self._present(len(batch["id"]), batch["lengths"])
         outputs, prediction = self._outputs(batch, self._typed(self.preprocessing.augmented(batch["inputs"])), present)
         if self.separate:
-            losses = self._own_losses(outputs, batch["label"], present)
+            losses = self._own_losses(outputs, batch["label"])
             self._step_separately(losses)
             loss = torch.stack(list(losses.values())).mean()
         else:
-            loss = self._total_loss(outputs, prediction, batch["label"], present)
+            loss = self._total_loss(outputs, prediction, batch["label"])
         self._finite = self._finite & torch.isfinite(loss.detach())
         self._losses += len(batch["id"]) * torch.stack(
             [loss.detach().float(), torch.ones_like(loss, dtype=torch.float)]
