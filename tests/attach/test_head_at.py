@@ -82,7 +82,7 @@ def test_levels_are_named_by_network_and_layer():
     ("options", "error", "message"),
     [
         ({"head": "gmu", "head_at": LEVELS}, ValueError, 'head="gmu" reads one level, got 2'),
-        ({"head": "gmu", "head_options": {"hiden": 3}}, TypeError, "no option 'hiden'; its options are hidden"),
+        ({"head": "gmu", "head_options": {"hiden": 3}}, ValueError, "no option 'hiden'; its options are hidden"),
         ({"head": "gmu", "head_at": {"a": "stage9", "b": "stage2"}}, FusionError, "no submodule 'stage9'"),
         ({"head": "gmu", "head_at": {"a": "stage2"}}, FusionError, "head_at names no layer of network 'b'"),
         ({"head": "sum"}, ValueError, 'head="sum" takes the networks\' predictions, got head_at'),

@@ -234,7 +234,7 @@ def test_missing_example_missing_networks_and_unknown_options():
         fuse({"video": VideoCNN()}, head="concat", num_outputs=3)
     with pytest.raises(FusionError, match="got no network, expected"):
         fuse({})
-    with pytest.raises(TypeError, match=r"fusion point video.layer1: .*blok"):
+    with pytest.raises(FusionError, match=r"fusion point video.layer1: .*blok"):
         fuse_cnns(point=FusionPoint({"video": "layer1"}, block_channels=4, blok=2))
 
 

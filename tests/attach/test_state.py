@@ -9,6 +9,7 @@ import pytest
 import torch
 from small_networks import Calls, pair
 from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.nn.utils import parametrize
 from torch.utils.flop_counter import FlopCounterMode
 
 from msafusion import FusionError
@@ -33,6 +34,11 @@ BLOCKS = {
     "warnings": (warnings.catch_warnings, lambda: id(warnings.filters)),
     "stdout": (lambda: redirect_stdout(StringIO()), lambda: id(sys.stdout)),
     "cudnn": (lambda: torch.backends.cudnn.flags(benchmark=True), torch._C._get_cudnn_benchmark),
+    "cached weights": (parametrize.cached, lambda: parametrize._cache_enabled),
+    "sparse": (
+        torch.sparse.check_sparse_tensor_invariants,
+        torch.sparse.check_sparse_tensor_invariants.is_enabled,
+    ),
     "saved tensors": (
         torch.autograd.graph.save_on_cpu,
         lambda: torch._C._autograd._top_saved_tensors_default_hooks(True) is None,

@@ -136,8 +136,7 @@ def _make_head(
     """The head for the channels of what it reads.
 
     Raises:
-        ValueError: the method refuses its options, or reads one level only.
-        TypeError: it has no such option.
+        ValueError: the method refuses its options, has no such option, or reads one level only.
     """
     if isinstance(outputs, Outputs) and outputs.vectors:
         channels = {stream: vector.shape[1] for stream, vector in outputs.vectors.items()}
@@ -149,7 +148,7 @@ def _make_head(
             raise ValueError(f'head="{name}" reads one level, got {len(net.readings)} in head_at; name one.')
         options = {"levels": [[tap.stream for tap in taps_of(reading)] for reading in net.readings], **options}
     if unknown := [option for option in options if option not in known]:
-        raise TypeError(f"head '{name}' has no option '{unknown[0]}'; its options are {', '.join(known) or 'none'}.")
+        raise ValueError(f"head '{name}' has no option '{unknown[0]}'; its options are {', '.join(known) or 'none'}.")
     head = HEADS[name](channels, num_outputs, **options)
     if head.takes_predictions and net.readings:
         raise ValueError(f'head="{name}" takes the networks\' predictions, got head_at; leave it out.')

@@ -275,8 +275,7 @@ def join(
     """Make the fusion of a point for the channels of its streams.
 
     Raises:
-        FusionError: see `find_taps`.
-        ValueError, TypeError: the fusion method refuses its options.
+        FusionError: see `find_taps`; the fusion method refuses its options.
     """
     taps = find_taps(point, networks, outputs, trails)
     if isinstance(point.fusion, nn.Module):
@@ -286,6 +285,7 @@ def join(
         return Joint(taps, FUSIONS[point.fusion](channels, **point.options), point.name)
     except ValueError as error:
         raise FusionError(f"fusion point {point.name}: {error}") from error
-    except TypeError as error:
+    except TypeError as error:  # an unknown option, or a value of another type
         known = ", ".join(list(inspect.signature(FUSIONS[point.fusion]).parameters)[1:])
-        raise TypeError(f"fusion point {point.name}: {error}; the options of '{point.fusion}' are {known}.") from error
+        said = f"fusion point {point.name}: {error}; the options of '{point.fusion}' are {known}."
+        raise FusionError(said) from error

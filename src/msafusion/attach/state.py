@@ -20,6 +20,7 @@ from typing import Any, NamedTuple
 import torch
 from torch._C import _len_torch_function_stack
 from torch.autograd import forward_ad
+from torch.nn.utils import parametrize
 from torch.overrides import _get_current_function_mode_stack, _pop_mode, _push_mode
 from torch.utils import _device
 from torch.utils._python_dispatch import _get_current_dispatch_mode_stack
@@ -56,6 +57,7 @@ def _settings() -> list[tuple[Read, Write]]:
         ),
         (_function_modes, _set_function_modes),
         (_saved_tensor_hooks, _set_saved_tensor_hooks),
+        (_weight_cache, _set_weight_cache),
         (_warnings, _set_warnings),
         (_streams, _set_streams),
         (_cuda_device, _set_cuda_device),
@@ -76,6 +78,8 @@ def _settings() -> list[tuple[Read, Write]]:
         *((f"_get_cudnn_{kind}", f"_set_cudnn_{kind}") for kind in ("enabled", "benchmark", "deterministic")),
         *((f"_get_mkldnn_{kind}", f"_set_mkldnn_{kind}") for kind in ("enabled", "deterministic")),
         ("_get_nnpack_enabled", "_set_nnpack_enabled"),
+        ("_check_sparse_tensor_invariants", "_set_check_sparse_tensor_invariants"),
+        ("_get_cublas_allow_fp16_accumulation", "_set_cublas_allow_fp16_accumulation"),
     ]
     pairs += [(getattr(_core, read), getattr(_core, write)) for read, write in named if hasattr(_core, read)]
     for kind in ("float32_matmul_precision", "cudnn_allow_tf32", "onednn_allow_tf32"):
@@ -141,6 +145,16 @@ def _set_saved_tensor_hooks(value: tuple[Any, ...]) -> None:
         _autograd._pop_saved_tensors_default_hooks()
     for hooks in value:
         _autograd._push_saved_tensors_default_hooks(*hooks)
+
+
+def _weight_cache() -> tuple[Any, ...]:
+    """What `parametrize.cached` changes: the dict itself, not an equal one."""
+    cache = parametrize._cache
+    return parametrize._cache_enabled, id(cache), cache
+
+
+def _set_weight_cache(value: tuple[Any, ...]) -> None:
+    parametrize._cache_enabled, _, parametrize._cache = value
 
 
 def _warnings() -> tuple[Any, ...]:

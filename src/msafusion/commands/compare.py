@@ -172,6 +172,8 @@ def _methods(setting: Setting, given: Namespace, splits: Splits, console: Consol
     """
     everything = given.fusions == ALL
     names = [*FUSIONS, *HEADS, *given.variants] if everything else [name.strip() for name in given.fusions.split(",")]
+    if unused := [name for name in given.variants if name not in names]:
+        raise ValueError(f"variants defines '{unused[0]}', which fusions does not name; add it there, or take it out.")
     methods = [Method.parse(name, given.variants) for name in names]
     own = {"fusion": None, "fusion_options": {}, **vars(setting.network)}  # a recipe's options are of its own method
     methods = [
