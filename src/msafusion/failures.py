@@ -92,6 +92,11 @@ def failure_of(error: BaseException, files: Iterable[Path | str] = ()) -> Failur
     if said and _foreseen(error):
         return Failure(_named(said, files))
     places = traceback.extract_tb(error.__traceback__, limit=-1)
+    if places and "/torch/distributed/" in Path(places[-1].filename).as_posix():  # a collective got no answer
+        return Failure(
+            "another process of this run ended or cannot be reached; see what it said, and start the command again "
+            f"(`train --resume` goes on where it was). Here: {said}"
+        )
     where = f" in {Path(places[-1].filename).name}, line {places[-1].lineno}" if places else ""
     line = f"unexpected {type(error).__name__}{where} ({said or 'without a text'}); please report it."
     # a RecursionError has a thousand calls, of which the last say enough
