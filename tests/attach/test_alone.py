@@ -7,7 +7,7 @@ import torch
 from small_networks import AudioCNN, Chain, fused_chains, num_hooks, pair, stir
 from torch import nn
 
-from msafusion import FusionPoint, fuse
+from msafusion import FusionError, FusionPoint, fuse
 
 
 def test_networks_alone_export_and_compile_as_before_and_have_no_hooks():
@@ -128,3 +128,24 @@ def test_features_nested_in_an_output_are_an_error():
 
     with pytest.raises(ValueError, match=r"submodule 'nested' of network 'a' .*inside \[0\].*submodule\[key\]"):
         fuse({"a": Net(), "b": Chain()}, FusionPoint({"a": "nested", "b": "first"}, block_channels=4), example=example)
+
+
+def test_a_point_inside_another_fused_network_is_an_error_and_around_it_is_not():
+    example = {name: torch.randn(3, 4, 6) for name in "ab"}
+    first = FusionPoint({"a": "first", "b": "first"}, block_channels=4)
+    inner = fuse({"a": Chain(), "b": Chain()}, first, example=example)
+
+    class Around(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.inner, self.last = inner, nn.Identity()
+
+        def forward(self, a, b):
+            return self.last(self.inner({"a": a, "b": b}))
+
+    networks, both = {"ab": Around(), "c": Chain()}, {"ab": tuple(example.values()), "c": example["a"]}
+    inside = FusionPoint({"ab": "inner.networks.a.second", "c": "second"}, block_channels=4)
+    with pytest.raises(FusionError, match=r"network 'ab' at .* inside another fused network, in its 'a'"):
+        fuse(networks, inside, example=both)
+    around = FusionPoint({"ab": "last", "c": "third"}, "se", channel_axis=1)
+    assert fuse(networks, around, example=both)(both).shape == inner(example).shape

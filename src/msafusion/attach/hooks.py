@@ -28,8 +28,16 @@ class PointHook:
     def __call__(self, module: nn.Module, args: tuple[Any, ...], output: Any) -> Any:
         """Stop here until all have arrived, and go on with the fused output."""
         run = NetworkRun.current()
-        if run is not None and run.owner is self.owner and run.network == self.network:
+        if run is None:
+            return None
+        if run.belongs_to(self.owner, self.network):
             return run.arrive(self.point, output)
+        if any(outer.belongs_to(self.owner, self.network) for outer in run.around()):
+            raise FusionError(
+                f"network '{self.network}' at fusion point {self.owner.where[self.point]}: the submodule runs inside "
+                f"another fused network, in its '{run.network}', which cannot be stopped from outside; fuse at a "
+                "module around it, or give all the networks to one fuse()."
+            )
         return None
 
 
@@ -43,7 +51,7 @@ class NestedGuard:
     def __call__(self, module: nn.Module, args: tuple[Any, ...]) -> None:
         """Refuse nested tensors, which layers with fusion points cannot take."""
         run = NetworkRun.current()
-        if run is None or run.owner is not self.owner or run.network != self.network:
+        if run is None or not run.belongs_to(self.owner, self.network):
             return
         if args and isinstance(args[0], torch.Tensor) and args[0].is_nested:
             raise FusionError(

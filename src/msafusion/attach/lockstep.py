@@ -5,7 +5,7 @@ to the scheduler with the submodule's output and returns, in its place, what the
 """
 
 import contextvars
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from greenlet import GreenletExit, getcurrent, greenlet
@@ -43,6 +43,18 @@ class NetworkRun(greenlet):
         """The run that the calling code is part of."""
         run = getcurrent()
         return run if isinstance(run, NetworkRun) else None
+
+    def belongs_to(self, owner: object, network: str) -> bool:
+        """Whether this is the run of a network of the fused network with these hooks."""
+        return self.owner is owner and self.network == network
+
+    def around(self) -> "Iterator[NetworkRun]":
+        """The runs that this one is part of, where fused networks are networks of others."""
+        run = self.parent
+        while run is not None:
+            if isinstance(run, NetworkRun):
+                yield run
+            run = run.parent
 
     @not_traced
     def arrive(self, point: int, output: Any) -> Any:
