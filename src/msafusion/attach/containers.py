@@ -16,10 +16,10 @@ def zero_rows(value: Any, present: Tensor, axis: int = 0) -> Any:
     """A floating-point tensor with zeros for the samples not present; any other value as it is."""
     if not isinstance(value, Tensor) or not value.is_floating_point() or not value.dim():
         return value
-    if value.shape[axis] != len(present):
+    if value.shape[axis] != present.shape[0]:
         return value
     shape = [1] * value.dim()
-    shape[axis] = len(present)
+    shape[axis] = present.shape[0]
     return value.masked_fill(~present.reshape(shape), 0)
 
 

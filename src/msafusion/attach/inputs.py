@@ -181,8 +181,8 @@ class InputRule:
         """
         fits = isinstance(present, Tensor) and present.dtype == torch.bool and present.dim() == 1
         told = given is not None and (self.counts_batch or is_ragged(given))
-        batch = self.batch(given) if told and not (fits and self._one_a_sample(given, len(present))) else "batch"
-        if not fits or batch not in ("batch", len(present)):
+        batch = self.batch(given) if told and not (fits and self._one_a_sample(given, present.shape[0])) else "batch"
+        if not fits or batch not in ("batch", present.shape[0]):
             raise ValueError(
                 f"present of '{self.network}' is {describe(present)}, expected a bool tensor ({batch},); give True "
                 "where the sample has that input."
@@ -214,7 +214,7 @@ class InputRule:
         """The input with zeros for the samples not present, where the samples can be told."""
         if isinstance(given, PackedSequence):
             return zero_packed(given, present)
-        if self._one_a_sample(given, len(present)):
+        if self._one_a_sample(given, present.shape[0]):
             return [value if here else zeros(value) for value, here in zip(given, present.tolist(), strict=True)]
         if not self.counts_batch:
             return given
