@@ -1,7 +1,6 @@
 """CMU-MOSEI and CMU-MOSI from their files: alignment by hand, what is left out and why, splits, and broken files."""
 
 import json
-import os
 import pickle
 import re
 
@@ -14,14 +13,12 @@ from msafusion.data import MOSEI
 from msafusion.data.csd import averaged
 from msafusion.data.mosei import sentiment_reader
 from msafusion.data.mosei_csd import CmuSdkFiles
-from msafusion.data.mosei_pickles import SentimentPickle
-from msafusion.data.mosei_raw import made_folds, read_folds, sample_id, video_and_clip
+from msafusion.data.mosei_raw import made_folds, read_folds, video_and_clip
 from msafusion.preparation.preparing import prepare
 from msafusion.samples import DataError
 
 CLOSE = {"rtol": 1e-5, "atol": 1e-6}
-FOLDS = {"train": ["v-0", "v_1"], "valid": ["v2"], "test": ["v3"]}
-VIDEOS = [video for listed in FOLDS.values() for video in listed]
+VIDEOS = [video for listed in raw_mosei.FOLDS.values() for video in listed]
 
 
 def glove(video):
@@ -38,30 +35,13 @@ def videos():
 
 @pytest.fixture
 def folds(tmp_path):
-    (tmp_path / "folds.json").write_text(json.dumps(FOLDS))
+    (tmp_path / "folds.json").write_text(json.dumps(raw_mosei.FOLDS))
     return tmp_path / "folds.json"
 
 
 @pytest.fixture
 def reader(tmp_path, videos, folds):
     return CmuSdkFiles(raw_mosei.write_sdk(tmp_path / "csd", videos), text_model=None, folds=folds)
-
-
-def mmsa(path, change=None, **options):
-    splits = {split: raw_mosei.mmsa_split(names, **options) for split, names in FOLDS.items()}
-    if change is not None:
-        change(splits)
-    return raw_mosei.write_pickle(path / "mosi.pkl", splits)
-
-
-def multibench(path, change=None):
-    splits = {split: raw_mosei.multibench_split(names) for split, names in FOLDS.items()}
-    if change is not None:
-        change(splits)
-    return raw_mosei.write_pickle(path / "mosi_raw.pkl", splits)
-
-
-# .csd
 
 
 def test_words_take_the_mean_of_the_frames_whose_middles_lie_in_them(reader, videos):
@@ -166,7 +146,7 @@ def test_without_folds_the_split_is_by_video_repeatable_and_says_that_it_is_not_
 
 
 def test_folds_of_the_sdk_are_read_without_running_them(tmp_path, folds):
-    lists = "".join(f"standard_{split}_fold={videos!r}\n" for split, videos in FOLDS.items())
+    lists = "".join(f"standard_{split}_fold={videos!r}\n" for split, videos in raw_mosei.FOLDS.items())
     (tmp_path / "cmu_mosei_std_folds.py").write_text(f"import os\nos.mkdir({str(tmp_path / 'ran')!r})\n{lists}")
     assert read_folds(tmp_path / "cmu_mosei_std_folds.py") == read_folds(folds)
     assert not (tmp_path / "ran").exists()
@@ -244,165 +224,12 @@ def test_text_is_the_models_last_layer_with_the_pieces_of_a_word_averaged(tmp_pa
     assert [len(values) for values in arrays.values()] == [2, 2, 2]
     assert notes == []
 
-    tokens = sentiment_reader(mmsa(tmp_path), "mosi", text_model=bert)
+    tokens = sentiment_reader(raw_mosei.mmsa(tmp_path), "mosi", text_model=bert)
     assert tokens.channels()["text"] == 16
     arrays, _ = tokens.read(tokens.items()[0])
     with torch.no_grad():
         states = BertModel.from_pretrained(bert).eval()(torch.tensor([[2, 5, 6, 8, 3]])).last_hidden_state[0].numpy()
     np.testing.assert_allclose(arrays["text"], states, rtol=1e-4, atol=1e-5)
-
-
-# pickles
-
-
-@pytest.mark.parametrize("unaligned", [False, True])
-def test_mmsa_pickles_come_without_their_padding(tmp_path, unaligned):
-    reader = sentiment_reader(mmsa(tmp_path, unaligned=unaligned), "mosi")
-    item = next(item for item in reader.items() if item.id == "v_1$_$1")
-    given = raw_mosei.mmsa_split(FOLDS["train"], unaligned=unaligned)
-    arrays, notes = pickle.loads(pickle.dumps(reader)).read(item)
-    lengths = {"visual": 3, "audio": 4, "text": 5} if unaligned else dict.fromkeys(("visual", "audio", "text"), 5)
-    for stream, column in (("visual", "vision"), ("audio", "audio"), ("text", "text")):
-        np.testing.assert_array_equal(arrays[stream], given[column][3, : lengths[stream]])
-    assert (item.label, item.group, notes) == (float(given["regression_labels"][3]), "v_1", [])
-    assert (reader.settings()["form"], reader.settings()["aligned"]) == ("MMSA", not unaligned)
-    assert reader.verify().present == {"samples": 8, "videos": 4, "train": 4, "valid": 2, "test": 2}
-
-
-def test_multibench_pickles_lose_the_zeros_on_their_left(tmp_path):
-    def silence(splits):
-        splits["train"]["audio"][0, :6] = 0
-        splits["train"]["audio"][0, 7, 0] = -np.inf
-        splits["test"]["text"][0] = 0
-
-    reader = sentiment_reader(multibench(tmp_path, silence), "mosi")
-    assert reader.channels() == {"visual": 20, "audio": 5, "text": 300}
-    item = next(item for item in reader.items() if item.group == "v-0")
-    arrays, notes = reader.read(item)
-    assert item.id == "v-0$_$0.5-1.25"
-    given = raw_mosei.multibench_split(FOLDS["train"])
-    np.testing.assert_array_equal(arrays["visual"], given["vision"][0, 3:])
-    assert arrays["audio"].shape == (5, 5)  # still beside the visual steps
-    assert (arrays["audio"][:3] == 0).all()
-    assert arrays["audio"][4, 0] == 0
-    assert notes == ["audio: 1 values of 40 are not finite, replaced by 0"]
-    assert item.label == given["labels"][0, 0, 0]
-    assert reader.skipped() == ["v3$_$0.5-1.25: its text is all zeros"]
-
-
-@pytest.mark.parametrize("length", [17, -1, 2.5])
-def test_lengths_beyond_the_data_name_the_sample(tmp_path, length):
-    def lengthen(splits):
-        splits["valid"]["audio_lengths"][1] = length
-
-    reader = sentiment_reader(mmsa(tmp_path, lengthen, unaligned=True))
-    (line,) = reader.verify().broken
-    assert f"valid, sample 'v2$_$1': audio_lengths is {length:g}, expected a whole number up to the 16 steps" in line
-    with pytest.raises(DataError, match=re.escape(line)):
-        reader.read(next(item for item in reader.items() if item.id == "v2$_$1"))
-
-
-def test_a_stream_that_is_nothing_but_padding_is_one_step_of_zeros(tmp_path):
-    def empty(splits):
-        splits["valid"]["vision_lengths"][0] = 0
-
-    reader = sentiment_reader(mmsa(tmp_path, empty, unaligned=True))
-    arrays, notes = reader.read(next(item for item in reader.items() if item.id == "v2$_$0"))
-    np.testing.assert_array_equal(arrays["visual"], np.zeros((1, 35)))
-    assert notes == ["visual: nothing but padding, one step of zeros"]
-
-
-def drop_column(splits):
-    del splits["valid"]["vision"]
-
-
-def drop_split(splits):
-    del splits["test"]
-
-
-def shorten(splits):
-    splits["train"]["regression_labels"] = splits["train"]["regression_labels"][:3]
-
-
-def share(splits):
-    splits["test"]["id"][0] = "v_1$_$7"
-
-
-def repeat(splits):
-    splits["train"]["id"][2] = "v-0$_$1"
-
-
-def flatten(splits):
-    splits["train"]["audio"] = splits["train"]["audio"][:, 0]
-
-
-def widen(splits):
-    splits["valid"]["audio"] = splits["valid"]["audio"][..., :5]
-
-
-def unlabel(splits):
-    splits["valid"]["regression_labels"][0] = np.nan
-
-
-@pytest.mark.parametrize(
-    ("change", "message"),
-    [
-        (drop_column, "valid: no vision among raw_text, id, audio"),
-        (drop_split, "holds train, valid, expected a dict of train, valid, test"),
-        (shorten, r"train: \{.*'regression_labels': 3.*\} samples, expected as many of each"),
-        (share, r"has 1 videos in more than one split \(v_1\), expected each in one"),
-        (repeat, r"train, row 2: the id 'v-0\$_\$1' is that of train, row 1, expected it once"),
-        (flatten, r"train: audio is float32 \(4, 74\), expected numbers of shape \(samples, steps, channels\)"),
-        (widen, "has the widths .*'valid': .35, 5, 16.* expected one"),
-        (unlabel, r"valid, sample 'v2\$_\$0': sentiment is nan, expected -3 to 3"),
-    ],
-)
-def test_broken_pickles_are_refused(tmp_path, change, message):
-    reader = sentiment_reader(mmsa(tmp_path, change))
-    with pytest.raises(DataError, match=message) as caught:
-        reader.items()
-    assert "\n" not in str(caught.value)
-    assert reader.verify().broken == [str(caught.value)]
-
-
-class Harmful:
-    def __init__(self, path):
-        self.path = str(path)
-
-    def __reduce__(self):
-        return os.mkdir, (self.path,)
-
-
-def test_a_pickle_that_would_run_code_is_refused_and_does_not_run_it(tmp_path):
-    def harm(splits):
-        splits["train"]["annotations"] = Harmful(tmp_path / "ran")
-
-    with pytest.raises(DataError, match=r"mosi\.pkl' is not a pickle of plain arrays \(it names posix\.mkdir\)"):
-        sentiment_reader(mmsa(tmp_path, harm)).items()
-    assert not (tmp_path / "ran").exists()
-
-
-@pytest.mark.parametrize(
-    ("ids", "expected"),
-    [
-        (["a$b$_$3", "a$b$_$4"], [("a$b", "a$b$_$3"), ("a$b", "a$b$_$4")]),
-        (["v[0]", "v[1]"], [("v", "v$_$0"), ("v", "v$_$1")]),
-        (["03bSnISJ_iM_1", "plain"], [("03bSnISJ_iM", "03bSnISJ_iM$_$1"), ("plain", "plain$_$0")]),
-        (np.array([["v", "0.1", "2.5"], ["v", "3", "4"]], "S8"), [("v", "v$_$0.1-2.5"), ("v", "v$_$3-4")]),
-        ([["v"], ["v"]], [("v", "v$_$0"), ("v", "v$_$1")]),
-        (["a/b$_$0", "a:b$_$0"], [("a/b", "a+2f+b$_$0"), ("a:b", "a+3a+b$_$0")]),
-    ],
-)
-def test_ids_of_all_forms_name_video_and_sample(tmp_path, ids, expected):
-    def rename(splits):
-        splits["train"]["id"] = ids
-
-    items = SentimentPickle(multibench(tmp_path, rename)).items()
-    assert [(i.group, i.id) for i in items if i.columns["split"] == "train"] == sorted(expected, key=lambda e: e[1])
-
-
-def test_escaped_ids_are_unique():
-    assert len({sample_id(video, "0") for video in ("a/b", "a+2f+b", "a b", "a\nb", "a+b", "../b")}) == 6
 
 
 # both
@@ -413,12 +240,14 @@ def test_prepared_they_train_and_test_on_different_videos(tmp_path, form, reques
     if form == "csd":
         reader = request.getfixturevalue("reader")
     else:
-        reader = sentiment_reader((mmsa if form == "MMSA" else multibench)(tmp_path), "mosi")
+        reader = sentiment_reader((raw_mosei.mmsa if form == "MMSA" else raw_mosei.multibench)(tmp_path), "mosi")
     assert reader.dataset == ("mosei" if form == "csd" else "mosi")
     assert prepare(reader, tmp_path / "prepared").failed == {}
     splits = MOSEI(tmp_path / "prepared", reader.dataset).splits()
     parts = {"train": splits.train, "valid": splits.valid, "test": splits.test}
-    assert {name: sorted(part.groups) for name, part in parts.items()} == {k: sorted(v) for k, v in FOLDS.items()}
+    assert {name: sorted(part.groups) for name, part in parts.items()} == {
+        k: sorted(v) for k, v in raw_mosei.FOLDS.items()
+    }
     sample = splits.train[0]
     assert set(sample["lengths"].values()) == {5}  # two words of the .csd files become five steps
     assert splits.channels == reader.channels()
@@ -431,7 +260,7 @@ def test_what_is_neither_form_is_refused(tmp_path):
     with pytest.raises(DataError, match=r"0 \.pkl and no \.csd files, expected a folder"):
         sentiment_reader(tmp_path)
     with pytest.raises(ValueError, match="is read by SentimentPickle, which has no option 'folds'"):
-        sentiment_reader(mmsa(tmp_path), folds=tmp_path)
+        sentiment_reader(raw_mosei.mmsa(tmp_path), folds=tmp_path)
     with pytest.raises(ValueError, match="dataset is 'iemocap', expected 'mosei' or 'mosi'"):
         sentiment_reader(tmp_path, "iemocap")
     assert sentiment_reader(tmp_path).source == tmp_path / "mosi.pkl"
@@ -476,12 +305,3 @@ def test_keys_of_segments_keep_a_video_in_one_split(tmp_path):
     (tmp_path / "folds.json").write_text(json.dumps({"train": ["200178_1"], "valid": ["ab"], "test": ["200178[2]"]}))
     with pytest.raises(DataError, match="has video '200178' in train and test"):
         read_folds(tmp_path / "folds.json")
-
-
-@pytest.mark.parametrize("form", ["{}_{}", "{}$_${}", "{}[{}]"])
-def test_a_numeric_video_in_two_splits_of_a_pickle_is_refused(tmp_path, form):
-    splits = {part: raw_mosei.mmsa_split([200178 + (part == "valid")]) for part in ("train", "valid", "test")}
-    splits["train"]["id"] = [form.format(200178, clip) for clip in range(2)]
-    splits["test"]["id"] = [form.format(200178, clip) for clip in range(2, 4)]
-    with pytest.raises(DataError, match=r"1 videos in more than one split \(200178\)"):
-        SentimentPickle(raw_mosei.write_pickle(tmp_path / "a.pkl", splits)).items()

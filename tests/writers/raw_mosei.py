@@ -124,3 +124,20 @@ def write_tiny_bert(folder):
     BertModel(BertConfig(vocab_size=len(VOCABULARY), **sizes)).save_pretrained(folder)
     BertTokenizer(vocab=str(folder / "vocab.txt")).save_pretrained(folder)
     return folder
+
+
+FOLDS = {"train": ["v-0", "v_1"], "valid": ["v2"], "test": ["v3"]}
+
+
+def mmsa(path, change=None, **options):
+    splits = {split: mmsa_split(names, **options) for split, names in FOLDS.items()}
+    if change is not None:
+        change(splits)
+    return write_pickle(path / "mosi.pkl", splits)
+
+
+def multibench(path, change=None):
+    splits = {split: multibench_split(names) for split, names in FOLDS.items()}
+    if change is not None:
+        change(splits)
+    return write_pickle(path / "mosi_raw.pkl", splits)
