@@ -1,4 +1,4 @@
-"""As an attacker would: files, runs and arguments that ask for code; and the user's own classes, at the user's word."""
+"""As an attacker would: files, runs and arguments that ask for code."""
 
 import json
 import sys
@@ -11,14 +11,9 @@ import msafusion
 from msafusion import plugins
 from msafusion.bounded_yaml import MOST_BYTES, read_yaml
 from msafusion.commands.compare import compare_parser, run_compare
-from msafusion.fusion import FUSIONS
 from msafusion.preparation import PreparedFolder
-from msafusion.preprocessing import Windows
-from msafusion.samples import Splits
 from msafusion.summary.command import find_plan
-from msafusion.training.loadable import check_saved
 from msafusion.training.options import parse_recipe, run_evaluate, run_train, train_parser
-from msafusion.training.testing import build
 
 TREE = {
     "data": {
@@ -234,132 +229,3 @@ def test_yaml_is_read_in_bounded_time(name, tmp_path, parsers):
 def test_ordinary_aliases_are_read(tmp_path):
     (tmp_path / "a.yaml").write_text("alone: &stage {epochs: 3}\nfused: {<<: *stage, batch_size: 4}\n")
     assert read_yaml(tmp_path / "a.yaml")["fused"] == {"epochs": 3, "batch_size": 4}
-
-
-OWN = """
-from msafusion.data import Watch
-from msafusion.fusion import FUSIONS, MMTM, Head
-from msafusion.fusion.late import Mean
-from msafusion.networks import SmallCNN
-from msafusion.preprocessing import Windows
-class OwnPlan(SmallCNN): pass
-class OwnData(Watch): pass
-class OwnHead(Mean): pass
-class OwnWindows(Windows): pass
-FUSIONS["own_gates"] = MMTM
-"""
-
-
-def forget(monkeypatch):
-    """A process in which the user has said nothing yet."""
-    for name in [name for name in sys.modules if name.startswith("own_")]:
-        monkeypatch.delitem(sys.modules, name)
-    for registry in (*plugins.REGISTRIES.values(), FUSIONS):
-        for name in [name for name in registry if name.lower().startswith("own")]:
-            del registry[name]
-    monkeypatch.setattr(plugins, "_asked", [])
-    monkeypatch.setattr(plugins, "_origin", {})
-
-
-@pytest.fixture
-def own(tmp_path, monkeypatch):
-    """A module with classes of the user's own, on PYTHONPATH."""
-    (tmp_path / "own_classes.py").write_text(OWN)
-    monkeypatch.syspath_prepend(tmp_path)
-    forget(monkeypatch)
-    yield "own_classes"
-    forget(monkeypatch)
-
-
-@pytest.mark.slow
-def test_own_classes_come_in_at_the_users_word(own, tmp_path, monkeypatch):
-    out, word = tmp_path / "run", ["--import", own]
-    options = ["--data", "OwnData", "--network", f"{own}.OwnPlan", "--network.fusion", "own_gates"]
-    short = ["--alone.epochs", "1", "--fused.epochs", "1", "--trainer.limit_train_batches", "1"]
-    for named in (options[:2], options[2:]):
-        with pytest.raises(ValueError, match="--import"):
-            run_train(["--out", str(out), *named, *short])
-    assert own not in sys.modules
-    run_train(["--out", str(out), *options, *short, *word])
-    assert yaml.safe_load((out / "config.yaml").read_text())["import"] == [own]
-    assert json.loads((out / "model" / "config.json").read_text())["imports"] == [own]
-    forget(monkeypatch)
-    for verb in (
-        lambda: msafusion.load(out),
-        lambda: run_evaluate([str(out)]),
-        lambda: run_train(["--out", str(out), "--resume"]),
-    ):
-        with pytest.raises(ValueError, match=f"needs {own}.*--import {own}"):
-            verb()
-        assert own not in sys.modules
-    assert msafusion.load(out, imports=[own]).classes
-    forget(monkeypatch)
-    run_evaluate([str(out), *word])
-    tested = json.loads((out / "metrics.json").read_text())["rows"]["fused"]["test"]
-    assert json.loads((out / "evaluation.json").read_text())["rows"]["fused"]["test"] == tested
-    forget(monkeypatch)
-    run_train(["--out", str(out), "--resume", f"--import={own}"])
-
-
-def test_registered_by_name(own):
-    plugins.use([own])
-    assert all(
-        f"Own{name}" in registry
-        for name, registry in zip(
-            ("Plan", "Data", "Windows", "Head"),
-            [
-                next(r for base, r in plugins.REGISTRIES.items() if base.__name__ == n)
-                for n in ("NetworkPlan", "DataSource", "Preprocessing", "Head")
-            ],
-            strict=True,
-        )
-    )
-    assert plugins.needed({"network": {"options": {"fusion": "own_gates"}}}) == [own]
-    assert plugins.needed({"network": {"name": "SmallCNN"}}) == []
-
-
-def test_a_name_of_ours_is_not_taken(own, tmp_path):
-    (tmp_path / "own_clash.py").write_text("from msafusion.networks import SmallCNN as S\nclass SmallCNN(S): pass\n")
-    with pytest.raises(ValueError, match=r"SmallCNN.*rename yours"):
-        plugins.use(["own_clash"])
-
-
-def test_entry_points_of_installed_packages(own, tmp_path, monkeypatch):
-    info = tmp_path / "own_package-1.0.dist-info"
-    info.mkdir()
-    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: own_package\nVersion: 1.0\n")
-    (info / "entry_points.txt").write_text(f"[msafusion.plugins]\nmine = {own}\n")
-    plugins.load_installed.cache_clear()
-    try:
-        assert parse_recipe(train_parser(), ["--network", "OwnPlan"]).network.class_path == f"{own}.OwnPlan"
-        plugins.check_allowed([own], "a model")
-    finally:
-        plugins.load_installed.cache_clear()
-        plugins._installed.clear()
-
-
-def test_what_could_not_be_loaded_again_is_not_trained(tmp_path):
-    from msafusion.data import Watch
-    from msafusion.networks import SmallCNN
-
-    class Unknown(SmallCNN):
-        pass
-
-    class Forgetful(SmallCNN):
-        def __init__(self, width: int = 8) -> None:
-            super().__init__(widths=(width, 2 * width, width))
-
-    splits = Watch().splits()
-    saved = {"preprocessing": splits.preprocessing.as_dict(), "extraction": {}}
-    for plan, message in ((Unknown(), "add --import tests?|add --import"), (Forgetful(), "add --import")):
-        with pytest.raises(ValueError, match=message):
-            check_saved({**saved, "network": plan.as_dict()}, plan, splits, build(plan, splits))
-    plan = SmallCNN()
-    plan.widths = [8, 8, 8]
-    net = build(plan, splits)
-    described = {"name": "SmallCNN", "options": {"widths": [4, 4, 4]}}
-    with pytest.raises(ValueError, match="could not be loaded again"):
-        check_saved({**saved, "network": described}, plan, splits, net)
-    check_saved({**saved, "network": plan.as_dict()}, plan, splits, net)
-    assert isinstance(splits, Splits)
-    assert isinstance(splits.preprocessing, Windows)
