@@ -1,14 +1,13 @@
 """The command `msafusion`: finds the verb and forwards to it; a verb's libraries are imported only when it is typed."""
 
-import contextlib
 import importlib
 import io
 import os
 import signal
 import sys
 import threading
-from collections.abc import Iterator
 from types import FrameType
+from typing import NoReturn
 
 from msafusion.failures import TraceLog, failure_of
 
@@ -47,10 +46,6 @@ EXTRAS = {
 """Extra -> modules that it brings; all others come with `train`."""
 
 
-class Terminated(KeyboardInterrupt):
-    """SIGTERM: it ends a command as Ctrl-C does, so that what was started is ended and what is done is kept."""
-
-
 def main() -> None:
     """Run one verb; whatever stops it ends in one line and a non-zero status (MSAFUSION_DEBUG=1 shows the traceback).
 
@@ -68,15 +63,12 @@ def main() -> None:
     if arguments[0] not in VERBS:
         sys.exit(f"msafusion: error: unknown command '{arguments[0]}', expected one of {', '.join(VERBS)}; see --help")
     _names_can_be_printed()
-    verb = arguments[0]
+    verb, sigterm = arguments[0], _Sigterm()
     try:
-        with _sigterm_as_ctrl_c():
+        with sigterm:
             _run(verb, arguments[1:])
-    except KeyboardInterrupt as error:
-        terminated = isinstance(error, Terminated) or isinstance(error.__context__, Terminated)
-        how = "terminated" if terminated else "interrupted"
-        print(f"msafusion: {how}{GO_ON.get(verb, '')}.", file=sys.stderr)
-        sys.exit(128 + (signal.SIGTERM if terminated else signal.SIGINT))
+    except KeyboardInterrupt:
+        _end(verb, signal.SIGTERM if sigterm.came else signal.SIGINT)
     except ModuleNotFoundError as error:
         if error.name is None or error.name.startswith("msafusion"):
             raise
@@ -85,6 +77,8 @@ def main() -> None:
     except (SystemExit, GeneratorExit):
         raise
     except BaseException as error:  # libraries in Rust have panics that are no Exception
+        if sigterm.came:  # sent to all processes of a group, of which a worker was the first to end
+            _end(verb, signal.SIGTERM)
         if os.environ.get("MSAFUSION_DEBUG"):
             raise
         if isinstance(error, ValueError | OSError) and not isinstance(error, UnicodeError) and str(error):
@@ -97,22 +91,39 @@ def _run(verb: str, arguments: list[str]) -> None:
     getattr(importlib.import_module(module), function)(arguments)
 
 
-@contextlib.contextmanager
-def _sigterm_as_ctrl_c() -> Iterator[None]:
-    """Until the context ends, SIGTERM raises `Terminated`, unless somebody has decided otherwise already."""
+def _end(verb: str, number: signal.Signals) -> NoReturn:
+    """Say what ended the verb, once for all processes of a distributed training, and exit as shells expect it."""
+    if os.environ.get("LOCAL_RANK", "0") == "0":
+        how = "terminated" if number == signal.SIGTERM else "interrupted"
+        print(f"msafusion: {how}{GO_ON.get(verb, '')}.", file=sys.stderr)
+    sys.exit(128 + number)
 
-    def handle(number: int, frame: FrameType | None) -> None:
+
+class _Sigterm:
+    """A context in which SIGTERM is a Ctrl-C, which ends what was started and keeps what is done.
+
+    Where somebody has decided already what SIGTERM does, it stays so.
+
+    Attributes:
+        came: there was one. Libraries may turn the interrupt that it raises into another error.
+    """
+
+    def __init__(self) -> None:
+        self.came = False
+        in_main_thread = threading.current_thread() is threading.main_thread()
+        self._ours = in_main_thread and signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
+
+    def _handle(self, number: int, frame: FrameType | None) -> None:
         signal.signal(signal.SIGTERM, signal.SIG_IGN)  # a second one would disturb the clearing up
-        raise Terminated
+        self.came = True
+        raise KeyboardInterrupt
 
-    ours = threading.current_thread() is threading.main_thread()
-    ours = ours and signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
-    if ours:
-        signal.signal(signal.SIGTERM, handle)
-    try:
-        yield
-    finally:
-        if ours:
+    def __enter__(self) -> None:
+        if self._ours:
+            signal.signal(signal.SIGTERM, self._handle)
+
+    def __exit__(self, *error: object) -> None:
+        if self._ours:
             signal.signal(signal.SIGTERM, signal.SIG_DFL)
 
 

@@ -20,16 +20,8 @@ from msafusion.data.watch import STREAMS
 from msafusion.training.options import run_evaluate, run_train
 
 SHORT = [
-    "--alone.epochs",
-    "2",
-    "--fused.epochs",
-    "2",
-    "--alone.batch_size",
-    "64",
-    "--fused.batch_size",
-    "64",
-    "--seed",
-    "1",
+    *("--network.widths", "[16,32,32]", "--alone.epochs", "2", "--fused.epochs", "2", "--seed", "1"),
+    *("--alone.batch_size", "64", "--fused.batch_size", "64"),
 ]
 
 
@@ -38,7 +30,7 @@ def command(*arguments, check=True, **options):
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "COLUMNS": "120"}
     done = subprocess.run(
         [Path(sys.executable).with_name("msafusion"), *map(str, arguments)],
-        capture_output=True, text=True, env=environment, timeout=250, **options,
+        capture_output=True, text=True, env=environment, timeout=600, **options,
     )  # fmt: skip
     assert not check or done.returncode == 0, done.stderr
     return done
@@ -122,15 +114,16 @@ def test_load_gives_network_and_preprocessing_back(run, metrics):
     assert model({"gyroscope": recording["gyroscope"]}).shape == probabilities.shape
 
 
-def _kill_after(folder, stage, epochs, *arguments):
-    """Start a run and kill it without warning in the middle of an epoch of a stage."""
+def _end_after(folder, stage, epochs, number, *arguments):
+    """Start a run and send it a signal in the middle of an epoch of a stage; returns its status and standard error."""
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     program = Path(sys.executable).with_name("msafusion")
     process = subprocess.Popen(
         [program, "train", "--out", folder, *arguments],
         env=environment,
         stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
     )
     log, until = folder / "logs" / stage / "metrics.csv", time.monotonic() + 120
     while time.monotonic() < until and process.poll() is None:
@@ -139,18 +132,26 @@ def _kill_after(folder, stage, epochs, *arguments):
         time.sleep(0.01)
     assert process.poll() is None, "the run ended before it could be killed"
     time.sleep(0.1)
-    process.send_signal(signal.SIGKILL)
-    process.wait()
+    process.send_signal(number)
+    error = process.communicate(timeout=120)[1]
+    return process.returncode, error
 
 
 @pytest.mark.usefixtures("without_shape_checks")  # many calls
 @pytest.mark.parametrize(
-    "stages", [("alone-gyroscope",), pytest.param(("alone-gyroscope", "fused"), marks=pytest.mark.slow)]
+    "ends",
+    [
+        {"alone-gyroscope": signal.SIGTERM},
+        pytest.param({"alone-gyroscope": signal.SIGKILL, "fused": signal.SIGTERM}, marks=pytest.mark.slow),
+    ],
 )
-def test_killed_and_resumed_a_run_from_its_config_ends_as_if_nothing_had_happened(stages, run, metrics, tmp_path):
-    folder, start = tmp_path / "killed", ("--config", run[0] / "config.yaml")
-    for stage in stages:
-        _kill_after(folder, stage, 1, *start)
+def test_ended_and_resumed_a_run_from_its_config_ends_as_if_nothing_had_happened(ends, run, metrics, tmp_path):
+    folder, start = tmp_path / "ended", ("--config", run[0] / "config.yaml")
+    for stage, number in ends.items():
+        status, error = _end_after(folder, stage, 1, number, *start)
+        if number == signal.SIGTERM:
+            assert status == 128 + signal.SIGTERM
+            assert error == "msafusion: terminated; `--resume` with the same --out goes on from the last epoch.\n"
         assert not (folder / "metrics.json").exists()
         start = ("--resume",)
     run_train(["--out", str(folder), "--resume"])
@@ -169,16 +170,8 @@ def test_killed_and_resumed_a_run_from_its_config_ends_as_if_nothing_had_happene
 @pytest.mark.slow
 def test_two_processes_in_bf16_with_separate_losses_agree_on_one_result(tmp_path):
     options = [
-        "--fused.losses",
-        "separate",
-        "--alone.epochs",
-        "1",
-        "--fused.epochs",
-        "1",
-        "--trainer.devices",
-        "2",
-        "--trainer.accelerator",
-        "cpu",
+        *("--network.widths", "[16,32,32]", "--fused.losses", "separate", "--alone.epochs", "1", "--fused.epochs", "1"),
+        *("--trainer.devices", "2", "--trainer.accelerator", "cpu"),
     ]
     done = command("train", "--out", tmp_path / "two", *options, "--trainer.precision", "bf16-mixed")
     assert done.stdout.count("results in") == 1

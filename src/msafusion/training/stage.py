@@ -1,6 +1,8 @@
 """One stage of training: a network, its data, its options, and files from which it can be resumed exactly."""
 
 import math
+import signal
+import threading
 import warnings
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
@@ -102,6 +104,22 @@ class _Loaders(lightning.LightningDataModule):
         return self._loader(self.splits.valid[self.trainer.global_rank :: self.trainer.world_size])
 
 
+class _SigtermAsBefore(Callback):
+    """SIGTERM does what it did before Lightning put a handler of its own before that.
+
+    Lightning's sends the signal on as a collective operation: in the middle of a step, processes that train together
+    then wait for each other forever.
+    """
+
+    def __init__(self) -> None:
+        self._before = signal.getsignal(signal.SIGTERM)
+
+    def on_train_start(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
+        """Put the earlier handler back, if there was one."""
+        if callable(self._before) and threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGTERM, self._before)
+
+
 def run_stage(
     name: str, network: FusedNetwork, splits: Splits, options: StageOptions, place: Place
 ) -> dict[str, float | None]:
@@ -133,7 +151,7 @@ def run_stage(
     last = ModelCheckpoint(checkpoints, "last", save_on_train_epoch_end=True, enable_version_counter=False)
     # the last checkpoint holds what the best one knew, so it comes after it
     keeping = [best, last] if options.keep == "best" else [last]
-    callbacks: list[Callback] = [StageProgress(name, place.console, figure), *keeping]
+    callbacks: list[Callback] = [StageProgress(name, place.console, figure), _SigtermAsBefore(), *keeping]
     if options.ema:
         callbacks.append(EMAWeightAveraging(decay=options.ema))
     with warnings.catch_warnings():
