@@ -30,17 +30,28 @@ def fitting(pairs: Sequence[Pair]) -> list[LengthRule]:
     return rules
 
 
-def next_size(rules: Sequence[LengthRule], low: int, high: int, tried: set[int]) -> int | None:
-    """The number of steps that tells best which of the rules holds; None: none does."""
+def next_size(
+    rules: Sequence[LengthRule], low: int, high: int, tried: set[int], likely: LengthRule | None = None
+) -> int | None:
+    """The number of steps that tells best which of the rules holds; None: none does.
+
+    Where one is `likely`, its own count should leave the fewest others; else any count.
+    """
     some = list(range(high, low - 1, -1))[: 4 * max(rule.stride for rule in rules)]
     some = [size for size in some[:: max(1, len(some) // 64)] if size not in tried]
     factors, offsets, strides = np.array([(rule.factor, rule.offset, rule.stride) for rule in rules]).T
     best, fewest = None, len(rules)
     for size in some:
-        _, counts = np.unique((factors * size + offsets) // strides, return_counts=True)
-        if (largest := int(counts.max())) < fewest:
-            best, fewest = size, largest
+        after = (factors * size + offsets) // strides
+        left = int((after == likely.steps(size)).sum()) if likely else int(np.unique(after, return_counts=True)[1].max())
+        if left < fewest:
+            best, fewest = size, left
     return best
+
+
+def likeliest(rules: Sequence[LengthRule]) -> LengthRule | None:
+    """What layers that halve their steps make together, a part of a stride counting as a step."""
+    return next((one for one in rules if one.offset == one.stride - 1 and one.stride & one.offset == 0), None)
 
 
 def find_rules(
@@ -62,7 +73,9 @@ def find_rules(
         open_ones = [rules for rules in candidates if len(rules) > 1]
         size = None
         for rules in open_ones:
-            size = next_size(rules, low, min(steps, high), tried) or next_size(rules, low, high, tried)
+            likely = None if failed else likeliest(rules)
+            size = next_size(rules, low, min(steps, high), tried, likely)
+            size = size or next_size(rules, low, high, tried, likely)
             if size is not None:
                 break
         if size is None or failed > 2:
