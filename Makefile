@@ -2,8 +2,10 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-# glibc returns large freed blocks to the system, which costs tests on videos a tenth of their time in page faults
-KEEP_MEMORY := MALLOC_TRIM_THRESHOLD_=2147483647 MALLOC_MMAP_MAX_=0
+# glibc returns large freed blocks to the system, which costs tests on videos a tenth of their time in page faults;
+# without bytecode every process that a test starts compiles the package again
+QUICKLY := MALLOC_TRIM_THRESHOLD_=2147483647 MALLOC_MMAP_MAX_=0 PYTHONDONTWRITEBYTECODE=
+ON_TWO_CORES := -n 2 --dist loadfile --no-loadscope-reorder
 
 .PHONY: demo test test-slow fuzz lint format benchmark clean
 
@@ -11,10 +13,10 @@ demo: .venv/ready
 	$(BIN)/msafusion train --out runs/demo --overwrite
 
 test: .venv/ready
-	$(KEEP_MEMORY) $(BIN)/pytest -m "not slow" -n 2 --dist loadfile --no-loadscope-reorder
+	$(QUICKLY) $(BIN)/pytest -m "not slow" $(ON_TWO_CORES)
 
 test-slow: .venv/ready
-	$(BIN)/pytest -m slow
+	$(QUICKLY) $(BIN)/pytest -m slow --timeout 900 $(ON_TWO_CORES)
 
 # so many damaged files for each reader of foreign bytes; the table and what failed lie in runs/fuzz
 FUZZ ?= 200

@@ -1,6 +1,5 @@
 """Shared settings: one thread, dynamo reset between tests, few and repeatable hypothesis examples."""
 
-import collections.abc
 import gc
 import inspect
 import os
@@ -9,7 +8,6 @@ import sys
 import jaxtyping
 import pytest
 import torch
-import typeguard
 from hypothesis import settings
 
 if (
@@ -20,18 +18,6 @@ if (
 
 settings.register_profile("msafusion", max_examples=25, deadline=None, derandomize=True)
 settings.load_profile("msafusion")
-
-check_every_element = typeguard.origin_type_checkers[collections.abc.Sequence]
-
-
-def check_some_elements(argname, value, expected_type, memo):
-    """Of a whole data set its ends: every annotated call would read and check all of its samples anew."""
-    if isinstance(value, collections.abc.Sequence) and (len(value) > 32 or not isinstance(value, list | tuple)):
-        value = [value[index] for index in sorted({0, len(value) - 1}) if len(value)]
-    check_every_element(argname, value, expected_type, memo)
-
-
-typeguard.origin_type_checkers[collections.abc.Sequence] = check_some_elements
 
 
 def unchecked(value):

@@ -227,7 +227,7 @@ def test_a_killed_process_loses_nothing_but_the_sample_under_way(source, tmp_pat
         f"import sys; sys.path.insert(0, {str(Path(__file__).parent)!r}); from pathlib import Path; "
         f"import test_preparing as t; t.prepare(t.Files(Path({str(source)!r})), Path({str(target)!r}))"
     )
-    assert subprocess.run([sys.executable, "-c", script], timeout=60).returncode == -signal.SIGKILL
+    assert subprocess.run([sys.executable, "-c", script], timeout=240).returncode == -signal.SIGKILL
     assert not (target / "samples.csv").exists()
     (source / "odd1.npy").write_bytes(sound)
     assert prepare(Files(source), target).skipped == 3

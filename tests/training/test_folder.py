@@ -1,9 +1,9 @@
 """Folders of runs: one process at a time, and nothing is deleted but what a run wrote."""
 
+import multiprocessing
 import os
+import signal
 import stat
-import subprocess
-import sys
 
 import pytest
 from torch import nn
@@ -13,14 +13,12 @@ from msafusion.compare import running
 from msafusion.training.folder import locked, remove_written
 from msafusion.training.recipe import FILES, check_folder, prepare_folder
 
-HOLDER = """
-import sys
-from pathlib import Path
-from msafusion.training.folder import locked
-with locked(Path(sys.argv[1])):
-    print("held", flush=True)
-    sys.stdin.read()
-"""
+
+def held(folder, ready):
+    """Hold a folder until something kills this process."""
+    with locked(folder):
+        ready.send(True)
+        signal.pause()
 
 
 def fill(folder, *names):
@@ -76,15 +74,19 @@ def test_a_comparison_is_overwritten_and_its_leftovers_are_removed_as_far_as_the
     assert [path.name for path in tmp_path.iterdir()] == ["setting.json"]
 
 
+@pytest.mark.filterwarnings("ignore:.*multi-threaded.*fork:DeprecationWarning")
 def test_a_folder_in_use_by_another_process_is_refused_until_that_one_ends_however_it_does(tmp_path):
-    other = subprocess.Popen([sys.executable, "-c", HOLDER, tmp_path], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    forking = multiprocessing.get_context("fork")  # a new Python would spend seconds on imports
+    ready, sender = forking.Pipe(duplex=False)
+    other = forking.Process(target=held, args=(tmp_path, sender))
+    other.start()
     try:
-        assert other.stdout.readline() == b"held\n"
+        assert ready.poll(60)
         with pytest.raises(ValueError, match=str(tmp_path)), locked(tmp_path):
             pass
     finally:
         other.kill()
-        other.communicate()
+        other.join()
     with locked(tmp_path):
         pass
 
