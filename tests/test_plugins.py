@@ -1,5 +1,6 @@
 """The user's own classes, which come in at the user's word only."""
 
+import gc
 import json
 import sys
 
@@ -32,7 +33,7 @@ FUSIONS["own_gates"] = MMTM
 def forget(monkeypatch):
     """A process in which the user has said nothing yet."""
     for name in [name for name in sys.modules if name.startswith("own_")]:
-        monkeypatch.delitem(sys.modules, name)
+        del sys.modules[name]  # for good: jsonargparse finds classes as long as they live
     for registry in (*plugins.REGISTRIES.values(), FUSIONS):
         for name in [name for name in registry if name.lower().startswith("own")]:
             del registry[name]
@@ -48,6 +49,7 @@ def own(tmp_path, monkeypatch):
     forget(monkeypatch)
     yield "own_classes"
     forget(monkeypatch)
+    gc.collect()
 
 
 @pytest.mark.slow

@@ -3,11 +3,13 @@
 import re
 from pathlib import Path
 
+import pytest
 import torch
 
 README = (Path(__file__).parents[1] / "README.md").read_text()
 
 
+@pytest.mark.usefixtures("without_shape_checks")  # as users run it
 def test_python_example_runs_and_starts_as_the_sum_of_the_networks(tmp_path, monkeypatch):
     example, more, published, chosen = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
     names: dict = {}

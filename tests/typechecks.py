@@ -12,6 +12,7 @@ from typing import Any
 import typeguard
 
 check_type, check_sequence = typeguard.check_type.__wrapped__, typeguard.check_sequence
+check_callable = typeguard.check_callable
 
 
 def check_any_type(argname, value, expected_type, memo=None, **scope):
@@ -29,8 +30,15 @@ def check_some_elements(argname, value, expected_type, memo):
     check_sequence(argname, value, expected_type, memo)
 
 
+def check_written_callable(argname, value, expected_type, memo):
+    """The signature of what is written in Python: that of other functions is parsed from their documentation."""
+    if hasattr(value, "__code__") or not callable(value):
+        check_callable(argname, value, expected_type, memo)
+
+
 typeguard.check_type = check_any_type
 typeguard.origin_type_checkers[collections.abc.Sequence] = check_some_elements
+typeguard.origin_type_checkers[collections.abc.Callable] = check_written_callable
 
 
 def is_plain(hint):

@@ -265,7 +265,7 @@ def test_bf16_autocast_is_near_float32(which):
         torch.testing.assert_close(rounded[stream].float(), logits, rtol=0.05, atol=0.05 * logits.abs().max().item())
 
 
-@pytest.mark.slow  # by default: HCN below, fused LSTMs and CNNs in tests/attach/test_precision_export.py
+@pytest.mark.slow  # by default: fused LSTMs and CNNs in tests/attach/test_precision_export.py
 @pytest.mark.parametrize("which", NETWORKS)
 def test_export_to_onnx_agrees_at_another_batch_size(which, tmp_path, monkeypatch):
     monkeypatch.setattr(jaxtyping.config, "jaxtyping_disable", True)  # shape checks refuse symbolic sizes
@@ -282,6 +282,7 @@ def test_export_to_onnx_agrees_at_another_batch_size(which, tmp_path, monkeypatc
         torch.testing.assert_close(got, expected, **CLOSE)
 
 
+@pytest.mark.slow
 def test_the_skeleton_network_of_ntu_rgbd_exports_to_onnx_by_itself(tmp_path, monkeypatch):
     monkeypatch.setattr(jaxtyping.config, "jaxtyping_disable", True)
     onnxruntime = pytest.importorskip("onnxruntime")

@@ -43,7 +43,9 @@ def next_size(
     best, fewest = None, len(rules)
     for size in some:
         after = (factors * size + offsets) // strides
-        left = int((after == likely.steps(size)).sum()) if likely else int(np.unique(after, return_counts=True)[1].max())
+        left = (
+            int((after == likely.steps(size)).sum()) if likely else int(np.unique(after, return_counts=True)[1].max())
+        )
         if left < fewest:
             best, fewest = size, left
     return best
