@@ -21,7 +21,14 @@ DENIED = re.compile(r"(?:Importing '|Expected a dot import path string: )([\w.]+
 _load = get_loader("yaml")
 
 
+def not_utf8(name: str) -> bool:
+    """Whether a file's name is in another coding, for which Python puts lone surrogates."""
+    return any("\ud800" <= letter <= "\udfff" for letter in name)
+
+
 def _bounded(text: str) -> Any:
+    if not_utf8(text):  # no YAML
+        return text
     check_bounds(text)
     return _load(text)
 

@@ -213,3 +213,11 @@ def test_sound_of_eight_channels_is_their_mean(tmp_path, suffix, codec):
     samples, _ = read_audio(write_wav(tmp_path / f"x{suffix}", given, 48000, codec), 48000)
     middle = slice(10_000, 30_000)  # codecs are not exact, least so at the ends
     assert np.corrcoef(samples[middle], tone(48000)[middle])[0, 1] > 0.99
+
+
+@pytest.mark.parametrize("rate", [10, 319])
+def test_sound_of_absurdly_few_samples_a_second_is_refused(tmp_path, rate):
+    write_wav(tmp_path / "x.wav", noise(0.01)[0], rate)
+    with pytest.raises(DataError, match=rf"x.wav': the sound has {rate} samples a second, expected at least 320 to"):
+        read_audio(tmp_path / "x.wav", 16000)
+    assert len(read_audio(tmp_path / "x.wav", rate)[0]) == 441  # nothing to make

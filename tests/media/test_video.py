@@ -216,3 +216,24 @@ def test_mpeg_without_an_index_is_exact():
     at = [int((k + 0.5) * 2.5) for k in range(30)]  # of 75 frames
     np.testing.assert_allclose(times, [every[i][0] for i in at])
     np.testing.assert_array_equal(frames, np.stack([every[i][1] for i in at]))
+
+
+@pytest.mark.parametrize("suffix", [".mp4", ".mkv"])
+def test_absurdly_large_frames_are_refused_before_they_are_decoded(tmp_path, monkeypatch, suffix):
+    monkeypatch.setattr("msafusion.files.reading.UNSUSPICIOUS", 10**6)
+    monkeypatch.setattr("msafusion.files.reading.MOST_RATIO", 1)
+    write_video(tmp_path / f"x{suffix}", grey_frames([0, 50], 720, 1280))
+    with pytest.raises(DataError, match=r"one frame of '.*1280 x 720 pixels, would take 0.00 GB"):
+        read_frames(tmp_path / f"x{suffix}", 2)
+
+
+def test_frames_of_avi_that_were_coded_out_of_order_are_shown_when_they_leave_the_decoder(tmp_path):
+    levels = np.arange(20) * 12
+    options = {"preset": "medium", "x264-params": "bframes=2:b-adapt=0"}
+    write_video(tmp_path / "x.avi", grey_frames(levels), options=options, codec="libx264")
+    frames, times, notes = read_frames(tmp_path / "x.avi", 20)
+    held = round(times[0] * 25)  # the decoder holds so many back to put them in order, and so do players
+    assert held in (1, 2)
+    np.testing.assert_allclose(times, (np.arange(20) + held) / 25, atol=1e-6)
+    np.testing.assert_allclose(frames.mean(axis=(1, 2, 3)), levels, atol=6)
+    assert not notes

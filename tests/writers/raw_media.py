@@ -20,7 +20,7 @@ def grey_frames(levels, height=48, width=64):
     return np.broadcast_to(np.asarray(levels, np.uint8)[:, None, None, None], (len(levels), height, width, 3)).copy()
 
 
-def write_video(path, frames, rate=25, sound=None, times=None, rotation=0, key_every=12, options=None):
+def write_video(path, frames, rate=25, sound=None, times=None, rotation=0, key_every=12, options=None, codec=None):
     """Frames uint8 (n, height, width, 3) RGB, or (n, 3) one colour a frame (64 x 48), to the format of the suffix.
 
     sound: (samples (time,) or (channels, time) in -1..1, rate); times: seconds of each frame, for a variable rate;
@@ -31,7 +31,8 @@ def write_video(path, frames, rate=25, sound=None, times=None, rotation=0, key_e
     frames = np.asarray(frames, np.uint8)
     if frames.ndim == 2:
         frames = np.broadcast_to(frames[:, None, None], (len(frames), 48, 64, 3))
-    codec, sound_codec = CODECS[path.suffix]
+    usual, sound_codec = CODECS[path.suffix]
+    codec = codec or usual
     with av.open(str(path), "w") as container:
         video = container.add_stream(codec, rate=rate, options=options or {})
         video.width, video.height, video.pix_fmt = frames.shape[2], frames.shape[1], "yuv420p"

@@ -5,7 +5,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from msafusion.files.reading import reading
+from msafusion.files.reading import allowed, check_size, reading
 from msafusion.media.extraction import StreamMissing
 from msafusion.preprocessing import DataError
 
@@ -19,6 +19,9 @@ ENOUGH = 0.9
 """Least part of what is asked for that must be there; below, a recording counts as cut off."""
 JUMP = 1.0
 """Seconds by which time stamps that go back tell that several recordings were joined."""
+
+BYTES_OF_PIXEL = 3
+"""Red, green, blue. 7680 x 4320 of them are within what any file may take."""
 
 
 @contextmanager
@@ -37,7 +40,7 @@ def opened(file: Path) -> Iterator["InputContainer"]:
         raise DataError(f"'{file}' is empty (0 bytes), expected a recording; copy or download it again.")
     try:
         # an absolute path, so that no file name is taken for a protocol ("concat:...")
-        container = av.open(str(file.absolute()), metadata_errors="ignore")
+        container = av.open(str(file.absolute()), metadata_errors="ignore", options=_pixels(file))
     except (FFmpegError, OSError) as error:
         reason = getattr(error, "strerror", None) or "no known format"
         raise DataError(
@@ -46,6 +49,11 @@ def opened(file: Path) -> Iterator["InputContainer"]:
         ) from None
     with reading(file, "a recording", "copy or download it again"), container:
         yield container
+
+
+def _pixels(file: Path) -> dict[str, str]:
+    """FFmpeg's bound on the size of frames, for those that change it midway or tell it late."""
+    return {"max_pixels": str(allowed(file.stat().st_size) // BYTES_OF_PIXEL)}
 
 
 def track(file: Path, container: "InputContainer", kind: Literal["video", "audio"]) -> tuple[Any, list[str]]:
@@ -59,7 +67,7 @@ def track(file: Path, container: "InputContainer", kind: Literal["video", "audio
 
     Raises:
         StreamMissing: there is none.
-        DataError: its encoding is unknown.
+        DataError: its encoding is unknown, or its frames are absurdly large.
     """
     streams: Any = container.streams.video if kind == "video" else container.streams.audio
     found = [
@@ -74,6 +82,11 @@ def track(file: Path, container: "InputContainer", kind: Literal["video", "audio
     chosen = next((stream for stream in found if stream.disposition & stream.disposition.default), found[0])
     if chosen.codec_context is None:
         raise DataError(f"'{file}' has a {name} track in an unknown encoding; convert it first.")
+    if kind == "video":
+        width, height = chosen.codec_context.width, chosen.codec_context.height
+        pixels = f"one frame of '{file}', {width} x {height} pixels,"
+        check_size(width * height * BYTES_OF_PIXEL, file.stat().st_size, pixels)
+        chosen.codec_context.options = _pixels(file)
     if len(found) == 1:
         return chosen, []
     number = found.index(chosen) + 1

@@ -3,14 +3,14 @@
 import math
 from collections import defaultdict
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from msafusion.media.container import opened, origin
+from msafusion.media.container import decoded, opened, origin
 from msafusion.media.headers import promised
 from msafusion.preprocessing import DataError
 
@@ -35,7 +35,7 @@ class Packets:
         seekable: decoding may begin at any key frame: all packets tell when they are presented and none carries what
             holds for others.
         stamps: (n,) of the frames in the order of presentation where packets only tell when they are decoded (AVI with
-            B-frames): these in ascending order. None: frames tell it themselves.
+            B-frames): these in ascending order, from the first frame's on. None: frames tell it themselves.
     """
 
     start: float
@@ -98,7 +98,35 @@ def _scanned(file: Path, modified: int, size: int) -> Mapping[int, Packets]:
             except (StopIteration, FFmpegError):
                 break
             found[packet.stream_index].add(packet)
-        return {index: scan.done(container.streams[index]) for index, scan in found.items() if scan.any}
+        done = {index: scan.done(container.streams[index]) for index, scan in found.items() if scan.any}
+    for index, packets in done.items():
+        if packets.stamps is not None:
+            done[index] = _as_decoded(packets, _first_shown(file, index))
+    return done
+
+
+def _first_shown(file: Path, index: int) -> float | None:
+    """The time stamp of decoding (seconds) with which the first frame of a stream leaves the decoder."""
+    with opened(file) as container:
+        container.streams[index].thread_type = "NONE"  # pyright: ignore[reportAttributeAccessIssue]
+        frame: Any = next(decoded(container, container.streams[index], []), None)
+        return None if frame is None or frame.dts is None else float(frame.dts * frame.time_base)
+
+
+def _as_decoded(packets: Packets, first: float | None) -> Packets:
+    """With the stamps that players give: each frame's is that of the packet with which the decoder lets it go.
+
+    That is later than its own by the frames that the decoder holds back to put them in order.
+    """
+    stamps = packets.stamps
+    assert stamps is not None
+    held = 0 if first is None else int(np.searchsorted(stamps, first))
+    if not held or len(stamps) < 2:
+        return packets
+    step = float(np.median(np.diff(stamps)))
+    stamps = np.concatenate([stamps[held:], stamps[-1] + step * np.arange(1, held + 1)])
+    start, last = float(stamps[0]), float(stamps[-1])
+    return replace(packets, start=start, last=last, end=last + packets.end - packets.last, stamps=stamps)
 
 
 class _Scan:

@@ -10,6 +10,7 @@ import numpy as np
 
 from msafusion.media.container import JUMP, joined
 from msafusion.media.extraction import Span
+from msafusion.preprocessing import DataError
 
 FULL_SCALE = {"uint8": 128.0, "int16": 2.0**15, "int32": 2.0**31, "int64": 2.0**63}
 JITTER = 0.015
@@ -17,7 +18,11 @@ JITTER = 0.015
 PLANES_OF_FRAME = 8
 """FFmpeg keeps so many in a frame itself; PyAV looks for one that is not there behind the last."""
 LONGEST_HOLE = 600.0
-"""Seconds of silence that are filled in at most where no end is asked for."""
+"""Seconds of silence that are filled in at most."""
+FASTEST = 192_000
+"""Hz, of sound; of higher rates fewer seconds are filled in."""
+MOST_UPSAMPLED = 50
+"""Times that a sample rate is raised at most: a file of few samples, of which each stands for thousands, is no sound."""
 
 
 @dataclass(frozen=True)
@@ -148,9 +153,9 @@ class Placed:
 
     def _silence(self, up_to: int) -> None:
         first, last = self._bounds()
-        if last is None and up_to - max(self.position, first) > LONGEST_HOLE * self.rate:
-            raise joined(self.file, "sound", self.position / self.rate, up_to / self.rate)
         begin, stop = max(self.position, first), up_to if last is None else min(up_to, last)
+        if stop - begin > LONGEST_HOLE * min(self.rate, FASTEST):
+            raise joined(self.file, "sound", self.position / self.rate, up_to / self.rate)
         self._parts[-1][1].append(np.zeros(max(0, stop - begin), np.float32))
         self.position = up_to
 
@@ -188,7 +193,16 @@ def _packed(frame: Any) -> Any:
 
 
 def at_rate(pieces: list[Piece], rate: int, wanted: int | None) -> np.ndarray:
-    """The pieces as one sound of one rate, by librosa's default (soxr_hq); at equal rates samples stay as they are."""
+    """The pieces as one sound of one rate, by librosa's default (soxr_hq); at equal rates samples stay as they are.
+
+    Raises:
+        DataError: a rate is far below the wanted one.
+    """
+    if slow := next((piece.rate for piece in pieces if piece.rate * MOST_UPSAMPLED < rate), None):
+        raise DataError(
+            f"the sound has {slow:,} samples a second, expected at least {-(-rate // MOST_UPSAMPLED):,} to make "
+            f"{rate:,} of them; convert it first."
+        )
     parts = [piece.samples if piece.rate == rate else _resampled(piece, rate) for piece in pieces]
     return np.concatenate(parts)[:wanted] if parts else np.zeros(0, np.float32)
 

@@ -9,7 +9,7 @@ from typing import Any, Literal
 import yaml
 from jsonargparse import ActionConfigFile, ArgumentParser, Namespace
 
-from msafusion.arguments import config_files, imported, parse, verb_parser
+from msafusion.arguments import config_files, imported, not_utf8, parse, verb_parser
 from msafusion.class_names import allow_registered, check_recipe
 from msafusion.data import Watch
 from msafusion.files.json_file import write_json
@@ -95,6 +95,8 @@ def run_train(arguments: Sequence[str]) -> None:
     parser = train_parser()
     given = parse_recipe(parser, arguments)
     folder = _folder(given)
+    if not_utf8(str(folder)):
+        raise ValueError(f"--out is {str(folder)!r}, whose name is not UTF-8 as TensorBoard wants it; choose another.")
     if given.resume and (folder / "config.yaml").is_file():
         saved = ["--config", str(folder / "config.yaml")]
         given = parse_recipe(parser, [*saved, *arguments])
@@ -166,6 +168,11 @@ def _dump(parser: ArgumentParser, given: Namespace, without: Sequence[str] = ())
         kept.pop(name, None)
     if not kept.get("import"):
         kept.pop("import", None)
+    for key, value in kept.items():
+        if isinstance(value, str | os.PathLike) and not_utf8(str(value)):
+            raise ValueError(
+                f"--{key} is {os.fspath(value)!r}, whose name is not UTF-8, and the run could not record it; rename it."
+            )
     return parser.dump(kept)
 
 
