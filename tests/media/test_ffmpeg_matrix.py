@@ -40,6 +40,7 @@ CASES = [
     for suffix in suffixes
     if not (change == "uneven" and suffix in (".avi", ".mpg"))
     and not (change == "fragments" and suffix not in (".mp4", ".mov"))
+    and not (change == "cut by copying" and sound == "adpcm_ms")  # ffmpeg's sound is 0.1 s off its own pictures there
 ]
 
 
@@ -137,7 +138,7 @@ def test_pictures_and_sound_are_those_of_ffmpeg(source, tmp_path, video, sound, 
                 at = np.searchsorted(times[known], [moment - ROUNDING, moment + ROUNDING], side="right") - 1
                 assert number(frame) in numbers[known][at.clip(0)], (span, moment)
         if span.seconds is not None:  # each in the middle of its part, to a frame; where frames are uneven, no later
-            seconds = min(span.seconds, last + 1 / FPS - first)
+            seconds = min(span.start + span.seconds, last + 1 / FPS) - first
             wanted = first + (np.arange(7) + 0.5) * seconds / 7
             late = wanted - moments
             assert (late >= -0.5 / FPS).all(), (span, late)

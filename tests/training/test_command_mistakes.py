@@ -1,13 +1,16 @@
 """A user's mistakes end in one clear line and a non-zero status."""
 
 import json
+import os
 import re
 import subprocess
 import sys
 
+import numpy as np
 import pytest
 
 from msafusion.cli import main
+from msafusion.commands.prepare import run_prepare
 from msafusion.training.options import parse_recipe, train_parser
 
 
@@ -114,10 +117,26 @@ def test_a_network_beyond_the_machines_memory_is_named(capsys, monkeypatch, tmp_
     assert "(this machine's memory), expected less; choose smaller ones." in line
 
 
+def test_names_that_are_not_utf8_are_prepared_and_named_in_training(capsys, monkeypatch, tmp_path):
+    source = tmp_path / os.fsdecode(b"donn\xe9es")
+    source.mkdir()
+    rows = ["id,label,split,x"]
+    for number, part in enumerate(("train", "train", "valid", "test")):
+        np.save(source / f"{number}.npy", np.zeros((4, 3), np.float32))
+        rows.append(f"s{number},{'uv'[number % 2]},{part},{number}.npy")
+    (source / "manifest.csv").write_text("\n".join(rows) + "\n")
+    run_prepare(["manifest", str(source), str(tmp_path / "out")])
+    assert (tmp_path / "out" / "x" / "s3.npy").is_file()
+    line = fails(capsys, monkeypatch, "train", "--data", "Manifest", "--data.root", source, "--out", tmp_path / "run")
+    assert "whose name is not UTF-8, and the run could not record it; rename it." in line
+    assert "--out is" in fails(capsys, monkeypatch, "train", "--out", source / "run")
+
+
 def test_help_answers_without_importing_torch():
     code = """
 import sys
 from msafusion.cli import main
+from msafusion.commands.prepare import run_prepare
 sys.argv = ["msafusion", "--help"]
 try:
     main()

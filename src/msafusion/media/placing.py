@@ -22,7 +22,7 @@ LONGEST_HOLE = 600.0
 FASTEST = 192_000
 """Hz, of sound; of higher rates fewer seconds are filled in."""
 MOST_UPSAMPLED = 50
-"""Times that a sample rate is raised at most: a file of few samples, of which each stands for thousands, is no sound."""
+"""Times that a sample rate is raised at most: few samples, of which each stands for thousands, are no sound."""
 
 
 @dataclass(frozen=True)
