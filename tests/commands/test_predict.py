@@ -289,3 +289,15 @@ def test_a_long_clip_is_cut_into_windows_some_without_a_face(command, clip_run, 
     assert all(part["present"] for part in line["streams"].values())
     assert any("no face in 2 frames" in w and "first at 0.8" in w for w in line["warnings"]), line["warnings"]
     assert any("it ends after 1.60 s" in warning for warning in line["warnings"]), line["warnings"]
+
+
+def test_names_that_stand_for_nothing_get_a_line_each_beside_others(command, run, files, tmp_path):
+    (tmp_path / "none").mkdir()
+    (tmp_path / "broken.csv").write_text("id,label\np,1\n")
+    status, out, _ = command(run, tmp_path / "none", tmp_path / "q*.npz", tmp_path / "broken.csv", files / "long.npz")
+    assert "3 of 4 recordings failed" in status
+    *failed, fine = parsed(out)
+    assert "holds no file that the model reads" in failed[0]["error"]
+    assert "no file matches" in failed[1]["error"]
+    assert "has the columns id, label" in failed[2]["error"]
+    assert fine["label"]

@@ -23,7 +23,7 @@ def run_predict(arguments: Sequence[str]) -> None:
     """`msafusion predict RUN FILE...`: a line for each recording, printed and written into a file.
 
     Raises:
-        ValueError: no run, or recordings or names that failed (after all others are done).
+        ValueError: no run, nothing to predict from, or recordings or names that failed (after all others are done).
     """
     parser = verb_parser("predict", "Classify raw files of any duration: long ones window by window.")
     parser.add_argument("run", type=str, help="folder of the run")
@@ -55,7 +55,7 @@ def _predict(given: Namespace) -> None:
 
     from msafusion.commands.prediction_table import PredictionTable
     from msafusion.predict import Failed, load
-    from msafusion.predict.inputs import recordings
+    from msafusion.predict.inputs import NothingNamed, recordings
     from msafusion.predict.reading import read_all
     from msafusion.preparation.progress import progress_on
     from msafusion.streams import check_count
@@ -69,6 +69,8 @@ def _predict(given: Namespace) -> None:
     if isinstance(sys.stdin, TextIOWrapper):  # JSON is UTF-8 wherever it comes from; names of files need not be
         sys.stdin.reconfigure(encoding="utf-8", errors="surrogateescape")
     wanted = list(recordings(given.files, model, sys.stdin))
+    if len(wanted) == len(given.files) == 1 and isinstance(alone := wanted[0], NothingNamed):
+        raise ValueError(TraceLog().line(alone.failure))  # earlier results stay as they are
     target = given.out or (run.parent if (run / "config.json").is_file() else run) / "predictions.jsonl"
     printed = sys.stdout  # as it is now: a progress bar on the terminal would take to itself what is printed later
     as_table = given.format == "table" or (given.format == "auto" and printed.isatty())

@@ -18,6 +18,10 @@ from msafusion.preprocessing import DataError
 TABLES = (".csv", ".parquet")
 
 
+class NothingNamed(Failed):
+    """A name that stands for no recording, or the rest of one that breaks midway."""
+
+
 def recordings(names: Iterable[str], model: TrainedModel, stdin: Iterable[str]) -> Iterator[Recording | Failed]:
     """The recordings that are named, in order; within a folder by name.
 
@@ -36,7 +40,7 @@ def recordings(names: Iterable[str], model: TrainedModel, stdin: Iterable[str]) 
         found = _found(name, model, stdin)
         while (made := attempted(functools.partial(next, found, None), [name])) is not None:
             if isinstance(made, Failure):  # of the name as a whole: an empty folder, a broken table
-                yield Failed.of(name, made)
+                yield NothingNamed.of(name, made)
                 break
             yield made
 
