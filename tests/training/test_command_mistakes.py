@@ -136,7 +136,6 @@ def test_help_answers_without_importing_torch():
     code = """
 import sys
 from msafusion.cli import main
-from msafusion.commands.prepare import run_prepare
 sys.argv = ["msafusion", "--help"]
 try:
     main()
