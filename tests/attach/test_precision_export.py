@@ -67,7 +67,7 @@ def resampled(example, batch):
     return {name: torch.randn(batch, *given.shape[1:]) for name, given in example.items()}
 
 
-@pytest.mark.parametrize(("make", "batch"), [(cnns, 1), (lstms, 3)])
+@pytest.mark.parametrize(("make", "batch"), [(cnns, 1), pytest.param(lstms, 3, marks=pytest.mark.slow)])
 def test_export_runs_in_torch_and_onnx_runtime_with_other_batch_sizes(make, batch, tmp_path):
     net, example = make()
     modes = [module.training for module in net.modules()]

@@ -59,7 +59,7 @@ def test_without_the_quirks_the_same_weights_give_other_outputs(name, shifted):
     quirky, plain = (
         load_reference(FUSED[name](**how).eval(), state) for how in ({"reference": True}, {"gain": "none"})
     )
-    inputs = [inputs[0][..., :64, :64] if name == "network_ravdess" else inputs[0][:, :, :64, :64], inputs[1]]
+    inputs = [inputs[0][:, :, :8, :64, :64] if name == "network_ravdess" else inputs[0][:, :, :64, :64], inputs[1]]
     one, other = run(quirky, inputs, "ntu" in name), run(plain, inputs, "ntu" in name)
     assert (one[0] - other[0]).abs().max() > 0.01 * one[0].abs().max()
 

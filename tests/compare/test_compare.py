@@ -17,7 +17,7 @@ from msafusion.networks import SmallCNN
 
 QUICK = [
     *("--network.widths", "[8,8]", "--network.fuse_at", "[stage1,stage2]", "--workers", "1"),
-    *("--alone.epochs", "2", "--fused.epochs", "1", "--alone.batch_size", "16", "--fused.batch_size", "16"),
+    *("--alone.epochs", "1", "--fused.epochs", "1", "--alone.batch_size", "16", "--fused.batch_size", "16"),
 ]
 
 

@@ -113,7 +113,7 @@ def test_a_new_network_is_the_head_of_the_unmodified_networks_to_the_last_bit(na
 @pytest.mark.parametrize(
     ("which", "rate"),
     [
-        ("ravdess", 1e-3),
+        pytest.param("ravdess", 1e-3, marks=pytest.mark.slow),
         ("mosei", 3e-3),
         ("i3d", 1e-4),
         pytest.param("resnet50", 1e-4, marks=pytest.mark.slow),
@@ -253,7 +253,7 @@ def test_mosei_does_not_read_the_padding_of_a_sample_without_any_real_step():
 
 
 @torch.no_grad()
-@pytest.mark.parametrize("which", ["ravdess", "i3d"])
+@pytest.mark.parametrize("which", [pytest.param("ravdess", marks=pytest.mark.slow), "i3d"])
 def test_bf16_autocast_is_near_float32(which):
     net, inputs = stir(NETWORKS[which]()).eval(), random_inputs(which)
     expected = net.stream_outputs(inputs)
@@ -265,7 +265,7 @@ def test_bf16_autocast_is_near_float32(which):
         torch.testing.assert_close(rounded[stream].float(), logits, rtol=0.05, atol=0.05 * logits.abs().max().item())
 
 
-@pytest.mark.slow  # by default: fused LSTMs and CNNs in tests/attach/test_precision_export.py
+@pytest.mark.slow  # by default: fused CNNs in tests/attach/test_precision_export.py
 @pytest.mark.parametrize("which", NETWORKS)
 def test_export_to_onnx_agrees_at_another_batch_size(which, tmp_path, monkeypatch):
     monkeypatch.setattr(jaxtyping.config, "jaxtyping_disable", True)  # shape checks refuse symbolic sizes
