@@ -21,6 +21,9 @@ QUICK = [
 ]
 
 
+MANY_CALLS = pytest.mark.usefixtures("without_shape_checks")  # which `finished` has had
+
+
 @pytest.fixture(scope="module")
 def arrays(tmp_path_factory):
     """Two streams of which each tells half of the label."""
@@ -77,6 +80,7 @@ def test_report_and_plots_are_written(finished):
     assert {file.name for file in out.glob("*.png")} == {"accuracy.png", "cost.png", "robustness.png"}
 
 
+@MANY_CALLS
 def test_the_same_again_runs_only_what_is_missing_and_gives_the_same(arrays, finished, tmp_path):
     result, out = finished
     again = tmp_path / "again"
@@ -95,6 +99,7 @@ def test_another_setting_does_not_go_on_in_the_folder(arrays, finished):
         compare(arrays, finished[1], "--fusions", "msaf", "--seeds", "1", "--fused.epochs", "2")
 
 
+@MANY_CALLS
 def test_all_methods_start_from_the_same_networks(finished, arrays, tmp_path):
     """With no second stage, and mid-network methods that begin as no fusion, all are the sum."""
     out = tmp_path / "start"
@@ -105,6 +110,7 @@ def test_all_methods_start_from_the_same_networks(finished, arrays, tmp_path):
     assert result["robustness"] == []
 
 
+@MANY_CALLS
 def test_tuning_gives_every_method_the_same_number_of_trials_and_keeps_the_test_out(arrays, tmp_path):
     out = tmp_path / "tuned"
     result = compare(arrays, out, "--fusions", "mmtm,concat", "--seeds", "1", "--tune", "2", "--robustness", "false")
@@ -121,6 +127,7 @@ def test_tuning_gives_every_method_the_same_number_of_trials_and_keeps_the_test_
     assert chosen == {name: row["options"] for name, row in best.items()}
 
 
+@MANY_CALLS
 def test_a_run_that_diverges_is_undefined_and_the_others_count(arrays, tmp_path):
     boom = "{boom: {fusion: msaf, learning_rate: 1.0e+30}}"
     more = ["--fusions", "sum,boom", "--variants", boom, "--seeds", "1", "--robustness", "false"]

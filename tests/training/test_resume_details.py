@@ -100,7 +100,7 @@ STAGES = {
 }
 
 
-@pytest.mark.usefixtures("_ctrl_c")
+@pytest.mark.usefixtures("_ctrl_c", "without_shape_checks")  # many calls
 @pytest.mark.parametrize("options", STAGES.values(), ids=STAGES)
 def test_a_stage_interrupted_in_its_second_epoch_and_resumed_ends_as_if_nothing_had_happened(options, tmp_path):
     net, net_whole = with_chance(), with_chance()
