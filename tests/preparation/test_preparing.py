@@ -35,6 +35,9 @@ class Numbers(Extractor):
         with file.with_suffix(".reads").open("a") as trace:
             trace.write(f"{os.getpid()}\n")
         time.sleep(self.pause)
+        until = time.monotonic() + 60
+        while (file.parent / "wait_for_3").exists() and len(readers(file.parent)) < 3 and time.monotonic() < until:
+            time.sleep(0.01)  # a worker may be done with everything before the other one has started
         if file.read_bytes() == b"ctrl-c":
             raise KeyboardInterrupt
         if file.read_bytes() == b"die":
@@ -80,6 +83,11 @@ def write(folder, count=5):
     return folder
 
 
+def readers(source):
+    """The processes that have read files."""
+    return {line for file in source.glob("*.reads") for line in file.read_text().split()}
+
+
 def reads(source):
     """How often each file has been read."""
     return {file.stem: len(file.read_text().splitlines()) for file in sorted(source.glob("*.reads"))}
@@ -119,11 +127,12 @@ def test_a_prepared_folder_says_how_it_was_made(source, tmp_path):
 def test_two_workers_do_what_one_does(source, tmp_path):
     np.save(source / "even9.npy", np.array([["a", "b"]]))
     one, two = tmp_path / "one", tmp_path / "two"
-    alone, together = prepare(Files(source), one), prepare(Files(source, pause=0.05), two, workers=2)
+    alone = prepare(Files(source), one)
+    (source / "wait_for_3").touch()  # this process and two workers
+    together = prepare(Files(source), two, workers=2)
     assert content(one) == content(two)
     assert together.failed.keys() == alone.failed.keys() == {"even9"}
-    processes = {line for file in source.glob("*.reads") for line in file.read_text().split()}
-    assert len(processes - {str(os.getpid())}) == 2
+    assert len(readers(source) - {str(os.getpid())}) == 2
 
 
 def test_only_what_is_missing_or_has_changed_is_done_again(source, tmp_path):
