@@ -26,7 +26,6 @@ class Numbers(Extractor):
     """A sequence (time, 2) of an .npy file, which leaves a trace in `<file>.reads` whenever it is read."""
 
     scale: float = 1.0
-    pause: float = 0.0
 
     layout = "sequence"
     channels = 2
@@ -34,7 +33,6 @@ class Numbers(Extractor):
     def __call__(self, file, *, span=WHOLE, companion=None):
         with file.with_suffix(".reads").open("a") as trace:
             trace.write(f"{os.getpid()}\n")
-        time.sleep(self.pause)
         until = time.monotonic() + 60
         while (file.parent / "wait_for_3").exists() and len(readers(file.parent)) < 3 and time.monotonic() < until:
             time.sleep(0.01)  # a worker may be done with everything before the other one has started
@@ -57,9 +55,9 @@ class Files(RawReader):
 
     dataset = "numbers"
 
-    def __init__(self, source: Path, scale: float = 1.0, pause: float = 0.0) -> None:
+    def __init__(self, source: Path, scale: float = 1.0) -> None:
         self.source, self.classes = source, ["even", "odd"]
-        self.extraction = {"numbers": Numbers(scale, pause)}
+        self.extraction = {"numbers": Numbers(scale)}
 
     def items(self):
         files = sorted(self.source.glob("*.npy"))
@@ -110,7 +108,7 @@ def test_a_prepared_folder_says_how_it_was_made(source, tmp_path):
     assert folder.rows[3] == {"id": "odd1", "label": "1", "group": "g", "part": "x"}
     assert folder.sequences == ("numbers",)
     assert folder.extraction == {
-        "streams": {"numbers": {"kind": "Numbers", "scale": 1.0, "pause": 0.0}},
+        "streams": {"numbers": {"kind": "Numbers", "scale": 1.0}},
         "seconds": folder.info["seconds"],
     }
     assert folder.info["seconds"] == 2.5
