@@ -70,3 +70,11 @@ def pytest_collection_modifyitems(items):
     """The longest files first, so that two workers end at about the same time."""
     long = ("test_train", "compil", "export", "published_networks", "recipes", "resume")
     items.sort(key=lambda item: not any(name in item.nodeid for name in long))
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport():
+    """Escape names of files that are not UTF-8 in what a test printed: pytest-xdist cannot send them."""
+    report = yield
+    report.sections = [(title, said.encode("utf-8", "backslashreplace").decode()) for title, said in report.sections]
+    return report

@@ -63,6 +63,7 @@ def main() -> None:
     if arguments[0] not in VERBS:
         sys.exit(f"msafusion: error: unknown command '{arguments[0]}', expected one of {', '.join(VERBS)}; see --help")
     _names_can_be_printed()
+    _import_nothing_from_here()
     verb, sigterm = arguments[0], _Sigterm()
     try:
         with sigterm:
@@ -125,6 +126,13 @@ class _Sigterm:
     def __exit__(self, *error: object) -> None:
         if self._ours:
             signal.signal(signal.SIGTERM, signal.SIG_DFL)
+
+
+def _import_nothing_from_here() -> None:
+    """Let processes that are started import nothing from the current folder, unless this one does so already."""
+    here = {"", os.path.abspath(os.curdir)} if os.path.exists(os.curdir) else {""}
+    if here.isdisjoint(sys.path):
+        os.environ.setdefault("PYTHONSAFEPATH", "1")
 
 
 def _names_can_be_printed() -> None:

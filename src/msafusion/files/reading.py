@@ -35,8 +35,11 @@ def reading(
         refused: class of the error.
 
     Raises:
-        DataError: or `refused`: the file is not there, or cannot be read.
+        DataError: or `refused`: the file is not there, is a pipe or device, or cannot be read.
     """
+    found = Path(path)
+    if found.is_fifo() or found.is_socket() or found.is_char_device() or found.is_block_device():
+        raise refused(f"'{path}' is a pipe, socket or device, expected {expected} in a file; save it as one.")
     try:
         yield
     except ModuleNotFoundError:

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -20,6 +21,11 @@ ENOUGH = 0.9
 JUMP = 1.0
 """Seconds by which time stamps that go back tell that several recordings were joined."""
 
+OTHERS_NAMED = {
+    *("applehttp", "avisynth", "concat", "dash", "hls", "image2", "imf", "lavfi", "rtp", "rtsp", "sap", "sdp"),
+    *("vapoursynth", "webm_dash_manifest"),
+}
+"""Formats that only name other files or addresses, and those that are programs."""
 BYTES_OF_PIXEL = 3
 """Red, green, blue. 7680 x 4320 of them are within what any file may take."""
 
@@ -40,7 +46,7 @@ def opened(file: Path) -> Iterator["InputContainer"]:
         raise DataError(f"'{file}' is empty (0 bytes), expected a recording; copy or download it again.")
     try:
         # an absolute path, so that no file name is taken for a protocol ("concat:...")
-        container = av.open(str(file.absolute()), metadata_errors="ignore", options=_pixels(file))
+        container = av.open(str(file.absolute()), metadata_errors="ignore", options=_options(file))
     except (FFmpegError, OSError) as error:
         reason = getattr(error, "strerror", None) or "no known format"
         raise DataError(
@@ -51,9 +57,17 @@ def opened(file: Path) -> Iterator["InputContainer"]:
         yield container
 
 
-def _pixels(file: Path) -> dict[str, str]:
-    """FFmpeg's bound on the size of frames, for those that change it midway or tell it late."""
-    return {"max_pixels": str(allowed(file.stat().st_size) // BYTES_OF_PIXEL)}
+def _options(file: Path) -> dict[str, str]:
+    """FFmpeg's bound on the size of frames, for those that change it midway or tell it late; formats of one file."""
+    return {"max_pixels": str(allowed(file.stat().st_size) // BYTES_OF_PIXEL), "format_whitelist": _formats()}
+
+
+@lru_cache(maxsize=1)
+def _formats() -> str:
+    """The formats that hold their own pictures and sound, with commas between."""
+    import av
+
+    return ",".join(sorted(av.formats_available - OTHERS_NAMED))
 
 
 def track(file: Path, container: "InputContainer", kind: Literal["video", "audio"]) -> tuple[Any, list[str]]:
