@@ -44,9 +44,10 @@ def opened(file: Path) -> Iterator["InputContainer"]:
         raise DataError(f"no file '{file}', expected a recording; check the path.")
     if not file.stat().st_size:
         raise DataError(f"'{file}' is empty (0 bytes), expected a recording; copy or download it again.")
+    options = {**_pixels(file), "format_whitelist": _formats()}
     try:
         # an absolute path, so that no file name is taken for a protocol ("concat:...")
-        container = av.open(str(file.absolute()), metadata_errors="ignore", options=_options(file))
+        container = av.open(str(file.absolute()), metadata_errors="ignore", options=options)
     except (FFmpegError, OSError) as error:
         reason = getattr(error, "strerror", None) or "no known format"
         raise DataError(
@@ -57,9 +58,9 @@ def opened(file: Path) -> Iterator["InputContainer"]:
         yield container
 
 
-def _options(file: Path) -> dict[str, str]:
-    """FFmpeg's bound on the size of frames, for those that change it midway or tell it late; formats of one file."""
-    return {"max_pixels": str(allowed(file.stat().st_size) // BYTES_OF_PIXEL), "format_whitelist": _formats()}
+def _pixels(file: Path) -> dict[str, str]:
+    """FFmpeg's bound on the size of frames, for those that change it midway or tell it late."""
+    return {"max_pixels": str(allowed(file.stat().st_size) // BYTES_OF_PIXEL)}
 
 
 @lru_cache(maxsize=1)
