@@ -3,14 +3,19 @@
 import os
 import subprocess
 import sys
+import zipfile
 from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 from raw_media import grey_frames, write_video
 
 from msafusion.data import Arrays
-from msafusion.media.stored import read_array
+from msafusion.data.table_file import read_manifest
+from msafusion.failures import Failure, TraceLog
+from msafusion.files.links import check_no_links
+from msafusion.media.stored import ImageFile, read_array
 from msafusion.media.video import read_frames
 from msafusion.preprocessing import DataError
 
@@ -41,7 +46,7 @@ def test_modules_in_the_current_folder_are_not_imported_by_workers(tmp_path):
     assert done.returncode == 0, done.stderr
 
 
-@pytest.mark.parametrize("name", ["/tmp/elsewhere", "sub/x", "..", "a.b", ""])
+@pytest.mark.parametrize("name", ["/tmp/elsewhere", "sub/x", "..", ""])
 def test_arrays_whose_names_are_paths_are_no_streams(tmp_path, name):
     content = {name: np.ones((8, 3), np.float32), "label": np.arange(8) % 2, "split": np.array(["train", "test"] * 4)}
     np.savez(tmp_path / "a.npz", **content)
@@ -60,3 +65,41 @@ def test_a_pipe_is_not_waited_for(tmp_path):
     os.mkfifo(tmp_path / "a.npy")
     with pytest.raises(DataError, match=r"a\.npy' is a pipe.*expected an array in a file"):
         read_array(tmp_path / "a.npy")
+
+
+def test_links_are_not_written_through(tmp_path):
+    (tmp_path / "mine").write_text("precious")
+    (tmp_path / "predictions.jsonl").symlink_to(tmp_path / "mine")
+    with pytest.raises(ValueError, match=r"predictions\.jsonl' is a link.*another"):
+        check_no_links([tmp_path / "predictions.jsonl"], "choose another file")
+    (tmp_path / "errors.log").symlink_to(tmp_path / "mine")
+    line = TraceLog(tmp_path / "errors.log").line(Failure("broken", "a traceback"))
+    assert "errors.log" not in line
+    assert (tmp_path / "mine").read_text() == "precious"
+
+
+def test_two_manifests_in_a_folder_are_refused(tmp_path):
+    for name in ("manifest.csv", "manifest.parquet"):
+        (tmp_path / name).write_text("id,label,split\n")
+    with pytest.raises(DataError, match=r"holds manifest\.csv and manifest\.parquet, expected one"):
+        read_manifest(tmp_path)
+
+
+def test_two_arrays_of_one_name_are_refused(tmp_path):
+    np.savez(tmp_path / "a.npz", x=np.ones(3))
+    with zipfile.ZipFile(tmp_path / "a.npz", "a") as archive, pytest.warns(UserWarning, match="Duplicate name"):
+        archive.writestr("x.npy", archive.read("x.npy"))
+    with pytest.raises(DataError, match=r"a\.npz' cannot be read \(.*2 members called 'x\.npy'"):
+        read_array(tmp_path / "a.npz")
+
+
+@pytest.mark.parametrize("ending", ["gif", "png", "webp"])
+def test_of_several_pictures_the_first_is_read_with_a_note(tmp_path, ending):
+    pictures = [Image.new("RGB", (8, 8), (level, 0, 0)) for level in (250, 10)]
+    pictures[0].save(tmp_path / f"one.{ending}")
+    pictures[0].save(tmp_path / f"two.{ending}", save_all=True, append_images=pictures[1:])
+    extractor = ImageFile(size=4)
+    assert extractor(tmp_path / f"one.{ending}").notes == []
+    found = extractor(tmp_path / f"two.{ending}")
+    assert found.notes == ["holds several pictures, of which the first is read"]
+    assert found.values[0].mean() > 200

@@ -49,7 +49,7 @@ class TraceLog:
         entry = f"{time.strftime('%Y-%m-%d %H:%M:%S')} {failure.line}\n{failure.trace}\n"
         for file in (self.file, _temporary()):
             with contextlib.suppress(OSError):  # a full or read-only folder
-                if file is not None:
+                if file is not None and not file.is_symlink():  # which would lead somewhere else
                     with file.open("a", encoding="utf-8", errors="backslashreplace") as opened:
                         opened.write(entry)
                     self.file = file

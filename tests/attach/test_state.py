@@ -1,8 +1,9 @@
 """State of the process around fusion points: each network keeps its own, and nothing is left changed."""
 
+import os
 import sys
 import warnings
-from contextlib import contextmanager, redirect_stdout
+from contextlib import chdir, contextmanager, redirect_stdout
 from io import StringIO
 
 import pytest
@@ -35,6 +36,12 @@ BLOCKS = {
     "stdout": (lambda: redirect_stdout(StringIO()), lambda: id(sys.stdout)),
     "cudnn": (lambda: torch.backends.cudnn.flags(benchmark=True), torch._C._get_cudnn_benchmark),
     "cached weights": (parametrize.cached, lambda: parametrize._cache_enabled),
+    "folder": (lambda: chdir("/"), os.getcwd),
+    "script": (lambda: torch.jit.optimized_execution(False), torch._C._get_graph_executor_optimize),
+    "no hooks": (
+        lambda: torch.autograd.graph.disable_saved_tensors_hooks("no"),
+        torch._C._autograd._saved_tensors_hooks_get_disabled_error_message,
+    ),
     "sparse": (
         torch.sparse.check_sparse_tensor_invariants,
         torch.sparse.check_sparse_tensor_invariants.is_enabled,

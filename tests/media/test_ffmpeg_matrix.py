@@ -58,7 +58,7 @@ def number(frame):
 
 def ffmpeg(*words, stdin=None, program="ffmpeg"):
     done = subprocess.run([program, "-v", "error", *map(str, words)], input=stdin, capture_output=True, timeout=120)
-    if done.returncode and program == "ffmpeg":
+    if b"Unknown encoder" in done.stderr or b"Automatic encoder selection failed" in done.stderr:
         pytest.skip(f"this ffmpeg does not write it: {done.stderr.decode()[-120:].strip()}")
     return done.stdout
 

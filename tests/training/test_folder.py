@@ -59,6 +59,17 @@ def test_links_are_not_followed(tmp_path):
     assert (tmp_path / "elsewhere" / "config.json").exists()
 
 
+def test_a_folder_with_links_is_not_written_into(tmp_path):
+    fill(tmp_path / "elsewhere", "config.json")
+    fill(tmp_path / "run", "config.yaml")
+    (tmp_path / "run" / "model").symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(ValueError, match=r"run/model' is a link"), locked(tmp_path / "run"):
+        pass
+    (tmp_path / "link").symlink_to(tmp_path / "elsewhere")  # the user's own way to say where
+    with locked(tmp_path / "link"):
+        pass
+
+
 def test_a_comparison_is_overwritten_and_its_leftovers_are_removed_as_far_as_they_are_its_own(tmp_path):
     ours = "setting.json", "runs/sum-0.json", "alone/a-0/config.json", "ranks.png", "scratch/sum-0-1f/logs/x/y"
     fill(tmp_path, *ours, "thesis.tex")

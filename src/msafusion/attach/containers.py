@@ -46,7 +46,7 @@ def main_tensor(given: Any) -> Tensor:
     """The tensor of a network's input that has the batch and time axes: the first with two axes at least.
 
     Raises:
-        ValueError: there is no tensor.
+        ValueError: the input holds no tensor.
     """
     if isinstance(given, PackedSequence):
         return given.data

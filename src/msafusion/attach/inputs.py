@@ -1,7 +1,7 @@
 """How a network takes its input: where batch and time are, which steps and samples are real, and its `lengths`."""
 
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,7 +14,7 @@ from msafusion.attach.containers import is_ragged, main_tensor, timed_tensor, ze
 from msafusion.attach.layout import describe
 from msafusion.attach.state import not_traced
 from msafusion.attach.timing import TimeMask
-from msafusion.streams import values_are_known
+from msafusion.streams import check_someone, values_are_known
 
 
 @dataclass
@@ -226,3 +226,22 @@ class InputRule:
             return zero_rows(value, present, axis)
 
         return pytree.tree_map(zeroed, given)
+
+
+def presence_with(
+    names: Collection[str], masks: Mapping[str, TimeMask], present: Mapping[str, Tensor]
+) -> dict[str, Tensor]:
+    """Which samples have which network's input: as `present` says, and some step of it is real.
+
+    Raises:
+        ValueError: a sample has none.
+    """
+    presence = dict(present)
+    for name, mask in masks.items():
+        real = mask.mask.any(dim=1)
+        if name in presence:
+            presence[name] = presence[name] & real
+        elif not values_are_known(real) or not real.all():
+            presence[name] = real
+    check_someone(names, present=presence)
+    return presence

@@ -90,7 +90,12 @@ def find_rules(
         for i, count in enumerate(counts):
             pairs[i].append((size, count))
             candidates[i] = [rule for rule in candidates[i] if rule.steps(size) == count]
-    return [_only(rules, steps, failed > 0) for rules in candidates]
+    found = [_only(rules, steps, failed > 0) for rules in candidates]
+    # one change of count fits some rule of a wide stride whatever makes it, such as a cut to so many steps
+    return [
+        rule if rule and (rule.stride == 1 or len({after for _, after in known}) > 2) else None
+        for rule, known in zip(found, pairs, strict=True)
+    ]
 
 
 def _only(rules: Sequence[LengthRule], steps: int, whole: bool) -> LengthRule | None:

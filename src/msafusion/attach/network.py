@@ -10,15 +10,14 @@ from torch import Tensor, nn
 
 from msafusion.attach.containers import main_tensor
 from msafusion.attach.hooks import PointHooks
-from msafusion.attach.inputs import InputRule
+from msafusion.attach.inputs import InputRule, presence_with
 from msafusion.attach.lockstep import FuseAt, run_in_lockstep
 from msafusion.attach.points import FusionPoint
 from msafusion.attach.reading import Outputs, Reading, prediction_in, taps_of, without_missing
 from msafusion.attach.state import not_traced
-from msafusion.attach.timing import TimeMask
 from msafusion.attach.tracing import export
 from msafusion.fusion import Concat, Head
-from msafusion.streams import FusionError, check_someone, nearest, values_are_known
+from msafusion.streams import FusionError, check_someone, nearest
 
 Inputs = Mapping[str, Any]
 """Network name -> its input: a tensor, a tuple of arguments or a dict of keyword arguments."""
@@ -94,7 +93,7 @@ class FusedNetwork(nn.Module):
                 masks[name], inputs[name] = mask, rule.finite_padding(inputs[name], mask)
             for key in rule.unread_masks(inputs[name]):
                 self._tell(f"network '{name}': fusion does not read '{key}': what it pads counts as real in streams.")
-        present = self._presence(inputs, masks, present)
+        present = presence_with(self._order(inputs), masks, present)
 
         vectors: dict[str, Tensor] = {}
 
@@ -259,24 +258,6 @@ class FusedNetwork(nn.Module):
         if line not in self._told:
             self._told.add(line)
             warnings.warn(line, stacklevel=3)
-
-    def _presence(
-        self, inputs: Inputs, masks: Mapping[str, TimeMask], present: Mapping[str, Tensor]
-    ) -> dict[str, Tensor]:
-        """Which samples have which network's input: as `present` says, and some step of it is real.
-
-        Raises:
-            ValueError: a sample has none.
-        """
-        names, presence = self._order(inputs), dict(present)
-        for name, mask in masks.items():
-            real = mask.mask.any(dim=1)
-            if name in presence:
-                presence[name] = presence[name] & real
-            elif not values_are_known(real) or not real.all():
-                presence[name] = real
-        check_someone(names, present=presence)
-        return presence
 
     @not_traced
     def check_inputs(self, inputs: Inputs, lengths: Mapping[str, Tensor], present: Mapping[str, Tensor]) -> None:

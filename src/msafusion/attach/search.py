@@ -2,9 +2,11 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import combinations, islice
 
 from torch import Tensor
 
+from msafusion.attach.felt import Felt
 from msafusion.attach.length_rules import find_rules
 from msafusion.attach.points import Tap
 from msafusion.attach.timing import LengthRule, Timing
@@ -13,6 +15,10 @@ from msafusion.streams import FusionError
 
 DOMINANT = 3.0
 """A changed step stands out where the stream changes so many times more than at any other position."""
+LEAST_STEPS = 4
+"""Of an example whose halves tell something."""
+MOST_SUBSETS = 32
+"""Of the further inputs that may have to be resized along."""
 TELL_POINT = "tell the FusionPoint by time_axis={stream: axis of the submodule's output, or None for no mask}"
 
 Sizes = list[tuple[int, ...]]
@@ -40,7 +46,7 @@ class Search:
         self.sizes: Sizes = [tuple(tensor.shape) for tensor in base]
         self.followers: dict[int, list[tuple[int, int]]] = {}
         self.doubtful: dict[int, bool] = {}
-        self._runs: dict[tuple[int, int], list[Tensor] | None] = {}
+        self._runs: dict[tuple[int, int, int], list[Tensor] | None] = {}
 
     def measure(self, axis: int, steps: int) -> Sizes | None:
         """The streams' sizes for another number of steps."""
@@ -62,17 +68,17 @@ class Search:
         return None
 
     def _least(self, axis: int, other: int, sizes: Sizes) -> tuple[int, Sizes]:
-        """The same with only those further inputs resized that have to be."""
-        for follower in list(self.followers[axis]):
-            kept = self.followers[axis]
-            self.followers[axis] = [one for one in kept if one != follower]
+        """The same with only those further inputs resized that have to be, be it several together."""
+        followers = self.followers[axis]
+        fewer_of = (list(some) for count in range(len(followers)) for some in combinations(followers, count))
+        for some in islice(fewer_of, MOST_SUBSETS):
+            self.followers[axis] = some
             fewer = self.measure(axis, other)
-            if fewer is None:
-                self.followers[axis] = kept
-            else:
+            if fewer is not None:
                 for i, (before, after) in enumerate(zip(sizes, fewer, strict=True)):
-                    self.doubtful[i] = self.doubtful.get(i, False) or before != after
-                sizes = fewer
+                    self.doubtful[i] = before != after
+                return other, fewer
+        self.followers[axis] = followers
         return other, sizes
 
     def by_size(self, axis: int, other: int, sizes: Sizes) -> list[Timing]:
@@ -137,9 +143,10 @@ class Search:
         return self._without_response(i, axis)
 
     def _without_response(self, i: int, axis: int) -> Timing:
-        """No size follows: no time at all, or steps brought to a fixed number, where one step is felt in one place."""
+        """No size follows: no time at all, or a fixed number of positions, each of other steps of the input."""
         for along in self._position_axes(i):
-            if _in_order([profiles[along] for profiles in self._profiles(i, axis).values()]):
+            felt = self._felt(i, along, axis)
+            if felt is not None and felt.takes_turns():
                 return self._doubt(i, "has a fixed number of positions that take turns with the steps of the input")
         return Timing()
 
@@ -150,7 +157,26 @@ class Search:
             offset = self._offset(i, timing.axis or 0, axis)
             if offset != rule.offset:
                 return self._doubt(i, f"has {rule.offset} further steps, not surely before the others", timing.axis)
+        felt = self._felt(i, timing.axis or 0, axis)
+        if felt is not None and not felt.anything():
+            return self._doubt(i, "follows the number of steps of the main input, but not its values", timing.axis)
+        if felt is not None and felt.contradicts(rule):
+            return self._doubt(
+                i, "does not keep the steps of the input in their order, as a mask needs them", timing.axis
+            )
         return Timing(timing.axis, rule)
+
+    def _felt(self, i: int, along: int, axis: int) -> Felt | None:
+        """What the first half and the rest of the steps change at the positions of a stream; None: unknown."""
+        steps = self.trials.shape[axis]
+        middle = steps // 2
+        if steps < LEAST_STEPS or self.base[i].is_meta:
+            return None
+        changes = [self._change(i, axis, *part) for part in ((0, middle), (middle, steps))]
+        if any(change is None for change in changes):
+            return None
+        first, rest = (_along(change, along) for change in changes if change is not None)
+        return Felt(first, rest, middle, steps)
 
     def by_change(self, axis: int) -> list[Timing]:
         """Timing of a network of fixed length, by the positions that change along with one step of its input."""
@@ -176,19 +202,23 @@ class Search:
         layout = self.sought[i].tap.layout
         return [axis for axis in range(self.base[i].dim()) if axis not in (layout.batch_axis, layout.channel_axis)]
 
+    def _change(self, i: int, axis: int, first: int, last: int) -> Tensor | None:
+        """How much a stream changes with some steps of the input; None: it does not come in its shape."""
+        if (axis, first, last) not in self._runs:
+            self._runs[axis, first, last] = self.trials.run(self.trials.changed(axis, first, last))
+        changed = self._runs[axis, first, last]
+        if changed is None or changed[i].shape != self.base[i].shape:
+            return None
+        return (changed[i] - self.base[i]).abs().double().nan_to_num()
+
     def _profiles(self, i: int, axis: int) -> dict[int, dict[int, Tensor]]:
         """Changed step of the input -> {axis of the stream: how much its positions change}."""
         steps, result = self.trials.shape[axis], {}
         for step in dict.fromkeys((0, steps // 2, steps - 1)):
-            if (axis, step) not in self._runs:
-                self._runs[axis, step] = self.trials.run(self.trials.changed(axis, step))
-            changed = self._runs[axis, step]
-            if changed is None or changed[i].shape != self.base[i].shape:
+            change = self._change(i, axis, step, step + 1)
+            if change is None:
                 return {}
-            apart = (changed[i] - self.base[i]).abs().double().nan_to_num()
-            result[step] = {
-                along: apart.sum(dim=[d for d in range(apart.dim()) if d != along]) for along in self._position_axes(i)
-            }
+            result[step] = {along: _along(change, along) for along in self._position_axes(i)}
         return result
 
     def _offset(self, i: int, along: int, axis: int) -> int | None:
@@ -214,8 +244,6 @@ def _stands_out(profile: Tensor) -> int | None:
     return int(profile.argmax()) if largest > DOMINANT * second else None
 
 
-def _in_order(profiles: Sequence[Tensor]) -> bool:
-    """The first, the middle and the last step of the input are felt most at the first, a middle, the last position."""
-    places = [int(profile.argmax()) for profile in profiles]
-    local = all(len(profile) > 1 and profile.max() > DOMINANT * profile.median() for profile in profiles)
-    return local and places == sorted(places) and places[0] == 0 and places[-1] == len(profiles[-1]) - 1
+def _along(change: Tensor, along: int) -> Tensor:
+    """Of each position on an axis."""
+    return change.sum(dim=[dim for dim in range(change.dim()) if dim != along])

@@ -6,9 +6,12 @@ also what is left after the call or an error. Contexts (`contextvars`) are excha
 What would make the fusion wrong, or cannot be taken off and put back, is in `REFUSALS`: such a point is an error.
 
 Not seen, since nothing tells that it is in force: `torch.random.fork_rng`, whose end sets the random state back to its
-beginning, also for what the other networks have drawn in between.
+beginning, also for what the other networks have drawn in between; and what is not torch's or Python's own, such as
+patched attributes and entries of `os.environ`.
 """
 
+import logging
+import os
 import sys
 import threading
 import warnings
@@ -60,6 +63,9 @@ def _settings() -> list[tuple[Read, Write]]:
         (_weight_cache, _set_weight_cache),
         (_warnings, _set_warnings),
         (_streams, _set_streams),
+        (_folder, lambda folder: folder and os.chdir(folder)),
+        (_quiet_up_to, lambda level: logging.disable(int(level))),
+        (_autograd._saved_tensors_hooks_get_disabled_error_message, _set_hooks_disabled),
         (_cuda_device, _set_cuda_device),
     ]
     for device in ("cpu", "cuda", "mps", "xpu"):
@@ -78,6 +84,7 @@ def _settings() -> list[tuple[Read, Write]]:
         *((f"_get_cudnn_{kind}", f"_set_cudnn_{kind}") for kind in ("enabled", "benchmark", "deterministic")),
         *((f"_get_mkldnn_{kind}", f"_set_mkldnn_{kind}") for kind in ("enabled", "deterministic")),
         ("_get_nnpack_enabled", "_set_nnpack_enabled"),
+        ("_get_graph_executor_optimize", "_set_graph_executor_optimize"),
         ("_check_sparse_tensor_invariants", "_set_check_sparse_tensor_invariants"),
         ("_get_cublas_allow_fp16_accumulation", "_set_cublas_allow_fp16_accumulation"),
     ]
@@ -177,6 +184,27 @@ def _streams() -> tuple[Any, ...]:
 
 def _set_streams(value: tuple[Any, ...]) -> None:
     sys.stdout, sys.stderr = value
+
+
+def _folder() -> str | None:
+    """The current one; None: it has been removed."""
+    try:
+        return os.getcwd()
+    except FileNotFoundError:
+        return None
+
+
+def _quiet_up_to() -> int:
+    """The level that `logging.disable` has set."""
+    return logging.root.manager.disable
+
+
+def _set_hooks_disabled(value: str | None) -> None:
+    """Of `disable_saved_tensors_hooks`: the error that such hooks raise, or None."""
+    if value is None:
+        _autograd._saved_tensors_hooks_enable()
+    else:
+        _autograd._saved_tensors_hooks_disable(value)
 
 
 def _cuda_device() -> int | None:

@@ -106,16 +106,18 @@ class Trials:
             leaves[i] = torch.full_like(leaves[i], steps)
         return leaves
 
-    def changed(self, axis: int, step: int) -> list[Any]:
-        """The inputs with other values at one step of the main one."""
+    def changed(self, axis: int, first: int, last: int) -> list[Any]:
+        """The inputs with other values at some steps of the main one, from `first` to before `last`."""
         leaves = self.unchanged()
         given = leaves[self.bearer].clone()
-        at = given.select(axis, step)
-        if given.is_floating_point():
-            at.add_(at.detach().abs().mean() + 1)
+        at = given.narrow(axis, first, last - first)
+        if given.is_floating_point():  # no constant, which a normalisation would take away
+            noise = torch.randn(at.shape, generator=torch.Generator().manual_seed(first))
+            at.add_(noise.to(at) * (at.detach().abs().mean() + 1))
         else:
-            low, high = given.min(), given.max()
-            at.copy_(torch.where(at == low, high, low))
+            low, high = int(given.min()), int(given.max())
+            other = high if high > low else max(low - 1, 1 - low)
+            at.copy_(torch.where(at == low, other, low))
         leaves[self.bearer] = given
         return leaves
 

@@ -54,6 +54,7 @@ def _predict(given: Namespace) -> None:
     from rich.console import Console
 
     from msafusion.commands.prediction_table import PredictionTable
+    from msafusion.files.links import check_no_links
     from msafusion.predict import Failed, load
     from msafusion.predict.inputs import NothingNamed, recordings
     from msafusion.predict.reading import read_all
@@ -71,7 +72,10 @@ def _predict(given: Namespace) -> None:
     wanted = list(recordings(given.files, model, sys.stdin))
     if len(wanted) == len(given.files) == 1 and isinstance(alone := wanted[0], NothingNamed):
         raise ValueError(TraceLog().line(alone.failure))  # earlier results stay as they are
-    target = given.out or (run.parent if (run / "config.json").is_file() else run) / "predictions.jsonl"
+    beside = (run.parent if (run / "config.json").is_file() else run) / "predictions.jsonl"
+    if not given.out:
+        check_no_links([beside], "choose another file by --out")
+    target = given.out or beside
     printed = sys.stdout  # as it is now: a progress bar on the terminal would take to itself what is printed later
     as_table = given.format == "table" or (given.format == "auto" and printed.isatty())
     table = PredictionTable(model.classes, model.streams, given.timeline) if as_table else None

@@ -172,7 +172,7 @@ def _quality(result: Result) -> _Table:
         f"Mean over seeds on {result.get('on', 'test')} data ({arrow} is better) ± standard deviation over seeds, "
         "[95 % t interval of the mean]. Differences are of common seeds, positive is better, [95 % bootstrap "
         "interval]. p (seeds): two-sided paired t test over seeds; Holm: adjusted for testing every method against the "
-        "sum of the networks' outputs. p (bootstrap): both test samples and seeds drawn anew. Bold: the best, and what "
+        "sum of the networks' outputs. p (bootstrap): both test samples and seeds resampled. Bold: the best, and what "
         "its paired test does not tell from the best (p at least 0.05, not adjusted), which does not show that they "
         f"are equal. Italic: one stream alone. {NONE}: undefined, as with one seed, a run that diverged, or without "
         "the sum."

@@ -105,7 +105,7 @@ def bootstrap_difference(
     num_resamples: int = 2000,
     seed: int = 0,
 ) -> Difference:
-    """Mean difference of two methods with seeds and test samples drawn anew, both paired.
+    """Mean difference of two methods with seeds and test samples resampled, both paired.
 
     Args:
         one: score of each (seed, test sample), higher is better.

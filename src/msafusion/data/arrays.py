@@ -1,6 +1,5 @@
 """Your own data as arrays, without writing code: one `.npz`, `.safetensors` or `.h5` file."""
 
-import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, overload
@@ -10,14 +9,13 @@ import torch
 
 from msafusion.data.array_file import ArrayFile
 from msafusion.data.labelled import Labels, Task, divide, known_splits
+from msafusion.preparation.writing import can_be_stream
 from msafusion.preprocessing import Changes, DataError, Layout, Recordings
 from msafusion.samples import DataSource, Sample, Splits, collate
 from msafusion.streams import nearest
 from msafusion.written import alike, cleaned, note
 
 CODES = {"0": "train", "1": "valid", "2": "test"}
-STREAM_NAME = re.compile(r"\w[\w -]{0,99}")
-"""What a stream may be called: runs have folders of these names."""
 MOST_FITTED = 1000
 """Training samples, evenly spread, from which mean and standard deviation are taken."""
 MOST_SCANNED, BLOCK = 2**31, 2**25
@@ -110,10 +108,10 @@ class Arrays(DataSource):
     def _streams(self, file: ArrayFile, number: int) -> list[str]:
         names = self._named(file, number)
         for name in names:
-            if not STREAM_NAME.fullmatch(name):
+            if not can_be_stream(name):
                 raise DataError(
-                    f"'{self.root}': no stream can be called {name[:100]!r}, expected at most 100 letters, digits, "
-                    "_, - and blanks; rename the array, or name others by streams."
+                    f"'{self.root}': no stream can be called {name[:100]!r}, expected letters, digits, _, - and dots; "
+                    "rename the array, or name others by streams."
                 )
             shape = file.shape(name)
             if 0 in shape:

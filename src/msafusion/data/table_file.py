@@ -27,7 +27,10 @@ def read_manifest(source: Path, needed: tuple[str, ...] = ("id",)) -> tuple[Path
         DataError: no table, no row, a missing column, two columns of one name, a row of another length, a quote that
             swallows rows, an id that occurs twice.
     """
-    file = next((source / name for name in NAMES if (source / name).is_file()), source)
+    found = [source / name for name in NAMES if (source / name).is_file()]
+    if len(found) > 1:
+        raise DataError(f"'{source}' holds {' and '.join(NAMES)}, expected one of them; name the one to read.")
+    file = found[0] if found else source
     if not file.is_file():
         raise DataError(
             f"no {NAMES[0]} in '{source}', expected a manifest; give the folder that holds it, or the file."

@@ -1,6 +1,7 @@
 """Zip archives from strangers: all of the members that they count are there."""
 
 import zipfile
+from collections import Counter
 
 END, LEAST_END = b"PK\x05\x06", 22
 """Signature and least length of the record at the end, which counts the members in its bytes 10 and 11."""
@@ -13,7 +14,8 @@ def members_of(archive: zipfile.ZipFile) -> list[zipfile.ZipInfo]:
     """The members of an archive.
 
     Raises:
-        zipfile.BadZipFile: fewer than it counts; a damaged length can hide some in the comment of another.
+        zipfile.BadZipFile: fewer than it counts (a damaged length can hide some in the comment of another), or two of
+            one name.
     """
     members = archive.infolist()
     assert archive.fp is not None
@@ -24,4 +26,7 @@ def members_of(archive: zipfile.ZipFile) -> list[zipfile.ZipInfo]:
     counted = int.from_bytes(record[10:12], "little")
     if len(record) >= LEAST_END and counted != UNSAID and counted != len(members):
         raise zipfile.BadZipFile(f"it counts {counted} members and lists {len(members)}")
+    names = Counter(member.filename for member in members)
+    if names and (twice := names.most_common(1)[0])[1] > 1:
+        raise zipfile.BadZipFile(f"it holds {twice[1]} members called '{twice[0]}', of which one would be read")
     return members

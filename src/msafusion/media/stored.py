@@ -1,6 +1,7 @@
 """Arrays and images as streams: `x.npy`, `x.npz#key`, `.png`, `.jpg`."""
 
 import re
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, get_args
@@ -220,7 +221,11 @@ class ImageFile(Extractor):
                 width * height * len(image.getbands()), file.stat().st_size, f"'{file}', {width} x {height} pixels,"
             )
             upright = _rgb(ImageOps.exif_transpose(image), file).resize((self.size, self.size))
-        return Extracted(np.ascontiguousarray(np.asarray(upright).transpose(2, 0, 1)))
+            several = False
+            with suppress(Exception):  # the first is read; what follows may be broken
+                several = getattr(image, "is_animated", False)
+        notes = ["holds several pictures, of which the first is read"] if several else []
+        return Extracted(np.ascontiguousarray(np.asarray(upright).transpose(2, 0, 1)), notes)
 
     def probe(self, file: Path) -> None:
         """Reads the picture."""

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from msafusion.files.json_file import write_json
+from msafusion.files.links import check_no_links
 from msafusion.files.reading import read_json, reading
 from msafusion.media.stored import split_key
 from msafusion.preparation.raw import RawItem, RawReader
@@ -119,6 +120,7 @@ def opened_journal(reader: RawReader, target: Path, *, overwrite: bool, wait: bo
         _check_ours(target)
         ours = all((target / name).exists() for name in (SETTINGS, JOURNAL))
         target.mkdir(parents=True, exist_ok=True)
+        check_no_links(target.iterdir(), "put what it leads to in its place, or choose another target")
         opening = (target / JOURNAL).open("a", encoding="utf-8")
     except OSError as error:
         raise ValueError(f"'{target}' cannot be written ({error.strerror}); choose another target.") from None

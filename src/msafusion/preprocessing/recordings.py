@@ -17,7 +17,7 @@ LEAST_STEPS = 8
 
 @dataclass(frozen=True)
 class Changes:
-    """Random changes of recordings in training, drawn anew for each sample.
+    """Random changes of recordings in training, drawn again for each sample.
 
     Attributes:
         flip: half of the video clips are mirrored.

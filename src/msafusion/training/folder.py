@@ -8,6 +8,8 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 from lightning.fabric.utilities.rank_zero import rank_zero_only
 
+from msafusion.files.links import check_no_links
+
 LOCK = ".lock"
 MODEL = ("model.safetensors", "config.json")
 """What `save_model` writes into a folder."""
@@ -21,13 +23,14 @@ def locked(folder: Path) -> Iterator[None]:
     Further devices' processes belong to the first one's, which holds the lock.
 
     Raises:
-        ValueError: another process holds it, or the folder cannot be made.
+        ValueError: another process holds it, it holds links, or it cannot be made.
     """
     if getattr(rank_zero_only, "rank", 0) != 0:
         yield
         return
     try:
         folder.mkdir(parents=True, exist_ok=True)
+        check_no_links(folder.rglob("*"), "put what it leads to in its place, or choose another --out")
         lock = FileLock(folder / LOCK, blocking=False)
         lock.acquire()
     except Timeout:
