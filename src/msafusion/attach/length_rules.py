@@ -91,11 +91,17 @@ def find_rules(
             pairs[i].append((size, count))
             candidates[i] = [rule for rule in candidates[i] if rule.steps(size) == count]
     found = [_only(rules, steps, failed > 0) for rules in candidates]
-    # one change of count fits some rule of a wide stride whatever makes it, such as a cut to so many steps
-    return [
-        rule if rule and (rule.stride == 1 or len({after for _, after in known}) > 2) else None
-        for rule, known in zip(found, pairs, strict=True)
-    ]
+    for i, rule in enumerate(found):
+        counts = {after for _, after in pairs[i]}
+        if rule is None or rule.stride == 1 or len(counts) > 2:
+            continue
+        # one change of count fits some rule whatever makes it, such as a cut to so many steps: does the next come?
+        beyond = (max(counts) + 1) * rule.stride - rule.offset
+        at = measure(beyond)
+        if at is not None:
+            pairs[i].append((beyond, at[i]))
+            found[i] = rule if at[i] == rule.steps(beyond) else None
+    return found
 
 
 def _only(rules: Sequence[LengthRule], steps: int, whole: bool) -> LengthRule | None:
