@@ -100,7 +100,7 @@ def _scanned(file: Path, modified: int, size: int) -> Mapping[int, Packets]:
             found[packet.stream_index].add(packet)
         done = {index: scan.done(container.streams[index]) for index, scan in found.items() if scan.any}
     for index, packets in done.items():
-        if packets.stamps is not None:
+        if packets.stamps is not None and len(done) > 1:  # alone, its first frame is where the recording starts
             done[index] = _as_decoded(packets, _first_shown(file, index))
     return done
 
