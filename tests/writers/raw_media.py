@@ -10,6 +10,7 @@ CODECS = {
     ".webm": ("libvpx", "libopus"),
     ".avi": ("mpeg4", "mp2"),
     ".mpg": ("mpeg1video", "mp2"),
+    ".ts": ("mpeg1video", "mp2"),
 }
 TURNED = {90: (0, 1, -1, 0), 180: (-1, 0, 0, -1), 270: (0, -1, 1, 0)}
 """Clockwise turn -> a, b, c, d of the matrix in an mp4's track header: x' = a x + c y, y' = b x + d y."""

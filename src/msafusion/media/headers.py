@@ -1,6 +1,8 @@
-"""What a recording's headers promise: whether the file is shorter than they say, and where its streams would end."""
+"""What a recording's headers promise: whether the file is shorter than they say, or another recording lies behind."""
 
+import mmap
 import os
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
@@ -9,6 +11,8 @@ if TYPE_CHECKING:
 
 UNKNOWN_BYTES = 2**31 - 2**16
 """From here on a 32-bit size only says that the writer did not know it (a pipe)."""
+EBML = b"\x1a\x45\xdf\xa3"
+"""What Matroska begins with."""
 
 
 def promised(file: Path, container: "InputContainer", stream: Any) -> float:
@@ -35,6 +39,70 @@ def promised(file: Path, container: "InputContainer", stream: Any) -> float:
             return container.duration / 1_000_000
         lacks = (name.startswith("mov,") and _boxes_lack(content)) or (name == "avi" and _riff_lacks(content))
         return start + float(stream.duration * stream.time_base) if lacks and stream.duration else 0.0
+
+
+def second_recording(file: Path, name: str) -> int:
+    """Where a second recording begins (byte) in a file to which it was joined; 0: there is none, or stamps tell it.
+
+    FFmpeg reads only the first one (WAV, MP4, FLV), begins its stamps anew (Ogg), or loses blocks between (FLAC). Of
+    mp3, AAC and AVI it reads all.
+
+    Args:
+        file: the recording.
+        name: of its format, FFmpeg's.
+    """
+    with file.open("rb") as content:
+        if name == "wav":
+            data = next(((at, size) for name, at, size in _riff(content)[1] if name == b"data"), None)
+            if data is None:
+                return 0
+            at = _found(content, (b"WAVEfmt ",), data[0] + (data[1] if _known(data[1]) else 0))
+            return max(0, at - 8)
+        if name == "flac":  # its mark and the header of its first block, which is the last one or not
+            return _found(content, (b"fLaC\x00\x00\x00\x22", b"fLaC\x80\x00\x00\x22"), 4)
+        if name == "flv":  # its header, of sound, pictures or both
+            return _found(content, tuple(b"FLV\x01%c\x00\x00\x00\x09" % kind for kind in (1, 4, 5)), 9)
+        if name == "ogg":
+            return _chained(content)
+        if name.startswith("mov,"):
+            return _second_movie(content)
+        if name == "matroska,webm" and (end := _segment_end(content)) is not None:
+            content.seek(end)
+            return end if content.read(4) == EBML else 0
+    return 0
+
+
+def _found(content: BinaryIO, marks: tuple[bytes, ...], start: int) -> int:
+    """Where one of some marks is, from a byte on; 0: nowhere."""
+    with mmap.mmap(content.fileno(), 0, access=mmap.ACCESS_READ) as mapped:
+        return min((at for mark in marks if (at := mapped.find(mark, start)) > 0), default=0)
+
+
+def _chained(content: BinaryIO) -> int:
+    """RFC 3533: the pages with which streams begin come first; behind others, they begin the next link of a chain."""
+    at, others = 0, False
+    with mmap.mmap(content.fileno(), 0, access=mmap.ACCESS_READ) as mapped:
+        while (at := mapped.find(b"OggS", at)) >= 0 and at + 27 <= len(mapped):  # behind what is damaged
+            begins = bool(mapped[at + 5] & 2)
+            if begins and others:
+                return at
+            others = others or not begins
+            segments = mapped[at + 26]
+            at += 27 + segments + sum(mapped[at + 27 : at + 27 + segments])
+    return 0
+
+
+def _second_movie(content: BinaryIO) -> int:
+    """ISO 14496-12: one `moov` describes all, but that of fragments, which may come with it again."""
+    file_type, movies = 0, list[int]()
+    for name, at, _ in _boxes(content):
+        if name == b"moof":
+            return 0
+        if name == b"ftyp":
+            file_type = at
+        if name == b"moov":
+            movies.append(at)
+    return 0 if len(movies) < 2 else file_type or movies[1]
 
 
 def _riff(content: BinaryIO) -> tuple[bytes, list[tuple[bytes, int, int]]]:
@@ -64,9 +132,12 @@ def _wav_data(content: BinaryIO) -> tuple[int, int]:
             content.seek(at + 8)
             rate = int.from_bytes(content.read(4), "little")
         if name == b"data":
-            known = size < UNKNOWN_BYTES or size > 2**32
-            return (size, rate) if known and at + size > length else (0, rate)
+            return (size, rate) if _known(size) and at + size > length else (0, rate)
     return 0, rate
+
+
+def _known(size: int) -> bool:
+    return size < UNKNOWN_BYTES or size > 2**32
 
 
 def _riff_lacks(content: BinaryIO) -> bool:
@@ -74,8 +145,8 @@ def _riff_lacks(content: BinaryIO) -> bool:
     return any(name == b"LIST" and length < at + size < UNKNOWN_BYTES for name, at, size in _riff(content)[1])
 
 
-def _boxes_lack(content: BinaryIO) -> bool:
-    """ISO 14496-12: boxes of a size and a name; that of the samples is `mdat`."""
+def _boxes(content: BinaryIO) -> Iterator[tuple[bytes, int, int]]:
+    """ISO 14496-12: (name, where it begins, its size) of the outermost boxes, up to one of unknown size."""
     length, at = content.seek(0, os.SEEK_END), 0
     while at + 8 <= length:
         content.seek(at)
@@ -83,23 +154,31 @@ def _boxes_lack(content: BinaryIO) -> bool:
         if size == 1:
             size = int.from_bytes(content.read(8), "big")
         if size < 8:  # 0: up to the end of the file
-            return False
+            return
+        yield name, at, size
         at += size
-        if name == b"mdat" and at > length:
-            return True
-    return False
 
 
-def _segment_lacks(content: BinaryIO) -> bool:
-    """EBML (RFC 8794): a header, then one segment whose size is unknown where it was written to a pipe."""
+def _boxes_lack(content: BinaryIO) -> bool:
+    """Whether the box of the samples is longer than the file."""
     length = content.seek(0, os.SEEK_END)
+    return any(name == b"mdat" and at + size > length for name, at, size in _boxes(content))
+
+
+def _segment_end(content: BinaryIO) -> int | None:
+    """EBML (RFC 8794): a header, then one segment whose size is unknown where it was written to a pipe (None)."""
     content.seek(4)
     header, _ = _ebml_size(content)
     content.seek(header, os.SEEK_CUR)
     if content.read(4) != b"\x18\x53\x80\x67":
-        return False
+        return None
     size, unknown = _ebml_size(content)
-    return size != unknown and content.tell() + size > length
+    return None if size == unknown else content.tell() + size
+
+
+def _segment_lacks(content: BinaryIO) -> bool:
+    length, end = content.seek(0, os.SEEK_END), _segment_end(content)
+    return end is not None and end > length
 
 
 def _ebml_size(content: BinaryIO) -> tuple[int, int]:

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from msafusion.media.container import decoded, opened, origin
-from msafusion.media.headers import promised
+from msafusion.media.container import JUMP, decoded, joined, opened, origin
+from msafusion.media.headers import promised, second_recording
 from msafusion.preprocessing import DataError
 
 if TYPE_CHECKING:
@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
 STATE = ("palette", "new_extradata", "param_change")
 """What a packet may carry that holds for all behind it too, and is lost on seeking."""
+STEP_BACK = 0.25
+"""Seconds that the stamps of decoding of a video may go back without a second recording: more than a few frames."""
 UNORDERED = ("h264", "hevc", "vvc")
 """Encodings whose order of presentation FFmpeg cannot tell from their packets; AVI does not tell it either."""
 
@@ -36,6 +38,7 @@ class Packets:
             holds for others.
         stamps: (n,) of the frames in the order of presentation where packets only tell when they are decoded (AVI with
             B-frames): these in ascending order, from the first frame's on. None: frames tell it themselves.
+        back: where time stamps go back for the first time: from when, to when.
     """
 
     start: float
@@ -44,6 +47,7 @@ class Packets:
     keys: np.ndarray
     seekable: bool
     stamps: np.ndarray | None = None
+    back: tuple[float, float] | None = None
 
 
 def counted(container: "InputContainer", stream: Any) -> bool:
@@ -60,7 +64,11 @@ def end_of(file: Path, container: "InputContainer", stream: Any) -> float:
     """Where a stream ends (seconds from the recording's start), by the time stamps of its packets.
 
     Of a recording that was cut off it is the end that its header tells, so that readers miss what is not there.
+
+    Raises:
+        DataError: a second recording lies behind the first one, of which readers would see nothing.
     """
+    _check_single(file, container)
     header = float(((stream.start_time or 0) + (stream.duration or 0)) * stream.time_base)
     if counted(container, stream) and stream.duration:
         end = header
@@ -75,13 +83,34 @@ def packets_of(file: Path, stream: Any) -> Packets:
     """What the packets of one stream tell; the file is read once, also for its other streams.
 
     Raises:
-        DataError: the stream has no packets.
+        DataError: the stream has no packets, or their time stamps go back.
     """
-    status = file.stat()
-    found = _scanned(file, status.st_mtime_ns, status.st_size).get(stream.index)
+    found = _scanned(file, *_state(file)).get(stream.index)
     if found is None:
         raise DataError(f"'{file}' holds no {stream.type} data, expected a recording; copy or download it again.")
+    if found.back is not None:
+        before, after = (time - origin(stream.container) for time in found.back)
+        raise joined(file, "video" if stream.type == "video" else "sound", before, after)
     return found
+
+
+def _check_single(file: Path, container: "InputContainer") -> None:
+    if at := _second(file, container.format.name, *_state(file)):
+        raise DataError(
+            f"'{file}' holds a second recording from byte {at:,} on, expected one (they were joined byte by byte); "
+            "split it there."
+        )
+
+
+def _state(file: Path) -> tuple[int, int]:
+    """What tells a changed file apart."""
+    status = file.stat()
+    return status.st_mtime_ns, status.st_size
+
+
+@lru_cache(maxsize=64)
+def _second(file: Path, name: str, _modified: int, _size: int) -> int:
+    return second_recording(file, name)
 
 
 @lru_cache(maxsize=64)  # predicting window by window asks again and again
@@ -135,6 +164,7 @@ class _Scan:
         self.keys, self.decoding, self.presenting = list[float](), list[float](), list[float]()
         self.moments = list[float]()
         self.any, self.seekable, self.avi = False, True, container_format == "avi"
+        self.latest, self.back = -math.inf, None
 
     def add(self, packet: Any) -> None:
         if not packet.size:  # the one that stands for the end
@@ -148,7 +178,10 @@ class _Scan:
                 self.presenting += [] if stamp is None else [float(stamp * packet.time_base)]
             self.seekable = self.seekable and stamp is not None
         stamp = packet.dts if stamp is None else stamp
-        if stamp is None or packet.is_discard:  # as trailing packets of Ogg's sound
+        if stamp is None:
+            return
+        self._follow(float((stamp if packet.dts is None else packet.dts) * packet.time_base), packet.stream.type)
+        if packet.is_discard:  # as trailing packets of Ogg's sound
             return
         time, duration = float(stamp * packet.time_base), packet.duration or 0
         if duration >= 2**31:  # FFmpeg's Ogg reader writes a negative number of 32 bits here: the end is cut
@@ -160,6 +193,12 @@ class _Scan:
         if packet.is_keyframe:
             self.keys.append(time)
 
+    def _follow(self, time: float, kind: str) -> None:
+        """In the order of decoding stamps go on; sound notes what overlaps a little."""
+        if self.back is None and time < self.latest - (JUMP if kind == "audio" else STEP_BACK):
+            self.back = self.latest, time
+        self.latest = max(self.latest, time)
+
     def done(self, stream: Any) -> Packets:
         palette = stream.type == "video" and getattr(stream.codec_context, "pix_fmt", None) == "pal8"
         keys = np.sort(np.array(self.keys)) if stream.type == "video" else np.zeros(0)
@@ -168,7 +207,7 @@ class _Scan:
             # durations are of decoding, in another order: the last one says little of how long that frame is shown
             self.end = min(self.end, self.last + float(np.median(np.diff(np.sort(moments)))))
         if not self.avi or self.presenting == self.decoding or stream.codec_context.name not in UNORDERED:
-            return Packets(self.start, self.last, self.end, keys, self.seekable and not palette)
+            return Packets(self.start, self.last, self.end, keys, self.seekable and not palette, back=self.back)
         stamps = np.sort(np.array(self.decoding))
         start, last = float(stamps[0]), float(stamps[-1])
-        return Packets(start, last, last + self.end - self.last, keys, False, stamps)
+        return Packets(start, last, last + self.end - self.last, keys, False, stamps, self.back)
