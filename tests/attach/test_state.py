@@ -5,10 +5,12 @@ import sys
 import warnings
 from contextlib import chdir, contextmanager, redirect_stdout
 from io import StringIO
+from unittest import mock
 
 import pytest
 import torch
-from small_networks import Calls, pair
+from small_networks import Calls, pair, stir
+from torch.fx import traceback
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.nn.utils import parametrize
 from torch.utils.flop_counter import FlopCounterMode
@@ -37,6 +39,9 @@ BLOCKS = {
     "cudnn": (lambda: torch.backends.cudnn.flags(benchmark=True), torch._C._get_cudnn_benchmark),
     "cached weights": (parametrize.cached, lambda: parametrize._cache_enabled),
     "folder": (lambda: chdir("/"), os.getcwd),
+    "environment": (lambda: mock.patch.dict(os.environ, {"MSAF_A": "1"}), lambda: os.environ.get("MSAF_A")),
+    "removed from the environment": (lambda: mock.patch.dict(os.environ, clear=True), lambda: len(os.environ)),
+    "node meta": (traceback.preserve_node_meta, traceback.has_preserved_node_meta),
     "script": (lambda: torch.jit.optimized_execution(False), torch._C._get_graph_executor_optimize),
     "no hooks": (
         lambda: torch.autograd.graph.disable_saved_tensors_hooks("no"),
@@ -122,11 +127,55 @@ def inside_dual_level(run, x):
         return run(x)
 
 
+def forked(run, x):
+    with torch.random.fork_rng():
+        torch.manual_seed(7)
+        return run(x)
+
+
 @pytest.mark.parametrize(
     ("wrap", "reason"),
-    [(inside_vmap, "torch.func"), (inside_dispatch_mode, "TorchDispatchMode"), (inside_dual_level, "dual_level")],
+    [
+        (inside_vmap, "torch.func"),
+        (inside_dispatch_mode, "TorchDispatchMode"),
+        (inside_dual_level, "dual_level"),
+        (forked, "fork_rng"),
+    ],
 )
 def test_a_point_in_a_block_that_cannot_be_exchanged_is_refused(wrap, reason):
     example = {"a": torch.randn(2, 4, 6), "b": torch.randn(2, 4, 6)}
     with pytest.raises(FusionError, match=f"network 'a' at fusion point .* runs inside .*{reason}.*outside"):
         pair(Calls(wrap), Calls(lambda run, x: run(x)), "point", example)
+
+
+def test_gradients_that_a_network_takes_itself_go_through_the_fusion_and_reach_no_other():
+    class Forces(Calls):
+        def forward(self, x):
+            with torch.enable_grad():
+                x = x.detach().requires_grad_()
+                energy = super().forward(x).sum()
+                return torch.autograd.grad(energy, x)[0].mean(dim=2)
+
+    example = {"a": torch.randn(2, 4, 6), "b": torch.randn(2, 4, 6)}
+    net = stir(pair(Forces(lambda run, x: run(x)), Calls(lambda run, x: run(x)), "point", example))
+    expected = net.stream_outputs(example)
+    with torch.no_grad():
+        got = net.stream_outputs(example)
+    assert not any(output.requires_grad for output in got.values())
+    torch.testing.assert_close(dict(got), {name: output.detach() for name, output in expected.items()})
+    stir(net)
+    assert not torch.allclose(net.stream_outputs(example)["a"], expected["a"])
+
+
+def test_leaving_inference_mode_around_a_point_is_refused_as_that():
+    def outside_inference(run, x):
+        with torch.inference_mode(False):
+            return run(x.clone())
+
+    example = {"a": torch.randn(2, 4, 6), "b": torch.randn(2, 4, 6)}
+    net = pair(Calls(outside_inference), Calls(lambda run, x: run(x)), "point", example)
+    with (
+        torch.inference_mode(),
+        pytest.raises(FusionError, match=r"inference_mode\(False\) block.*no_grad\(\) instead"),
+    ):
+        net(example)

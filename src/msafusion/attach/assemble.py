@@ -183,7 +183,7 @@ def _dry_run(
             paths = [tap.path for tap in joint.taps if tap.network == name]
             if passed_over(outputs[name], paths):
                 doubtful.append((name, points[index], paths))
-        with evaluating(joint):
+        with evaluating(joint, gradients=True):  # a network may take some in its forward
             return joint(outputs, {}, {})
 
     with evaluating(net):

@@ -8,9 +8,13 @@ import contextvars
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
+import torch
 from greenlet import GreenletExit, getcurrent, greenlet
+from torch import Tensor
+from torch.utils import _pytree as pytree
 
-from msafusion.attach.state import Surroundings, ThreadState, not_traced
+from msafusion.attach.state import ThreadState, not_traced
+from msafusion.attach.surroundings import Surroundings
 from msafusion.streams import FusionError
 
 FuseAt = Callable[[int, dict[str, Any]], dict[str, Any]]
@@ -18,10 +22,11 @@ FuseAt = Callable[[int, dict[str, Any]], dict[str, Any]]
 
 
 class Arrival(NamedTuple):
-    """A network has reached a fusion point and waits there with its submodule's output."""
+    """A network has reached a fusion point and waits there with its submodule's output, gradients on or off."""
 
     point: int
     output: Any
+    grad: bool
 
 
 class NetworkRun(greenlet):
@@ -66,13 +71,14 @@ class NetworkRun(greenlet):
                 "(one that calls it for all its inputs and returns a dict or tuple of streams)."
             )
         self.passed.add(point)
-        if (reason := Surroundings.now().refusal(self.entry)) is not None:
+        now = Surroundings.now()
+        if (reason := now.refusal(self.entry)) is not None:
             raise FusionError(f"{here}: the submodule runs inside {reason}.")
         own_state = ThreadState()
         self.scheduler_state.restore(own_state)
         assert self.parent is not None
         try:
-            return self.parent.switch(Arrival(point, output))
+            return self.parent.switch(Arrival(point, output, now.grad))
         finally:
             own_state.restore(self.scheduler_state)
 
@@ -140,7 +146,8 @@ def run_in_lockstep(
             random).
 
     Raises:
-        FusionError: a point is not reached, is reached twice or in different orders, or lies in a block of `REFUSALS`.
+        FusionError: a point is not reached, is reached twice or in different orders, or lies in a block that
+            `surroundings` refuses.
     """
     state = ThreadState()
     runs = {name: NetworkRun(owner, name, call, where, state) for name, call in calls.items()}
@@ -160,7 +167,8 @@ def run_in_lockstep(
             resume = {}
             for index in range(len(points)):
                 if here := meeting.ready(index):
-                    results = fuse_at(index, {name: meeting.waiting.pop(name).output for name in here})
+                    arrivals = {name: meeting.waiting.pop(name) for name in here}
+                    results = _fused(fuse_at, index, arrivals)
                     meeting.fused.add(index)
                     resume.update({name: (results[name],) for name in here})
         if (index := meeting.unmet()) is not None:
@@ -172,6 +180,24 @@ def run_in_lockstep(
             if run and not run.dead:
                 run.throw(GreenletExit)
                 state.restore()
+
+
+@not_traced
+def _fused(fuse_at: FuseAt, index: int, arrivals: Mapping[str, Arrival]) -> dict[str, Any]:
+    """What the networks go on with: as if each had fused by itself, with gradients on or off as it has them.
+
+    A network may take gradients in an enable_grad block of its own, where the caller has none (forces, energies).
+    """
+    outputs = {name: arrival.output for name, arrival in arrivals.items()}
+    wanted = any(arrival.grad for arrival in arrivals.values())
+    if wanted == torch.is_grad_enabled():
+        return fuse_at(index, outputs)
+    with torch.set_grad_enabled(wanted):
+        results = fuse_at(index, outputs)
+    return {
+        name: result if arrivals[name].grad else pytree.tree_map_only(Tensor, Tensor.detach, result)
+        for name, result in results.items()
+    }
 
 
 @not_traced

@@ -3,11 +3,11 @@
 Networks in lockstep stop in the middle of such blocks and go on in another order than they began. So what is in
 `SETTINGS` is exchanged at every switch: each network sees its own, fusion and head that of the calling code, which is
 also what is left after the call or an error. Contexts (`contextvars`) are exchanged by the coroutines themselves.
-What would make the fusion wrong, or cannot be taken off and put back, is in `REFUSALS`: such a point is an error.
+What would make the fusion wrong, or cannot be taken off and put back, is refused (`surroundings`).
 
-Not seen, since nothing tells that it is in force: `torch.random.fork_rng`, whose end sets the random state back to its
-beginning, also for what the other networks have drawn in between; and what is not torch's or Python's own, such as
-patched attributes and entries of `os.environ`.
+Not seen, since nothing tells that it is in force: what is not torch's or Python's own, such as attributes that
+`unittest.mock.patch` exchanges, and configurations of other libraries; and `torch.random.fork_rng` where the seed in it
+is the one outside.
 """
 
 import logging
@@ -18,15 +18,14 @@ import warnings
 from collections.abc import Callable
 from functools import partial
 from itertools import product
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from torch._C import _len_torch_function_stack
-from torch.autograd import forward_ad
+from torch.fx import traceback
 from torch.nn.utils import parametrize
 from torch.overrides import _get_current_function_mode_stack, _pop_mode, _push_mode
 from torch.utils import _device
-from torch.utils._python_dispatch import _get_current_dispatch_mode_stack
 
 try:
     from jaxtyping._storage import _shape_storage  # private: it has no public way to keep coroutines apart
@@ -64,6 +63,8 @@ def _settings() -> list[tuple[Read, Write]]:
         (_warnings, _set_warnings),
         (_streams, _set_streams),
         (_folder, lambda folder: folder and os.chdir(folder)),
+        (_environment, _set_environment),
+        (_node_meta, _set_node_meta),
         (_quiet_up_to, lambda level: logging.disable(int(level))),
         (_autograd._saved_tensors_hooks_get_disabled_error_message, _set_hooks_disabled),
         (_cuda_device, _set_cuda_device),
@@ -194,6 +195,30 @@ def _folder() -> str | None:
         return None
 
 
+def _environment() -> dict[Any, Any]:
+    """As the process has it; os.environ would decode every entry at every switch."""
+    return getattr(os.environ, "_data", os.environ).copy()
+
+
+def _set_environment(wanted: dict[Any, Any]) -> None:
+    current, decode = _environment(), getattr(os.environ, "decodevalue", str)
+    for key in current.keys() | wanted.keys():
+        if key not in wanted:
+            del os.environ[decode(key)]
+        elif current.get(key) != wanted[key]:
+            os.environ[decode(key)] = decode(wanted[key])
+
+
+def _node_meta() -> tuple[Any, ...]:
+    """What `torch.fx.traceback.preserve_node_meta` and `annotate` change."""
+    return traceback.should_preserve_node_meta, traceback.current_meta.copy()
+
+
+def _set_node_meta(value: tuple[Any, ...]) -> None:
+    traceback.should_preserve_node_meta, meta = value
+    traceback.current_meta = meta.copy()
+
+
 def _quiet_up_to() -> int:
     """The level that `logging.disable` has set."""
     return logging.root.manager.disable
@@ -238,60 +263,3 @@ class ThreadState:
         for (_, write), wanted, other in zip(SETTINGS, self.values, given, strict=True):
             if wanted != other:
                 write(wanted)
-
-
-class Surroundings(NamedTuple):
-    """What may not differ between a network's entry and a fusion point in it; the fields are those of `REFUSALS`."""
-
-    grad: bool
-    inference: bool
-    recomputed: object
-    backward_pass: int
-    transforms: int | None
-    forward_mode: int
-    dispatch_modes: tuple[int, ...]
-    cuda_stream: object
-
-    @classmethod
-    @untraced
-    def now(cls) -> "Surroundings":
-        """Those of the calling code."""
-        hooks = _autograd._top_saved_tensors_default_hooks(True)
-        if hooks is not None and getattr(hooks[0], "__module__", "") == "torch.autograd.graph":
-            hooks = None  # save_on_cpu moves activations but recomputes nothing
-        return cls(
-            torch.is_grad_enabled(),
-            torch.is_inference_mode_enabled(),
-            hooks,
-            _core._current_graph_task_id(),
-            _core._functorch.maybe_current_level(),  # pyright: ignore[reportAttributeAccessIssue]
-            forward_ad._current_level,
-            tuple(id(mode) for mode in _get_current_dispatch_mode_stack()),
-            torch.cuda.current_stream() if torch.cuda.is_initialized() else None,
-        )
-
-    def refusal(self, entry: "Surroundings") -> str | None:
-        """What is wrong with a fusion point here, in a network entered with `entry`; None: nothing."""
-        for field, reason in REFUSALS.items():
-            if getattr(self, field) != getattr(entry, field):
-                return reason
-        return None
-
-
-_RECOMPUTED = (
-    "an activation-checkpointed region, or a no_grad or inference_mode block, where recomputation would skip the "
-    "fusion; turn checkpointing off for this network, fuse outside that region, or checkpoint the whole fused network "
-    "instead"
-)
-_OUTSIDE = "fuse at a module outside it"
-REFUSALS = {
-    "grad": _RECOMPUTED,
-    "inference": _RECOMPUTED,
-    "recomputed": _RECOMPUTED,
-    "backward_pass": _RECOMPUTED,
-    "transforms": f"a transform of torch.func (vmap, grad, ...), whose tensors mean nothing outside it; {_OUTSIDE}",
-    "forward_mode": f"a forward_ad.dual_level block, whose tangents end with it; {_OUTSIDE}",
-    "dispatch_modes": f"the `with` block of a TorchDispatchMode, which would see the other networks too; {_OUTSIDE}",
-    "cuda_stream": f"a torch.cuda.stream block, beside which the other networks would run unordered; {_OUTSIDE}",
-}
-"""Field of `Surroundings` -> what the point lies in, why it cannot, and what to do."""

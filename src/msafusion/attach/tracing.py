@@ -20,8 +20,8 @@ from torch.utils import _pytree as pytree
 
 
 @contextlib.contextmanager
-def evaluating(module: nn.Module) -> Iterator[None]:
-    """Eval mode and no gradients; afterwards every submodule is in the mode it was in.
+def evaluating(module: nn.Module, *, gradients: bool = False) -> Iterator[None]:
+    """Eval mode and no gradients (or as they are); afterwards every submodule is in the mode it was in.
 
     By its own `train()`, which may do more than set a flag (LoRA layers merge their weights and part them again).
     """
@@ -29,7 +29,7 @@ def evaluating(module: nn.Module) -> Iterator[None]:
     try:
         if any(modes.values()):
             module.eval()
-        with torch.no_grad():
+        with contextlib.nullcontext() if gradients else torch.no_grad():
             yield
     finally:
         for part, mode in modes.items():  # a parent before its children, which may differ
