@@ -170,11 +170,16 @@ def _fold_batch_norms(network: nn.Module, example: tuple[Any, ...]) -> list[str]
         if not calls[norm] == calls[convolution] == 1 or norm.running_mean is None:
             continue
         merged = fuse_conv_bn_eval(convolution, norm)  # pyright: ignore[reportArgumentType]
-        for replaced, by in ((convolution, merged), (norm, nn.Identity())):
-            for name in names[replaced]:
-                network.set_submodule(name, by)
+        for name in names[convolution]:
+            network.set_submodule(name, merged)
+        norm.forward = _as_it_came  # its weights and statistics stay: a network may read them
         folded.append(names[norm][0])
     return folded
+
+
+def _as_it_came(input: Tensor) -> Tensor:
+    """The forward of a folded batch norm."""
+    return input
 
 
 def _check_same(got: Any, expected: Any) -> None:
