@@ -226,6 +226,16 @@ def test_yaml_is_read_in_bounded_time(name, tmp_path, parsers):
     assert time.perf_counter() - start < 20
 
 
+@pytest.mark.parametrize("text", ["a: 1\nb: {c: [a]}\na: 2\n", "x: {a: 1, a: 2}", "x: [[1], {a: {a: 1}, b: 2, a: 3}]"])
+def test_a_key_that_comes_twice_is_refused(text, tmp_path, parsers):
+    (tmp_path / "a.yaml").write_text(text)
+    with pytest.raises(ValueError, match=r"a\.yaml' .*line [13] has the key 'a' again"):
+        read_yaml(tmp_path / "a.yaml")
+    (tmp_path / "b.yaml").write_text("seed: 1\nseed: 2\n")
+    with pytest.raises(ValueError, match="line 2 has the key 'seed' again"):
+        parse_recipe(parsers["train"], ["--config", str(tmp_path / "b.yaml")])
+
+
 def test_ordinary_aliases_are_read(tmp_path):
     (tmp_path / "a.yaml").write_text("alone: &stage {epochs: 3}\nfused: {<<: *stage, batch_size: 4}\n")
     assert read_yaml(tmp_path / "a.yaml")["fused"] == {"epochs": 3, "batch_size": 4}

@@ -20,11 +20,11 @@ class YamlTooLarge(ValueError):
 
 
 def check_bounds(text: str) -> None:
-    """Refuse YAML that is too large, too deep, or that aliases make so; takes time proportional to the text.
+    """Refuse YAML that is too large, too deep, or that aliases make so, or has a key twice; takes linear time.
 
     Raises:
         YamlTooLarge: it is.
-        yaml.YAMLError: it is not YAML.
+        yaml.YAMLError: it is not YAML, or of a key that comes twice the last would count.
     """
     if len(text) > MOST_BYTES:
         raise YamlTooLarge(f"more than {MOST_BYTES} characters of YAML, expected options")
@@ -32,7 +32,23 @@ def check_bounds(text: str) -> None:
     """Values so far in each open collection, the document first."""
     anchors: list[str | None] = [None]
     known: dict[str, int] = {}
+    keys: list[set[str] | None] = [None]
+    """Of each open collection, if it is a mapping."""
+    parts: list[int] = [0]
+    """Of each open collection, keys and values."""
     for event in yaml.parse(text, Loader=Loader):
+        if isinstance(event, yaml.CollectionEndEvent):
+            keys.pop()
+            parts.pop()
+        elif isinstance(event, yaml.NodeEvent):
+            if (of_mapping := keys[-1]) is not None and not parts[-1] % 2 and isinstance(event, yaml.ScalarEvent):
+                if event.value in of_mapping:
+                    raise yaml.YAMLError(f"line {event.start_mark.line + 1} has the key {event.value[:80]!r} again")
+                of_mapping.add(event.value)
+            parts[-1] += 1
+            if isinstance(event, yaml.CollectionStartEvent):
+                keys.append(set() if isinstance(event, yaml.MappingStartEvent) else None)
+                parts.append(0)
         if isinstance(event, yaml.CollectionEndEvent):
             size, anchor = sizes.pop() + 1, anchors.pop()
         elif isinstance(event, yaml.CollectionStartEvent):

@@ -76,6 +76,7 @@ def test_json_lines_name_a_file_or_a_file_for_each_stream(model, folder):
     [
         ("{broken\n", "line 1 of standard input is not JSON"),
         (100000 * "[" + "\n", "line 1 of standard input is not JSON"),
+        ('{"file": "a", "file": "b.npz"}\n', "line 1 of standard input is not JSON (the key 'file' occurs twice"),
         ("3\n", 'expected {"file": path}'),
         ('{"file": 3}\n', 'expected {"file": path}'),
         ('{"file": ["b.npz"]}\n', 'expected {"file": path}'),
@@ -150,6 +151,10 @@ def test_a_name_that_stands_for_nothing_fails_and_the_others_go_on(model, folder
     assert message in failed.error
     assert "\n" not in failed.error
     assert fine.name == "b.npz"
+
+
+def test_a_mark_of_utf8_before_the_first_line_is_none_of_it(model, folder):
+    assert named(model, "-", stdin=["\ufeff" + line for line in lines("b.npz")]) == ["b.npz"]
 
 
 def test_a_file_whose_name_is_not_utf8_is_found_by_a_line(model, folder):

@@ -3,7 +3,6 @@
 import ast
 import functools
 import hashlib
-import json
 import math
 import re
 from abc import abstractmethod
@@ -13,6 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from msafusion.failures import Failure, TraceLog, attempted
+from msafusion.files.reading import parsed_json
 from msafusion.preparation.raw import RawItem, RawReader, Verification
 from msafusion.preprocessing import DataError, Layout
 from msafusion.written import clean, note
@@ -134,7 +134,7 @@ def read_folds(path: Path) -> dict[str, str]:
     """
     try:
         text = path.read_text(encoding="utf-8")
-        found = _python_lists(text) if path.suffix == ".py" else json.loads(text)
+        found = _python_lists(text) if path.suffix == ".py" else parsed_json(text)
         folds = {split: list[str](found[split]) for split in SPLITS}
         if odd := [
             video for listed in folds.values() for video in listed if not isinstance(video, str) or len(video) < 2

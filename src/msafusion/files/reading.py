@@ -119,4 +119,26 @@ def read_json(path: Path, remedy: str = "get it again", refused: type[Exception]
         DataError: or `refused`: it is not there or is not JSON.
     """
     with reading(path, "JSON", remedy, refused):
-        return json.loads(path.read_text(encoding="utf-8"))
+        return parsed_json(path.read_text(encoding="utf-8"))
+
+
+def parsed_json(text: str) -> Any:
+    """What a text in JSON says; Python's own reading takes NaN, and the last of several values of one key.
+
+    Raises:
+        ValueError: it is no JSON, or does so.
+    """
+    return json.loads(text, parse_constant=_no_constant, object_pairs_hook=_unique)
+
+
+def _no_constant(constant: str) -> None:
+    raise ValueError(f"it has no {constant}")
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for key, value in pairs:
+        if key in found:
+            raise ValueError(f"the key '{key}' occurs twice in one object")
+        found[key] = value
+    return found

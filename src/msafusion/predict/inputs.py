@@ -2,7 +2,6 @@
 
 import functools
 import glob
-import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -10,6 +9,7 @@ from typing import Any
 from msafusion.data.manifest import LANDMARKS
 from msafusion.data.table_file import inside, read_manifest
 from msafusion.failures import Failure, attempted
+from msafusion.files.reading import parsed_json
 from msafusion.predict.model import TrainedModel
 from msafusion.predict.prediction import Failed
 from msafusion.predict.recording import Recording, suffixes
@@ -110,6 +110,8 @@ def _lines(model: TrainedModel, stdin: Iterable[str]) -> Iterator[Recording | Fa
     empty = True
     try:
         for number, line in enumerate(stdin, start=1):
+            if number == 1:
+                line = line.removeprefix("\ufeff")  # the mark that some programs write before UTF-8
             if line.strip():
                 empty = False
                 yield _line(f"line {number}", line, model)
@@ -133,7 +135,7 @@ def _line(place: str, line: str, model: TrainedModel) -> Recording | Failed:
 
 def _parsed(place: str, line: str) -> dict[str, Any]:
     try:
-        given: Any = json.loads(line, parse_constant=_refused)
+        given: Any = parsed_json(line)
     except (ValueError, RecursionError) as error:  # a number of too many digits is a plain ValueError
         raise DataError(f"{place} of standard input is not JSON ({error}); correct it.") from None
     given = {"file": given} if isinstance(given, str) else given
@@ -141,7 +143,3 @@ def _parsed(place: str, line: str) -> dict[str, Any]:
     if not named or not all(isinstance(value, str) for key, value in given.items() if key != "id"):
         raise DataError(f'{place} of standard input is {line.strip()[:60]!r}, expected {{"file": path}}; correct it.')
     return given
-
-
-def _refused(constant: str) -> None:
-    raise ValueError(f"it has no {constant}")
