@@ -149,3 +149,17 @@ def test_a_point_inside_another_fused_network_is_an_error_and_around_it_is_not()
         fuse(networks, inside, example=both)
     around = FusionPoint({"ab": "last", "c": "third"}, "se", channel_axis=1)
     assert fuse(networks, around, example=both)(both).shape == inner(example).shape
+
+
+def test_a_part_that_a_network_copies_in_its_forward_keeps_no_hook():
+    class Copies(Chain):
+        def forward(self, x):
+            self.copies = [copy.deepcopy(self.first)]  # in a list, so that it is no submodule
+            self.copies[0](x)
+            return super().forward(x)
+
+    example = {"a": torch.randn(2, 4, 6), "b": torch.randn(2, 4, 6)}
+    network = Copies()
+    net = pair(network, Chain(), "first", example)
+    net(example)
+    assert num_hooks(network, *network.copies) == 0

@@ -1,5 +1,7 @@
 """Mistakes: each an error that says which network, which point and what to do, and leaves the networks as they were."""
 
+import re
+
 import pytest
 import torch
 from small_networks import (
@@ -212,6 +214,7 @@ def test_a_fusion_module_that_gives_something_else_is_an_error(fusion, gave):
         fuse_cnns(point=point)
 
 
+@pytest.mark.usefixtures("no_shape_checks")
 @pytest.mark.parametrize(
     ("arguments", "options", "error", "message"),
     [
@@ -219,6 +222,11 @@ def test_a_fusion_module_that_gives_something_else_is_an_error(fusion, gave):
         (({"a": "x"}, "msaff"), {}, ValueError, r"unknown fusion 'msaff'; did you mean 'msaf'"),
         (({"a": "x"}, nn.Identity()), {"block_channels": 4}, ValueError, "Identity and the options block_channels"),
         (({"a": "x[1"},), {}, TypeError, r"network 'a' of a FusionPoint got 'x\[1', expected a submodule's name"),
+        (("first",), {}, TypeError, "streams of a FusionPoint is a str, expected {network"),
+        (({"a": 3},), {}, TypeError, "network 'a' of a FusionPoint is a int, expected a submodule's name"),
+        (({"a": "x"}, nn.Linear), {}, TypeError, "fusion of a FusionPoint is the class Linear, expected a name"),
+        (({"a": "x"},), {"channel_axis": "1"}, TypeError, "channel_axis of a FusionPoint is '1', expected the number"),
+        (({"a": "x"},), {"time_axis": {"a": 1.5}}, TypeError, "time_axis of a FusionPoint is .*expected the number"),
         (({"a": {}},), {}, ValueError, "network 'a' of a FusionPoint names no stream"),
     ],
 )
@@ -236,6 +244,31 @@ def test_missing_example_missing_networks_and_unknown_options():
         fuse({})
     with pytest.raises(FusionError, match=r"fusion point video.layer1: .*blok"):
         fuse_cnns(point=FusionPoint({"video": "layer1"}, block_channels=4, blok=2))
+
+
+OTHER_TYPES = {
+    "networks": ({"networks": Chain()}, "networks is a Chain, expected {name: module}"),
+    "names": ({"networks": {1: Chain()}}, "network's name is a int, expected a text, and it is 1"),
+    "at": ({"at": "first"}, "at is a str, expected FusionPoint"),
+    "at of a mapping": ({"at": {"a": "first"}}, "at is a dict, expected FusionPoint"),
+    "at of a number": ({"at": 3}, "at is a int, expected FusionPoint"),
+    "head": ({"head": 3}, "head is a int, expected a name"),
+    "head's class": ({"head": nn.Linear}, "head is the class Linear, expected a name in HEADS, or a torch.nn.Module"),
+    "head_at": ({"head_at": 3}, "head_at is a int, expected"),
+    "head_options": ({"head_options": ["x"]}, "head_options is a list, expected"),
+    "example": ({"example": torch.randn(2, 4, 6)}, "example is a Tensor, expected {network: input}"),
+    "time_axis": ({"time_axis": 2}, "time_axis is a int, expected {network: axis"),
+    "time_axis by network": ({"time_axis": {"a": "2"}}, "time_axis is {'a': '2'}, expected the number"),
+}
+
+
+@pytest.mark.usefixtures("no_shape_checks")
+@pytest.mark.parametrize("case", OTHER_TYPES)
+def test_arguments_of_another_type_are_named_with_what_is_expected(case):
+    wrong, message = OTHER_TYPES[case]
+    good = {"networks": {"a": Chain()}, "at": FusionPoint({"a": "first"}), "example": {"a": torch.randn(2, 4, 6)}}
+    with pytest.raises(TypeError, match=re.escape(message)):
+        fuse(**{**good, **wrong})
 
 
 @pytest.mark.usefixtures("no_shape_checks")

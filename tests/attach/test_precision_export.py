@@ -17,7 +17,7 @@ from small_networks import (
 )
 from torch import nn
 
-from msafusion import FusionPoint, fuse
+from msafusion import FusionError, FusionPoint, fuse
 
 CLOSE = {"rtol": 1e-4, "atol": 1e-5}
 pytestmark = pytest.mark.usefixtures("no_shape_checks")
@@ -128,3 +128,9 @@ def test_export_refuses_a_fixed_batch_and_inputs_that_are_no_tensors():
         net.export({"a": torch.randn(4, 3)})
     with pytest.raises(ValueError, match="example of 'a' holds a bool, expected tensors only"):
         net.export({"a": {"x": torch.randn(4, 3), "flag": True}})
+
+
+def test_torch_export_names_our_own():
+    net, example = cnns()
+    with pytest.raises(FusionError, match=r"net\.export\(example\)"):
+        torch.export.export(net.eval(), (example,))

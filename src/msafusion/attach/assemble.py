@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
+from msafusion.attach.arguments import check_axes, check_networks, check_type
 from msafusion.attach.choices import check_choice, passed_over
 from msafusion.attach.containers import main_tensor
 from msafusion.attach.layout import Path, Trail
@@ -54,8 +55,17 @@ def fuse(
         FusionError: an unknown network or submodule (the nearest names are listed), a submodule that is never or twice
             run, in conflicting orders, inside a checkpointed region, or whose output holds no features.
         ValueError: an unknown head or fusion method, or options that the method refuses.
-        TypeError: a network is not a module, or an entry of `at` not a FusionPoint.
+        TypeError: a network is not a module, an entry of `at` not a FusionPoint, or another argument of another type.
     """
+    check_networks(networks)
+    if not isinstance(at, FusionPoint):
+        is_points = not isinstance(at, str | Mapping) and isinstance(at, Iterable)
+        check_type("at", at, Iterable if is_points else FusionPoint, 'FusionPoint({network: "submodule"}) or a list')
+    check_type("head", head, (str, nn.Module), "a name in HEADS, or a torch.nn.Module")
+    check_type("head_options", head_options, (Mapping, type(None)), "{option: value}")
+    check_type("example", example, (Mapping, type(None)), "{network: input}; name the networks")
+    check_type("time_axis", time_axis, (Mapping, type(None)), "{network: axis of its input}; name the networks")
+    check_axes("time_axis", time_axis, "network")
     points = [at] if isinstance(at, FusionPoint) else list(at)
     levels = reading_points(head_at)
     if levels and (unread := [name for name in networks if not any(name in level.members for level in levels)]):
@@ -88,11 +98,7 @@ def _check_names(
 ) -> None:
     if not networks:
         raise FusionError("got no network, expected {name: module} with at least one; pass the networks to fuse.")
-    for name, network in networks.items():
-        if not isinstance(network, nn.Module):
-            raise TypeError(
-                f"network '{name}' is a {type(network).__name__}, expected a torch.nn.Module; pass the module itself."
-            )
+    for name in networks:
         if not name or "." in name or name in ("fusion", "head") or hasattr(nn.ModuleDict, name):
             raise FusionError(
                 f"a network cannot be called '{name}'; choose a name without dots that is not 'fusion' or 'head'."

@@ -18,7 +18,22 @@ WRAPPERS = ("_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_module", "
 """Names under which torch.compile, FSDP, checkpoint_wrapper and DDP keep the module that they wrap."""
 
 
-class PointHook:
+class Copied:
+    """What hooks become where a network copies or pickles a part of itself in its forward: gone after a call."""
+
+    def __call__(self, module: nn.Module, args: tuple[Any, ...], output: Any = None) -> None:
+        """Take this hook off."""
+        for hooks in (module._forward_hooks, module._forward_pre_hooks):
+            for key in [key for key, hook in hooks.items() if hook is self]:
+                del hooks[key]
+
+
+class _Hook:
+    def __reduce__(self) -> tuple[type[Copied], tuple[()]]:
+        return Copied, ()
+
+
+class PointHook(_Hook):
     """Forward hook of one network's submodule at one fusion point; does nothing in other runs than its owner's."""
 
     def __init__(self, owner: "PointHooks", network: str, point: int) -> None:
@@ -41,7 +56,7 @@ class PointHook:
         return None
 
 
-class NestedGuard:
+class NestedGuard(_Hook):
     """Forward pre-hook of a TransformerEncoder's first layer: one line where the encoder packs its input."""
 
     def __init__(self, owner: "PointHooks", network: str) -> None:

@@ -1,7 +1,8 @@
 """The network that `fuse()` makes: unmodified networks, the joints where they meet, and a head."""
 
+import functools
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from collections.abc import Set as Collection
 from typing import Any
 
@@ -21,6 +22,21 @@ from msafusion.streams import FusionError, check_someone, nearest
 
 Inputs = Mapping[str, Any]
 """Network name -> its input: a tensor, a tuple of arguments or a dict of keyword arguments."""
+
+
+def _not_exported(forward: Callable[..., Tensor]) -> Callable[..., Tensor]:
+    """Name `FusedNetwork.export` where torch.export would say in its own words that it cannot follow."""
+
+    @functools.wraps(forward)
+    def call(*args: Any, **kwargs: Any) -> Tensor:
+        if torch.compiler.is_exporting():
+            raise FusionError(
+                "torch.export cannot follow the switching between fused networks; call net.export(example), whose "
+                "result is an ExportedProgram, too (also for torch.onnx.export)."
+            )
+        return forward(*args, **kwargs)
+
+    return call
 
 
 class FusedNetwork(nn.Module):
@@ -54,6 +70,7 @@ class FusedNetwork(nn.Module):
         }
         self._frozen: dict[str, list[str]] = {}
 
+    @_not_exported
     @not_traced
     def forward(
         self, inputs: Inputs, lengths: Mapping[str, Tensor] | None = None, present: Mapping[str, Tensor] | None = None

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from msafusion.attach.arguments import check_axes, check_type
 from msafusion.attach.layout import Layout, Path, Trail, describe, get, put, select, tensors_in
 from msafusion.attach.timing import TimeMask, Timing
 from msafusion.fusion import FUSIONS
@@ -48,6 +49,10 @@ class FusionPoint:
         name: str | None = None,
         **options: Any,
     ) -> None:
+        check_type("streams of a FusionPoint", streams, Mapping, '{network: "submodule"}; name the networks')
+        check_type("fusion of a FusionPoint", fusion, (str, nn.Module), "a name in FUSIONS, or a torch.nn.Module")
+        check_axes("channel_axis of a FusionPoint", channel_axis, "stream")
+        check_axes("time_axis of a FusionPoint", time_axis, "stream")
         if not streams:
             raise ValueError('a FusionPoint got no network, expected {network: "submodule", ...}; name at least one.')
         if isinstance(fusion, str) and fusion not in FUSIONS:
@@ -74,6 +79,8 @@ class _Member:
 
     @classmethod
     def parse(cls, network: str, spec: str | Mapping[str, str]) -> "_Member":
+        expected = 'a submodule\'s name or {stream: "submodule"}'
+        check_type(f"network '{network}' of a FusionPoint", spec, (str, Mapping), expected)
         named = {network: spec} if isinstance(spec, str) else dict(spec)
         parts: dict[str, tuple[str, str | None]] = {}
         for stream, text in named.items():

@@ -6,6 +6,7 @@ from typing import Any
 from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
+from msafusion.attach.arguments import check_type
 from msafusion.attach.containers import zero_rows
 from msafusion.attach.points import DEFAULT_FUSION, FusionPoint, Joint, Tap
 from msafusion.attach.timing import TimeMask
@@ -57,6 +58,8 @@ def reading_points(head_at: HeadAt | None) -> list[FusionPoint]:
         TypeError: a level is neither {network: submodule} nor a FusionPoint.
         ValueError: a FusionPoint has a fusion method of its own.
     """
+    expected = '{network: "submodule"} or a FusionPoint, or a list of such levels'
+    check_type("head_at", head_at, (Mapping, FusionPoint, Sequence, type(None)), expected)
     levels = [] if head_at is None else [head_at] if isinstance(head_at, Mapping | FusionPoint) else list(head_at)
     return [_level(level, len(levels) > 1) for level in levels]
 
