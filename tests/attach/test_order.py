@@ -36,10 +36,10 @@ class Backward(Changing):
         self.rnn = nn.GRU(8, 8, batch_first=True)
 
 
-def mask_of(network):
+def mask_of(network, **told):
     example = {"a": torch.randn(2, 6, 5), "b": torch.randn(2, 6, 5)}
     watch = Watch()
-    point = FusionPoint({"a": "point", "b": "rnn"}, watch)
+    point = FusionPoint({"a": "point", "b": "rnn"}, watch, **told)
     net = fuse({"a": network, "b": Recurrent(5, 8)}, point, example=example).eval()
     net(example, lengths={"a": LENGTHS})
     return watch.masks.get("a")
@@ -61,6 +61,13 @@ REORDERED = {
 def test_steps_out_of_order_or_of_a_fixed_number_are_refused(change):
     with pytest.raises(FusionError, match=r"stream 'a'.*time_axis"):
         mask_of(Changing(change))
+
+
+@pytest.mark.parametrize("change", [REORDERED["flip"], REORDERED["even, then odd"]])
+def test_telling_the_axis_does_not_bring_a_mask_against_what_trials_have_shown(change):
+    with pytest.raises(FusionError, match=r"stream 'a'.*their order.*None for no mask"):
+        mask_of(Changing(change), time_axis={"a": 1})
+    assert mask_of(Changing(change), time_axis={"a": None}) is None
 
 
 def test_a_network_that_reads_backwards_is_refused():

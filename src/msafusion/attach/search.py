@@ -1,7 +1,7 @@
 """What trials of one network say of its streams: which axis keeps the input's steps, and by which rule."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import combinations, islice
 
 from torch import Tensor
@@ -161,9 +161,10 @@ class Search:
         if felt is not None and not felt.anything():
             return self._doubt(i, "follows the number of steps of the main input, but not its values", timing.axis)
         if felt is not None and felt.contradicts(rule):
-            return self._doubt(
+            doubt = self._doubt(
                 i, "does not keep the steps of the input in their order, as a mask needs them", timing.axis
             )
+            return replace(doubt, disordered=True)
         return Timing(timing.axis, rule)
 
     def _felt(self, i: int, along: int, axis: int) -> Felt | None:

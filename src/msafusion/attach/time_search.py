@@ -71,6 +71,8 @@ def _as_told(point: FusionPoint, tap: Tap, found: Timing) -> Timing:
             f"time_axis of stream '{tap.stream}' at {point.name} is {told}, expected an axis of its {tap.dims} beside "
             f"batch ({layout.batch_axis}) and channels ({layout.channel_axis}); correct it."
         )
+    if found.disordered and found.axis == axis:
+        return found
     return Timing(axis, found.rule if found.axis == axis else None)
 
 

@@ -45,11 +45,13 @@ class Timing:
         axis: of the submodule's output; None: no axis of it follows the input's time, so no mask belongs to it.
         rule: how many steps; None: in proportion.
         doubt: why a mask cannot be given, and what decides it; empty: nothing stands against it.
+        disordered: trials have shown that steps do not keep their order on that axis: no mask fits it, told or not.
     """
 
     axis: int | None = None
     rule: LengthRule | None = None
     doubt: str = ""
+    disordered: bool = False
 
 
 @dataclass(frozen=True)
