@@ -8,11 +8,16 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
+from torch.utils import _pytree as pytree
 
 MAKING: frozenset[Callable[..., Any]] = frozenset(
     {torch.empty, torch.zeros, torch.ones, torch.rand, torch.randn, torch.full, torch.randint, torch.eye, torch.arange}
 )
 """What makes the tensors of layers, and of the examples that networks are tried with, from sizes alone."""
+COPYING: frozenset[Callable[..., Any]] = frozenset(
+    {torch.cat, torch.stack, torch.tile, torch.repeat_interleave, Tensor.repeat, Tensor.tile, Tensor.repeat_interleave}
+)
+"""What makes tensors of others. Layers do so in each of many trial runs, so each is bounded by itself."""
 MOST_RATIO, UNSUSPICIOUS = 4, 2**28
 """Building takes as much as the weights, little more; so many times their bytes, and so many beside, are no attack."""
 
@@ -67,15 +72,25 @@ class _Counting(TorchFunctionMode):
         kwargs = kwargs or {}
         if func in MAKING:
             outline = {name: value for name, value in kwargs.items() if name not in ("generator", "out", "pin_memory")}
-            try:
-                self.taken += func(*args, **{**outline, "device": "meta"}).nbytes
-            except (RuntimeError, TypeError) as error:
-                if "overflow" not in str(error).lower():
-                    raise
-                self.taken = 2**63
-            if self.taken > self.most:
-                raise NetworkTooLarge(
-                    f"the network's options ask for more than {self.most / 1e9:,.1f} GB ({self.there}), expected less; "
-                    "choose smaller ones."
-                )
+            self.taken += self._size(func, args, {**outline, "device": "meta"})
+            self._check(self.taken)
+        elif func in COPYING and not any(isinstance(value, Tensor) for value in (*args[1:], *kwargs.values())):
+            # repeats that are a tensor have values, which outlines lack
+            args_there = pytree.tree_map_only(Tensor, lambda tensor: tensor.detach().to("meta"), args)
+            self._check(self._size(func, args_there, {name: v for name, v in kwargs.items() if name != "out"}))
         return func(*args, **kwargs)
+
+    @staticmethod
+    def _size(func: Callable[..., Any], args: tuple, kwargs: Mapping[str, Any]) -> int:
+        """Bytes of a tensor that is made, found without making it."""
+        try:
+            return func(*args, **kwargs).nbytes
+        except (RuntimeError, TypeError) as error:
+            return 2**63 if "overflow" in str(error).lower() else 0  # what else is wrong, the call itself will say
+
+    def _check(self, size: int) -> None:
+        if size > self.most:
+            raise NetworkTooLarge(
+                f"the network's options ask for more than {self.most / 1e9:,.1f} GB ({self.there}), expected less; "
+                "choose smaller ones."
+            )
