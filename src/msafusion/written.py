@@ -5,6 +5,8 @@ import math
 import re
 import unicodedata
 from collections.abc import Iterable, Sequence
+from decimal import Decimal
+from typing import Any
 
 log = logging.getLogger(__name__)
 
@@ -13,6 +15,8 @@ PLAIN = re.compile(r"[+-]?([0-9]+(\.[0-9]*)?|\.[0-9]+)")
 SCIENTIFIC = re.compile(PLAIN.pattern + r"([eE][+-]?[0-9]+)?")
 """A number as programs may write it, too."""
 INVISIBLE = dict.fromkeys(map(ord, "\N{ZERO WIDTH SPACE}\N{WORD JOINER}\N{ZERO WIDTH NO-BREAK SPACE}\N{SOFT HYPHEN}"))
+MISSING = {"nan", "NaN", "NaT", "NA", "N/A", "#N/A", "<NA>", "None", "NULL", "null"}
+"""What programs write where a value is missing; each may be a name, too."""
 
 _said: set[str] = set()
 
@@ -30,6 +34,41 @@ def number(text: str, pattern: re.Pattern[str] = SCIENTIFIC) -> float | None:
         return None
     value = float(text)
     return value if math.isfinite(value) else None
+
+
+def texts_of(values: Iterable[Any]) -> list[str]:
+    """Values of a column as text, as Python writes them (0.0 stays "0.0"); empty where missing (None, NaN, NaT).
+
+    Raises:
+        ValueError: one has no text of its own: a list, a mapping, a complex number, bytes that are no UTF-8. Python
+            would write something for each, of which no name or number can be told.
+    """
+    texts = []
+    for row, value in enumerate(values, start=1):
+        try:
+            texts.append(_text_of(value))
+        except UnicodeDecodeError:
+            raise ValueError(f"row {row} holds {value[:40]!r}, expected text in UTF-8; write it as such") from None
+        except TypeError:
+            shown = " ".join(str(value)[:40].split())
+            raise ValueError(f"row {row} holds {shown}, expected a number or a text; store one value a row") from None
+    return texts
+
+
+def _text_of(value: Any) -> str:
+    if isinstance(value, bytes):
+        return value.decode()
+    if isinstance(value, complex | list | tuple | dict | set):
+        raise TypeError
+    if value is None or (isinstance(value, float) and math.isnan(value)) or str(value) == "NaT":
+        return ""
+    return format(value, "f") if isinstance(value, Decimal) else str(value)
+
+
+def note_missing(names: Iterable[str], where: str) -> None:
+    """Note a name that may stand for a missing value; it stays a name."""
+    for name in sorted(MISSING & set(names)):
+        note(f"{where}: '{name}' is taken for a name; leave it empty where it stands for a missing value.")
 
 
 def clean(text: str) -> str:
@@ -55,6 +94,6 @@ def alike(names: Iterable[str], where: str) -> None:
     seen: dict[str, str] = {}
     for name in sorted(set(names)):
         value = number(name, PLAIN)
-        folded = unicodedata.normalize("NFKC", name).casefold() if value is None else repr(value)
+        folded = unicodedata.normalize("NFKC", name).casefold() if value is None else repr(value + 0.0)  # -0.0 is 0.0
         if (other := seen.setdefault(folded, name)) != name:
             note(f"{where}: '{other}' and '{name}' are taken for two; write them alike if they are one.")

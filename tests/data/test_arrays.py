@@ -130,6 +130,14 @@ def bad(what):
         values["text"] = values["text"][:-1]
     if what == "complex":
         values["text"] = values["text"] + 1j
+    if what == "group of nan":
+        values["video_of"] = np.where(np.arange(24) == 3, np.nan, np.arange(24) // 2)
+    if what == "no date":
+        values["video_of"] = np.array(["2020-01-01", "NaT"] * 12, "datetime64[ns]")
+    if what == "complex labels":
+        values["label"] = np.arange(24) % 2 + 1j
+    if what == "label of nan":
+        values["label"] = np.where(np.arange(24) == 3, np.nan, np.arange(24) % 2)
     if what == "missing":
         del values["split"]
     if what == "empty":
@@ -153,6 +161,10 @@ def bad(what):
         ("rows", "'split' has 20 rows, expected 24"),
         ("one row less", r"'text' is \(23, 4\), expected 24 rows"),
         ("complex", r"'text' is complex \(24, 4\), expected real numbers"),
+        ("group of nan", "video_of: row 4 is empty, expected its group"),
+        ("no date", "video_of: row 2 is empty, expected its group"),
+        ("complex labels", r"label: row 1 holds 1j, expected a number or a text"),
+        ("label of nan", "row 4 has no label"),
         ("missing", "has no array 'split'"),
         ("empty", "'label' is empty"),
     ],
@@ -199,5 +211,5 @@ def test_labels_in_another_coding_are_refused(tmp_path):
     with h5py.File(tmp_path / "latin.h5", "w") as file:
         for name, values in arrays(label=np.array([b"f\xfcr", b"v"] * 12)).items():
             file[name] = values.astype("S") if values.dtype.kind == "U" else values
-    with pytest.raises(DataError, match=r"latin.h5': 'label' holds b'f\\xfcr', expected text in UTF-8"):
+    with pytest.raises(DataError, match=r"latin.h5', label: row 1 holds b'f\\xfcr', expected text in UTF-8"):
         Arrays(tmp_path / "latin.h5").splits()

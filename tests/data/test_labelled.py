@@ -111,3 +111,9 @@ def test_what_may_be_a_number_or_a_name_is_refused_until_the_task_is_set():
     assert Labels.read(["0.5", "1E1"], "classification", "x").classes == ["0.5", "1E1"]
     with pytest.raises(DataError, match="row 2 has the label '1_1', expected a finite number"):
         Labels.read(["0.5", "1_1"], "regression", "x")
+
+
+def test_classes_that_are_one_number_or_missing_are_noted(caplog):
+    Labels.read(["-0.0", "0.0", "1.5", "NaT"], "classification", "'t.csv', mood")
+    assert "'t.csv', mood: '-0.0' and '0.0' are taken for two" in caplog.text
+    assert "'t.csv', mood: 'NaT' is taken for a name" in caplog.text

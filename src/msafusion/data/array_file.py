@@ -11,6 +11,7 @@ from msafusion.files.hdf5 import member, part
 from msafusion.files.numpy_file import opened_npz
 from msafusion.files.reading import reading
 from msafusion.preprocessing import DataError
+from msafusion.written import texts_of
 
 REMEDY = "write the file again"
 
@@ -117,19 +118,17 @@ class ArrayFile:
             return part(array) if self._hdf5 else np.asarray(array[:])
 
     def texts(self, name: str) -> list[str]:
-        """A whole array of one axis as text: names, or numbers as Python writes them (0.0 stays "0.0").
+        """A whole array of one axis as text: names, or numbers, see `texts_of`.
 
         Raises:
-            DataError: it has more axes, or holds text in another coding than UTF-8.
+            DataError: it has more axes, or holds what has no text, or text in another coding than UTF-8.
         """
         values = self.whole(name)
         if values.ndim != 1:
             raise DataError(f"'{self.path}': '{name}' has shape {values.shape}, expected (n,); {REMEDY}.")
-        with self._reading():
-            entries = values.tolist()
+        with self._reading():  # NumPy gives dates of nanoseconds as numbers
+            entries = (values.astype(str) if values.dtype.kind in "mM" else values).tolist()
         try:
-            return [value.decode() if isinstance(value, bytes) else str(value) for value in entries]
-        except UnicodeDecodeError as error:
-            raise DataError(
-                f"'{self.path}': '{name}' holds {error.object!r}, expected text in UTF-8; write it as such."
-            ) from None
+            return texts_of(entries)
+        except ValueError as error:
+            raise DataError(f"'{self.path}', {name}: {error}.") from None

@@ -8,12 +8,12 @@ import numpy as np
 import torch
 
 from msafusion.data.array_file import ArrayFile
-from msafusion.data.labelled import Labels, Task, divide, known_splits
+from msafusion.data.labelled import Labels, Task, check_groups, divide, known_splits
 from msafusion.preparation.writing import can_be_stream
 from msafusion.preprocessing import Changes, DataError, Layout, Recordings
 from msafusion.samples import DataSource, Sample, Splits, collate
 from msafusion.streams import nearest
-from msafusion.written import alike, cleaned, note
+from msafusion.written import cleaned, note
 
 CODES = {"0": "train", "1": "valid", "2": "test"}
 MOST_FITTED = 1000
@@ -69,7 +69,7 @@ class Arrays(DataSource):
         groups = self._texts(file, self.group, number) if self.group else [str(row) for row in range(number)]
         ids = self._texts(file, "id", number) if "id" in file.names else [f"{row:06d}" for row in range(number)]
         if self.group:
-            alike(groups, f"'{self.root}', {self.group}")
+            check_groups(groups, f"'{self.root}', {self.group}")
         if len(set(ids)) < number:
             twice = next(name for name in ids if ids.count(name) > 1)
             raise DataError(f"'{self.root}': the id '{twice}' occurs twice, expected it once; correct it.")

@@ -11,7 +11,7 @@ from typing import Any, Literal
 
 from msafusion.preprocessing import DataError
 from msafusion.streams import check_option, nearest
-from msafusion.written import PLAIN, SCIENTIFIC, alike, note, number
+from msafusion.written import PLAIN, SCIENTIFIC, alike, note, note_missing, number
 
 Task = Literal["auto", "classification", "regression"]
 PARTS = ("train", "valid", "test")
@@ -72,6 +72,7 @@ class Labels:
         classes = sorted(set(texts), key=lambda text: (number(text) is None, number(text) or 0.0, text))
         some = ", ".join(classes[:4]) + (", ..." if len(classes) > 4 else "")
         note(f"{where}: taken for the names of {len(classes)} classes ({some}).")
+        note_missing(classes, where)
         alike(classes, where)
         index = {name: place for place, name in enumerate(classes)}
         return cls(classes, [index[text] for text in texts])
@@ -101,6 +102,18 @@ def _guessed(texts: Sequence[str], numbers: list[float | None], where: str) -> t
 def _digits(text: str) -> bool:
     """Whether it is a whole number without point or exponent."""
     return text.isascii() and text.lstrip("+-").isdigit()
+
+
+def check_groups(groups: Sequence[str], where: str) -> None:
+    """Refuse rows without a group, which would all be one; note names that look alike, or may stand for none.
+
+    Raises:
+        DataError: a row has none.
+    """
+    if "" in groups:
+        raise DataError(f"{where}: row {groups.index('') + 1} is empty, expected its group; fill it in.")
+    note_missing(groups, where)
+    alike(groups, where)
 
 
 def known_splits(texts: Sequence[str], where: str) -> list[str]:

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from msafusion.data.fitting import check_reading, fitted_splits
-from msafusion.data.labelled import Labels, Task, divide, known_splits, marked
+from msafusion.data.labelled import Labels, Task, check_groups, divide, known_splits, marked
 from msafusion.data.shared_files import check_unshared, groups_by_files
 from msafusion.data.table_file import inside, read_manifest
 from msafusion.media import EXTRACTORS, Extractor, Frames, ImageFile, Mfcc, StoredArray, extractor_from
@@ -19,7 +19,7 @@ from msafusion.preparation.raw import RawItem, RawReader
 from msafusion.preprocessing import Changes, DataError
 from msafusion.samples import DataSource, Splits
 from msafusion.streams import nearest
-from msafusion.written import alike, clean, note
+from msafusion.written import clean, note
 
 MEDIA = (*VIDEOS, *SOUNDS, *ARRAYS, *IMAGES)
 HEARD = re.compile("audio|sound|speech|voice|mfcc", re.IGNORECASE)
@@ -92,7 +92,7 @@ class ManifestFiles(RawReader):
             check_unshared(named, parts, [row["id"] for row in self.rows], f"'{self.file}'")
         if group:
             self._groups = [row[group] for row in self.rows]
-            alike(self._groups, f"'{self.file}', {group}")
+            check_groups(self._groups, f"'{self.file}', {group}")
         else:
             ids = [row["id"] for row in self.rows]
             self._groups = ids if allow_shared_files else groups_by_files(named, ids)

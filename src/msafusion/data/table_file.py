@@ -8,7 +8,7 @@ from pathlib import Path
 from msafusion.files.reading import check_size, reading
 from msafusion.media.stored import split_key
 from msafusion.preprocessing import DataError
-from msafusion.written import cleaned
+from msafusion.written import clean, cleaned, note, texts_of
 
 NAMES = ("manifest.csv", "manifest.parquet")
 ROWS_AT_ONCE, BYTES_OF_CELL = 64, 64
@@ -35,7 +35,7 @@ def read_manifest(source: Path, needed: tuple[str, ...] = ("id",)) -> tuple[Path
         raise DataError(
             f"no {NAMES[0]} in '{source}', expected a manifest; give the folder that holds it, or the file."
         )
-    rows = _stripped(_parquet(file) if file.suffix.lower() == ".parquet" else _csv(file), needed, file)
+    rows = _stripped(_parquet(file, needed) if file.suffix.lower() == ".parquet" else _csv(file), needed, file)
     if not rows:
         raise DataError(f"'{file}' has no rows, expected one a sample; fill it.")
     if missing := [name for name in needed if name not in rows[0]]:
@@ -98,7 +98,7 @@ def _stripped(rows: list[dict[str, str]], names: tuple[str, ...], file: Path) ->
     return [dict(zip(values, row, strict=True)) for row in zip(*values.values(), strict=True)]
 
 
-def _parquet(file: Path) -> list[dict[str, str]]:
+def _parquet(file: Path, needed: tuple[str, ...]) -> list[dict[str, str]]:
     import pyarrow
     import pyarrow.parquet
 
@@ -115,9 +115,17 @@ def _parquet(file: Path) -> list[dict[str, str]]:
                 check_size(taken, size, f"'{file}'")
                 batches.append(batch)
             table = pyarrow.Table.from_batches(batches, opened.schema_arrow)
-        rows = table.to_pylist()
+        columns = [(name, column.to_pylist()) for name, column in zip(table.column_names, table.columns, strict=True)]
     _check_columns(file, table.column_names)
-    return [{str(name): "" if value is None else str(value) for name, value in row.items()} for row in rows]
+    texts: dict[str, list[str]] = {}
+    for name, values in columns:
+        try:
+            texts[name] = texts_of(values)
+        except ValueError as error:
+            if clean(name) in needed:
+                raise DataError(f"'{file}', {name}: {error}.") from None
+            note(f"'{file}': the column {name} is left out: {error}.")
+    return [dict(zip(texts, row, strict=True)) for row in zip(*texts.values(), strict=True)]
 
 
 def _check_columns(file: Path, names: list[str]) -> None:
