@@ -95,8 +95,11 @@ def test_what_cannot_train_is_refused_before_the_first_step(tmp_path):
     video = fuse({name: nn.Conv3d(channels, 3, 1) for name, channels in CHANNELS.items()})
     for net, trainer, named in (
         (plain(), {"precision": "bf16-true"}, "bf16-true"),
-        (plain(), {"devices": 5}, "3 samples for 5 devices"),
+        (plain(), {"devices": 5}, "3 samples for 5 devices.*set --trainer.devices to 3 or less"),
         (video, {"precision": "bf16-mixed"}, r"wrong gradients of 3D convolutions.*add --trainer\.precision 32-true"),
     ):
         with pytest.raises(ValueError, match=named):
             run_stage("stage", net, few, StageOptions(epochs=1), place(tmp_path, **trainer))
+    one = Splits(samples(0, 16), samples(100, 1), samples(200, 3), list("xyz"), CHANNELS, Clips(CHANNELS))
+    with pytest.raises(ValueError, match=r"1 sample for 2 devices.*set --trainer\.devices to 1, or give more"):
+        run_stage("stage", plain(), one, StageOptions(epochs=1), place(tmp_path, devices=2))

@@ -216,10 +216,11 @@ def _check_samples(trainer: lightning.Trainer, splits: Splits) -> None:
         ValueError: more devices than samples of a split.
     """
     for name, samples in (("training", splits.train), ("validation", splits.valid)):
-        if len(samples) < trainer.world_size:
+        if (count := len(samples)) < trainer.world_size:
             raise ValueError(
-                f"the {name} split has {len(samples)} samples for {trainer.world_size} devices, expected one for each "
-                f"at least; set --trainer.devices to {len(samples)} or less, or give more samples."
+                f"the {name} split has {count} {'samples' if count > 1 else 'sample'} for {trainer.world_size} "
+                "devices, expected one for each at least; set --trainer.devices to "
+                f"{count}{' or less' if count > 1 else ''}, or give more samples."
             )
 
 
