@@ -14,6 +14,7 @@ import pytest
 from msafusion.failures import Failure, TraceLog, attempted
 from msafusion.preparation.engines import in_processes
 from msafusion.preprocessing import DataError
+from msafusion.written import shown
 
 
 class Panic(BaseException):
@@ -53,6 +54,19 @@ def test_whatever_an_item_raises_is_one_line_that_names_its_file(work, line, tra
     assert isinstance(failure, Failure)
     assert re.fullmatch(line, failure.line)
     assert bool(failure.trace) == traced
+
+
+@pytest.mark.parametrize("name", ["a\nb.wav", "a\x1b[2Jb.wav", "a  b.wav", "a\u2028b.wav", "\udcff.wav"])
+@pytest.mark.parametrize("of", ["'{}' is broken;\n  get it again.", "of something else"])
+def test_names_that_would_break_the_line_are_escaped(name, of):
+    for file in (Path("of") / name, f"of/{name}#key"):
+        failure = attempted(raising(DataError(of.format(file))), [file])
+        assert isinstance(failure, Failure)
+        assert len(failure.line.splitlines()) == 1
+        assert "\x1b" not in failure.line
+        assert failure.line.startswith(f"'of/{shown(name)}")
+        assert failure.line.count("b.wav") <= 1
+        assert failure.line.endswith(" get it again." if "again" in of else ": of something else")
 
 
 @pytest.mark.parametrize("error", [KeyboardInterrupt(), SystemExit(3)])

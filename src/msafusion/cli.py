@@ -10,6 +10,7 @@ from types import FrameType
 from typing import NoReturn
 
 from msafusion.failures import TraceLog, failure_of
+from msafusion.written import one_line
 
 VERBS = {
     "train": ("msafusion.training.options:run_train", "train networks alone, then fused, and test once"),
@@ -83,7 +84,7 @@ def main() -> None:
         if os.environ.get("MSAFUSION_DEBUG"):
             raise
         if isinstance(error, ValueError | OSError) and not isinstance(error, UnicodeError) and str(error):
-            sys.exit(f"msafusion: error: {' '.join(str(error).split())}")  # libraries' messages may have several lines
+            sys.exit(f"msafusion: error: {one_line(str(error))}")  # libraries' messages may have several lines
         sys.exit(f"msafusion: error: {TraceLog().line(failure_of(error))}")
 
 

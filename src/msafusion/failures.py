@@ -7,10 +7,12 @@ import contextlib
 import tempfile
 import time
 import traceback
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
+
+from msafusion.written import one_line, shown
 
 Result = TypeVar("Result")
 
@@ -80,17 +82,19 @@ def failure_of(error: BaseException, files: Iterable[Path | str] = ()) -> Failur
             memory.
         files: what was being worked on.
     """
-    said = " ".join(str(error).split())
+    named = [*dict.fromkeys(map(str, files))]
+    paths = [file.partition("#")[0] for file in named]  # `#key` is an array in a file
+    said = one_line(str(error), [*named, *paths, *(Path(path).name for path in paths)])
     if len(said) > MOST_SAID:
         said = said[:MOST_SAID] + " ..."
     if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":  # the latter is torch's
         why = f" ({said})" if said else ""
-        return Failure(_named(f"not enough memory{why}; free some, or run fewer things at once.", files))
+        return Failure(_named(f"not enough memory{why}; free some, or run fewer things at once.", named))
     cause, file = getattr(error, "strerror", None), getattr(error, "filename", None)
     if cause:  # of the system, or of FFmpeg
-        return Failure(_named(f"'{file}': {cause}; check it." if file else f"{said}; check it.", files))
+        return Failure(_named(f"'{shown(str(file))}': {cause}; check it." if file else f"{said}; check it.", named))
     if said and _foreseen(error):
-        return Failure(_named(said, files))
+        return Failure(_named(said, named))
     places = traceback.extract_tb(error.__traceback__, limit=-1)
     if places and "/torch/distributed/" in Path(places[-1].filename).as_posix():  # a collective got no answer
         return Failure(
@@ -100,7 +104,7 @@ def failure_of(error: BaseException, files: Iterable[Path | str] = ()) -> Failur
     where = f" in {Path(places[-1].filename).name}, line {places[-1].lineno}" if places else ""
     line = f"unexpected {type(error).__name__}{where} ({said or 'without a text'}); please report it."
     # a RecursionError has a thousand calls, of which the last say enough
-    return Failure(_named(line, files), "".join(traceback.format_exception(error, limit=-MOST_CALLS)))
+    return Failure(_named(line, named), "".join(traceback.format_exception(error, limit=-MOST_CALLS)))
 
 
 def _foreseen(error: BaseException) -> bool:
@@ -111,13 +115,12 @@ def _foreseen(error: BaseException) -> bool:
     return ours or type(error).__module__.partition(".")[0] == __name__.partition(".")[0]
 
 
-def _named(line: str, files: Iterable[Path | str]) -> str:
+def _named(line: str, files: Sequence[str]) -> str:
     """The line, with the files before it where it names none of them."""
-    unique = [*dict.fromkeys(map(str, files))]
-    paths = [file.partition("#")[0] for file in unique]  # `#key` is an array in a file
-    if not unique or any(f"'{path}" in line or f"{Path(path).name}'" in line for path in paths):
+    paths = [shown(file.partition("#")[0]) for file in files]
+    if not files or any(f"'{path}" in line or f"{Path(path).name}'" in line for path in paths):
         return line
-    return f"{', '.join(map(repr, unique))}: {line}"
+    return ", ".join(f"'{shown(file)}'" for file in files) + f": {line}"
 
 
 def _temporary() -> Path:

@@ -18,11 +18,35 @@ INVISIBLE = dict.fromkeys(map(ord, "\N{ZERO WIDTH SPACE}\N{WORD JOINER}\N{ZERO W
 MISSING = {"nan", "NaN", "NaT", "NA", "N/A", "#N/A", "<NA>", "None", "NULL", "null"}
 """What programs write where a value is missing; each may be a name, too."""
 
+BREAK = re.compile(r"\s*[\n\r\v\f\t\x1c-\x1e\x85\u2028\u2029]\s*")
+"""What begins another line, or a column, with the blanks around it."""
+CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
+"""What steers a terminal or turns its direction, begins a line or is no character."""
+
 _said: set[str] = set()
+
+
+def shown(name: str) -> str:
+    """A name with a backslash form for whatever would break a line or steer a terminal."""
+    return CONTROL.sub(lambda letter: letter[0].encode("unicode_escape").decode(), name)
+
+
+def one_line(text: str, names: Iterable[str] = ()) -> str:
+    """A text as one line of what can be printed.
+
+    Args:
+        text: of a library maybe, whose lines are put behind each other.
+        names: of files in it, which are `shown`: their line breaks count.
+    """
+    for name in names:
+        if name and shown(name) != name:
+            text = text.replace(name, shown(name))
+    return shown(BREAK.sub(" ", text).strip())
 
 
 def note(text: str) -> None:
     """Say once in this process what was left out, guessed or changed."""
+    text = one_line(text)
     if text not in _said:
         _said.add(text)
         log.warning("%s", text)
@@ -50,8 +74,9 @@ def texts_of(values: Iterable[Any]) -> list[str]:
         except UnicodeDecodeError:
             raise ValueError(f"row {row} holds {value[:40]!r}, expected text in UTF-8; write it as such") from None
         except TypeError:
-            shown = " ".join(str(value)[:40].split())
-            raise ValueError(f"row {row} holds {shown}, expected a number or a text; store one value a row") from None
+            raise ValueError(
+                f"row {row} holds {str(value)[:40]}, expected a number or a text; store one value a row"
+            ) from None
     return texts
 
 

@@ -27,6 +27,14 @@ def test_what_has_no_text_is_no_label(tmp_path, label, message):
         ManifestFiles(tmp_path / "set")
 
 
+def test_a_nul_in_a_path_is_one_line_that_names_the_row(tmp_path):
+    rows = write_arrays(tmp_path / "set")
+    rows[4]["audio"] = "4\0.npz#sound"
+    write_table(tmp_path / "set", rows)
+    with pytest.raises(DataError, match=r"manifest.csv', row 5, audio: '4\\x00.npz#sound' has a NUL"):
+        ManifestFiles(tmp_path / "set")
+
+
 def test_bytes_are_text_and_unused_lists_are_left_out(tmp_path, caplog):
     rows = [{**row, "label": row["label"].encode(), "faces": [1, 2]} for row in write_arrays(tmp_path / "set")]
     (tmp_path / "set/manifest.csv").unlink()

@@ -12,6 +12,7 @@ from jsonargparse import Namespace
 
 from msafusion.arguments import parse, verb_parser
 from msafusion.failures import Failure, TraceLog
+from msafusion.written import shown
 
 if TYPE_CHECKING:  # --help need not wait for torch
     from msafusion.predict import Failed, Recording
@@ -97,7 +98,7 @@ def _predict(given: Namespace) -> None:
                     printed.flush()
                 if isinstance(result, Failed):
                     failed = progress.failed = failed + 1
-                    print(f"msafusion: {result.file}: {result.error}", file=sys.stderr)
+                    print(f"msafusion: {shown(result.file)}: {result.error}", file=sys.stderr)
                 elif table is not None:
                     table.add(result)
         except KeyboardInterrupt:

@@ -17,6 +17,7 @@ from msafusion.preparation.prepared import PreparedFolder
 from msafusion.preparation.progress import Tell, progress_on
 from msafusion.preparation.raw import RawReader, Verification
 from msafusion.preparation.work import Work
+from msafusion.written import shown
 
 PURPOSE = "Look at every file of a raw data set, or of a prepared folder (`msafusion verify prepared FOLDER`)."
 PREPARED = "prepared"
@@ -90,7 +91,7 @@ def _show(console: Console, found: Verification, listed: bool) -> None:
     for title, lines in (("broken", found.broken), ("missing", found.missing), ("skipped", found.skipped)):
         console.print(f"{title}: {len(lines)}", highlight=False)
         for line in lines[:MOST_SHOWN]:
-            console.print(f"  {line}", highlight=False, markup=False, soft_wrap=True)
+            console.print(f"  {shown(line)}", highlight=False, markup=False, soft_wrap=True)
         if len(lines) > MOST_SHOWN:
             rest = "" if listed else "; --out FILE lists all"
             console.print(f"  ... and {len(lines) - MOST_SHOWN} more{rest}", highlight=False)

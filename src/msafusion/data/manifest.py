@@ -86,7 +86,8 @@ class ManifestFiles(RawReader):
         asked = self._streams(streams)
         self.allow_shared_files = allow_shared_files
         named = [
-            [inside(self.file.parent, row[name], f"'{self.file}'") for name in asked if row[name]] for row in self.rows
+            [inside(self.file.parent, row[name], f"'{self.file}', row {number}, {name}") for name in asked if row[name]]
+            for number, row in enumerate(self.rows, start=1)
         ]
         if not allow_shared_files:
             check_unshared(named, parts, [row["id"] for row in self.rows], f"'{self.file}'")

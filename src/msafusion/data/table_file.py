@@ -8,7 +8,7 @@ from pathlib import Path
 from msafusion.files.reading import check_size, reading
 from msafusion.media.stored import split_key
 from msafusion.preprocessing import DataError
-from msafusion.written import clean, cleaned, note, texts_of
+from msafusion.written import clean, cleaned, note, shown, texts_of
 
 NAMES = ("manifest.csv", "manifest.parquet")
 ROWS_AT_ONCE, BYTES_OF_CELL = 64, 64
@@ -142,6 +142,8 @@ def inside(folder: Path, text: str, where: str) -> Path:
     """
     if not text:
         raise DataError(f"{where}: no file is named, expected a path relative to the table; fill it in.")
+    if "\0" in text:  # the system takes no such path
+        raise DataError(f"{where}: '{shown(text)}' has a NUL, expected the path of a file; correct it.")
     path, _ = split_key(text)
     whole = Path(os.path.abspath(folder))
     if path.is_absolute() or not Path(os.path.abspath(whole / path)).is_relative_to(whole):

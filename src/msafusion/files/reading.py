@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from msafusion.preprocessing import DataError
+from msafusion.written import one_line
 
 MOST_RATIO, UNSUSPICIOUS = 100, 100_000_000
 """A file that grows more than so many times, to more than so many bytes, is refused."""
@@ -71,8 +72,7 @@ def said(error: BaseException) -> str:
         return "it is nested too deeply"
     if isinstance(error, MemoryError):
         return "there is not enough memory for what it declares"
-    words = " ".join(str(error).split())
-    words = "".join(letter if letter.isprintable() else "?" for letter in words)[:MOST_TEXT]
+    words = one_line(str(error))[:MOST_TEXT]
     plain = isinstance(error, ValueError | OSError | RuntimeError)
     return words if plain and words else f"{type(error).__name__}: {words}" if words else type(error).__name__
 
