@@ -34,9 +34,23 @@ def bomb(content):
     return content[:128] + struct.pack("<II", 15, len(packed)) + packed
 
 
+def of_type(kind, count):
+    """With the values of the last variable declared to be so many bytes of a type."""
+
+    def change(content):
+        place = content.rindex(struct.pack("<II", 9, 48))
+        return content[:place] + struct.pack("<II", kind, count) + content[place + 8 :]
+
+    return change
+
+
 @pytest.mark.parametrize(
     ("change", "line"),
     [
+        (of_type(9, 0xFFFFFFFF), "x.mat' has a damaged array, expected 'd'; download it again"),
+        (of_type(6, 0xB0870100), "x.mat' has a damaged array"),  # in which SciPy dies
+        (of_type(200, 48), "x.mat' has a damaged array"),
+        (of_type(0x90009, 48), "x.mat' has a damaged array"),
         (cut, r"x.mat' ends after 316 bytes, expected 'd' of \d+ bytes at byte 232; download it again"),
         (lambda content: content[:60], "x.mat' is not of MATLAB 5 to 7, expected 'd' in such a file"),
         (lambda content: b"MATLAB 7.3 MAT-file".ljust(124) + b"\0\2IM" + content[128:], "is not of MATLAB 5 to 7"),

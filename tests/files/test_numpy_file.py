@@ -35,6 +35,13 @@ def test_a_version_2_header_is_read():
     assert np.array_equal(read(stream.getvalue()), VALUES)
 
 
+@pytest.mark.parametrize("start", [b"\x02\x00\xff\xff\xff\xff", b"\x01\xff\xff\xff\xff\xff"])
+def test_a_header_that_declares_gigabytes_is_refused_before_there_is_room_for_it(start):
+    content = as_bytes(VALUES)
+    with pytest.raises(ValueError, match=r"4,294,967,295 bytes|\(1, 255\)"):
+        read(content[:6] + start + content[12:])
+
+
 def renamed(shape):
     """An array of 12 numbers whose header says another shape."""
     return as_bytes(VALUES).replace(b"(3, 4), }", f"{shape}, }}".encode())

@@ -13,6 +13,8 @@ from msafusion.files.zip_file import members_of
 from msafusion.preprocessing import DataError
 
 BLOCK = 1 << 24
+MOST_HEADER = 1 << 16
+"""Bytes; numpy refuses longer ones, too, but only after it made room for as many as are declared, up to 4 GB."""
 
 
 def read_header(file: IO[bytes]) -> tuple[tuple[int, ...], bool, np.dtype]:
@@ -20,7 +22,21 @@ def read_header(file: IO[bytes]) -> tuple[tuple[int, ...], bool, np.dtype]:
     version = np.lib.format.read_magic(file)
     if version == (1, 0):
         return np.lib.format.read_array_header_1_0(file)
-    return np.lib.format.read_array_header_2_0(file)  # 3.0 is the same with other letters
+    if version not in ((2, 0), (3, 0)):
+        raise ValueError(f"its format has the version {version}, which does not exist")
+    return np.lib.format.read_array_header_2_0(_Header(file))  # 3.0 is the same with other letters
+
+
+class _Header:
+    """A file of which little is read at once."""
+
+    def __init__(self, file: IO[bytes]) -> None:
+        self.file = file
+
+    def read(self, size: int = -1, /) -> bytes:
+        if not 0 <= size <= MOST_HEADER:
+            raise ValueError(f"its header would have {size:,} bytes")
+        return self.file.read(size)
 
 
 def read_npy(file: IO[bytes], size: int, what: str) -> np.ndarray:
