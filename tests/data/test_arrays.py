@@ -3,6 +3,7 @@ import pickle
 import h5py
 import numpy as np
 import pytest
+import safetensors.torch
 import torch
 from safetensors.numpy import save_file
 
@@ -53,6 +54,20 @@ def test_the_three_formats_give_the_same_samples(tmp_path, kind):
         for name in ("text", "audio"):
             torch.testing.assert_close(one["streams"][name], other["streams"][name])
     pickle.loads(pickle.dumps(splits.train))[0]  # loader processes open the file themselves
+
+
+@pytest.mark.parametrize(("kind", "named"), [(torch.bfloat16, "BF16"), (torch.float8_e4m3fn, "F8_E4M3")])
+def test_types_that_numpy_lacks_are_read_as_float32_with_a_note(tmp_path, caplog, kind, named):
+    content = arrays(video_of=None, split=np.tile([0, 0, 1, 2], 6))
+    tensors = {name: torch.from_numpy(np.ascontiguousarray(values)) for name, values in content.items()}
+    tensors["text"], tensors["label"] = tensors["text"].to(kind), tensors["label"].to(kind)
+    safetensors.torch.save_file(tensors, tmp_path / "data.safetensors")
+    splits = Arrays(tmp_path / "data.safetensors").splits()
+    assert splits.classes == ["0", "1"]
+    assert torch.equal(splits.train[0]["streams"]["text"], tensors["text"][0].float())
+    assert f"data.safetensors': 'text' holds {named}, read as float32" in caplog.text
+    splits.train[0]["streams"]["audio"][:] = 7.0  # changes nothing that is read again
+    assert torch.equal(splits.train[0]["streams"]["audio"], tensors["audio"][0, :5])
 
 
 def test_sequences_are_cut_to_their_lengths_and_padded_in_a_batch(tmp_path):

@@ -34,7 +34,12 @@ def test_numbers_are_read_in_parts(made):
 
 
 @pytest.mark.parametrize(
-    "options", [{}, {"chunks": (7,)}, {"compression": "gzip"}, {"shuffle": True, "compression": "gzip"}]
+    "options",
+    [
+        {},
+        {"chunks": (7,)},
+        *({"compression": kind, "shuffle": shuffle} for kind in ("gzip", "lzf") for shuffle in (False, True)),
+    ],
 )
 def test_texts_of_any_length_are_read_however_they_are_stored(made, options):
     values = member(made(lambda file: file.create_dataset("names", data=NAMES, **options)), "names")
@@ -72,8 +77,10 @@ def virtual(file):
             "'/a' holds object of any length, expected numbers or text",
         ),
         (
-            lambda file: file.create_dataset("a", data=NAMES, compression="lzf"),
-            "'/a' packs texts by the filter 32000, expected gzip or none",
+            lambda file: file.create_dataset(
+                "a", (4,), h5py.string_dtype(), chunks=(2,), compression=32001, allow_unknown_filter=True
+            ),
+            "'/a' packs texts by the filter 32001, expected gzip, LZF or none",
         ),
     ],
 )
@@ -94,6 +101,18 @@ def test_a_text_that_declares_more_than_the_file_has_is_refused(made, tmp_path):
     (tmp_path / "x.h5").write_bytes(content)
     with h5py.File(tmp_path / "x.h5") as damaged, pytest.raises(DataError, match=r"declares a text of 3,000,000,000 b"):
         part(member(damaged, "names"))
+
+
+def test_a_text_in_a_packed_block_that_declares_too_much_is_refused(made):
+    def write(file):
+        entries = np.zeros(64, ENTRY)
+        entries["length"] = 3 * 10**9
+        packed = file.create_dataset("b", data=entries.view(np.uint8), chunks=(1024,), compression="lzf")
+        names = file.create_dataset("names", (64,), h5py.string_dtype(), chunks=(64,), compression="lzf")
+        names.id.write_direct_chunk((0,), packed.id.read_direct_chunk((0,))[1])
+
+    with pytest.raises(DataError, match=r"declares a text of 3,000,000,000 b"):
+        part(member(made(write), "names"))
 
 
 @pytest.mark.parametrize(("place", "value"), [(24, 2**64 - 32), (8, 2**40), (8, 0), (4, 2)])

@@ -6,14 +6,16 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 
 from msafusion.files.hdf5 import member, part
 from msafusion.files.numpy_file import opened_npz
 from msafusion.files.reading import reading
 from msafusion.preprocessing import DataError
-from msafusion.written import texts_of
+from msafusion.written import note, texts_of
 
 REMEDY = "write the file again"
+OF_NUMPY = (torch.float16, torch.float32, torch.float64)
 
 
 class ArrayFile:
@@ -52,7 +54,7 @@ class ArrayFile:
             elif self.path.suffix == ".safetensors":
                 from safetensors import safe_open
 
-                self._arrays = safe_open(self.path, framework="numpy")
+                self._arrays = safe_open(self.path, framework="pt")  # NumPy has no bfloat16 and no float8
             else:
                 import h5py
 
@@ -69,6 +71,10 @@ class ArrayFile:
     def _opened_names(self) -> list[str]:
         with self._reading():
             arrays = self._open()
+            if self.path.suffix == ".safetensors":
+                for name in list(arrays.keys()):
+                    if (kind := arrays.get_slice(name).get_dtype()).startswith(("BF", "F8")):
+                        note(f"'{self.path}': '{name}' holds {kind}, read as float32.")
             return [name for name in list(arrays.keys()) if not self._hdf5 or member(arrays, name) is not None]
 
     def _array(self, name: str) -> Any:
@@ -103,19 +109,19 @@ class ArrayFile:
     def row(self, name: str, index: int) -> np.ndarray:
         """One row, as numbers."""
         with self._reading():
-            return np.asarray(self._array(name)[index])
+            return _as_numpy(self._array(name)[index])
 
     def rows(self, name: str, start: int, stop: int) -> np.ndarray:
         """Rows from `start` to before `stop`, or the last."""
         with self._reading():
             array = self._array(name)
-            return part(array, start, stop) if self._hdf5 else np.asarray(array[start:stop])
+            return part(array, start, stop) if self._hdf5 else _as_numpy(array[start:stop])
 
     def whole(self, name: str) -> np.ndarray:
         """A whole array."""
         with self._reading():
             array = self._array(name)
-            return part(array) if self._hdf5 else np.asarray(array[:])
+            return part(array) if self._hdf5 else _as_numpy(array[:])
 
     def texts(self, name: str) -> list[str]:
         """A whole array of one axis as text: names, or numbers, see `texts_of`.
@@ -132,3 +138,11 @@ class ArrayFile:
             return texts_of(entries)
         except ValueError as error:
             raise DataError(f"'{self.path}', {name}: {error}.") from None
+
+
+def _as_numpy(values: Any) -> np.ndarray:
+    """An array; of PyTorch a copy, as the file is mapped, and float32 of types that NumPy lacks."""
+    if not isinstance(values, torch.Tensor):
+        return np.asarray(values)
+    lacking = values.is_floating_point() and values.dtype not in OF_NUMPY
+    return values.float().numpy() if lacking else values.numpy().copy()

@@ -17,8 +17,8 @@ from msafusion.preprocessing import DataError
 
 ENTRY = np.dtype([("length", "<u4"), ("collection", "<u8"), ("index", "<u4")])
 """What stands for a text, where addresses have 8 bytes."""
-DEFLATE, SHUFFLE = 1, 2
-"""Filters of HDF5 that h5py and PyTables use for texts; others do not work with them, but LZF."""
+DEFLATE, SHUFFLE, LZF = 1, 2, 32000
+"""Filters of HDF5 that h5py and PyTables use for texts; others do not work with them."""
 COLLECTION, OBJECT = struct.Struct("<4sB3xQ"), struct.Struct("<HHIQ")
 """What a collection begins with: signature, version, its size; and each object in it: index, users, nothing, size."""
 
@@ -76,8 +76,8 @@ def _stored(values: Any, size: int, what: str) -> Iterator[bytes]:
         return
     plan = kept.get_create_plist()
     filters = [plan.get_filter(number)[0] for number in range(plan.get_nfilters())]
-    if odd := set(filters) - {DEFLATE, SHUFFLE}:
-        raise DataError(f"{what} packs texts by the filter {min(odd)}, expected gzip or none; save it again.")
+    if odd := set(filters) - {DEFLATE, SHUFFLE, LZF}:
+        raise DataError(f"{what} packs texts by the filter {min(odd)}, expected gzip, LZF or none; save it again.")
     room = ENTRY.itemsize * int(np.prod(values.chunks))
     for number in range(kept.get_num_chunks()):
         skipped, packed = kept.read_direct_chunk(kept.get_chunk_info(number).chunk_offset)
@@ -86,6 +86,18 @@ def _stored(values: Any, size: int, what: str) -> Iterator[bytes]:
                 continue
             if kind == DEFLATE:
                 packed = zlib.decompressobj().decompress(packed, room)
+            elif kind == LZF:
+                packed = _without_lzf(packed, room)
             else:  # all first bytes of the entries, then all second ones
                 packed = np.frombuffer(packed, np.uint8).reshape(ENTRY.itemsize, -1).T.tobytes()
         yield packed
+
+
+def _without_lzf(packed: bytes, room: int) -> bytes:
+    """What LZF makes of a block, by h5py's own code, as bytes that stand for nothing."""
+    import h5py
+
+    with h5py.File("lzf", "w", driver="core", backing_store=False) as scratch:  # in memory
+        values = scratch.create_dataset("block", (room,), np.uint8, chunks=(room,), compression="lzf")
+        values.id.write_direct_chunk((0,), packed)
+        return values[:].tobytes()
