@@ -143,6 +143,7 @@ print(default, faults())
 """
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not hasattr(ctypes.CDLL(None), "mallopt"), reason="needs glibc")
 def test_kept_memory_costs_no_page_faults_again():
     default = {name: value for name, value in os.environ.items() if not name.startswith("MALLOC_")}

@@ -20,6 +20,7 @@ from msafusion.media.video import read_frames
 from msafusion.preprocessing import DataError
 
 
+@pytest.mark.slow
 def test_modules_in_the_current_folder_are_not_imported_by_workers(tmp_path):
     """Workers and their trackers are `python -c`, which looks into the current folder first."""
     for name in ("joblib", "multiprocessing", "numpy"):

@@ -56,6 +56,7 @@ def test_networks_and_fusion_are_what_gets_compiled_and_only_once():
         assert len(graphs.operations) == num_graphs
 
 
+@pytest.mark.slow
 def test_compiled_with_a_missing_network_lengths_and_presence():
     net, example = lstms()
     net.eval()

@@ -50,7 +50,11 @@ def test_fused_network_gives_the_published_outputs(name):
 
 
 @pytest.mark.parametrize(
-    ("name", "shifted"), [("network_ravdess", "video_model_blocks.0.1.bias"), ("network_ntu_resnet", None)]
+    ("name", "shifted"),
+    [
+        ("network_ravdess", "video_model_blocks.0.1.bias"),
+        pytest.param("network_ntu_resnet", None, marks=pytest.mark.slow),
+    ],
 )
 def test_without_the_quirks_the_same_weights_give_other_outputs(name, shifted):
     state, inputs, *_ = golden(name)

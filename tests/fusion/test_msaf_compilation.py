@@ -151,14 +151,8 @@ def test_export_agrees_with_eager_for_other_batches_and_lengths(way):
         assert_close(exported(*given), module(*given))
 
 
-@pytest.mark.parametrize(
-    ("way", "segments"),
-    [
-        pytest.param("features", 1, marks=pytest.mark.slow),
-        pytest.param("presence", 2, marks=pytest.mark.slow),
-        ("masks and presence", 2),
-    ],
-)
+@pytest.mark.slow
+@pytest.mark.parametrize(("way", "segments"), [("features", 1), ("presence", 2), ("masks and presence", 2)])
 def test_onnx_runtime_agrees_with_eager_for_other_batches_and_lengths(way, segments):
     onnxruntime = pytest.importorskip("onnxruntime")
     pytest.importorskip("onnxscript")

@@ -61,7 +61,7 @@ def mosei_run(folders, tmp_path_factory):
     "config",
     [
         "mosei",
-        "mosei-modern",
+        pytest.param("mosei-modern", marks=pytest.mark.slow),
         pytest.param("ravdess", marks=pytest.mark.slow),  # without training: `untrained`
         *(pytest.param(name, marks=pytest.mark.slow) for name in ("mosi", "ntu_rgbd_i3d", "ntu_rgbd_resnet50")),
         pytest.param("ravdess-modern", marks=pytest.mark.slow),

@@ -137,13 +137,9 @@ def _end_after(folder, stage, epochs, number, *arguments):
     return process.returncode, error
 
 
-@pytest.mark.usefixtures("without_shape_checks")  # many calls
+@pytest.mark.slow
 @pytest.mark.parametrize(
-    "ends",
-    [
-        {"alone-gyroscope": signal.SIGTERM},
-        pytest.param({"alone-gyroscope": signal.SIGKILL, "fused": signal.SIGTERM}, marks=pytest.mark.slow),
-    ],
+    "ends", [{"alone-gyroscope": signal.SIGTERM}, {"alone-gyroscope": signal.SIGKILL, "fused": signal.SIGTERM}]
 )
 def test_ended_and_resumed_a_run_from_its_config_ends_as_if_nothing_had_happened(ends, run, metrics, tmp_path):
     folder, start = tmp_path / "ended", ("--config", run[0] / "config.yaml")
