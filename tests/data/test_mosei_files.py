@@ -13,7 +13,7 @@ from msafusion.data import MOSEI
 from msafusion.data.csd import averaged
 from msafusion.data.mosei import sentiment_reader
 from msafusion.data.mosei_csd import CmuSdkFiles
-from msafusion.data.mosei_raw import made_folds, read_folds, video_and_clip
+from msafusion.data.mosei_raw import made_folds, read_folds
 from msafusion.preparation.preparing import prepare
 from msafusion.samples import DataError
 
@@ -264,44 +264,3 @@ def test_what_is_neither_form_is_refused(tmp_path):
     with pytest.raises(ValueError, match="dataset is 'iemocap', expected 'mosei' or 'mosi'"):
         sentiment_reader(tmp_path, "iemocap")
     assert sentiment_reader(tmp_path).source == tmp_path / "mosi.pkl"
-
-
-@pytest.mark.parametrize(
-    ("name", "expected"),
-    [
-        ("200178_3", ("200178", "3")),
-        ("200178[3]", ("200178", "3")),
-        ("200178$_$3", ("200178", "3")),
-        ("_0ef-OjQY_c_12", ("_0ef-OjQY_c", "12")),
-        ("abcdefgh_12", ("abcdefgh_12", None)),
-        ("abcdefgh_12[3]", ("abcdefgh_12", "3")),
-        ("abcdefghijk ", ("abcdefghijk", None)),
-        ("film_7", ("film_7", None)),
-    ],
-)
-def test_video_and_clip_of_every_form(name, expected, caplog):
-    assert video_and_clip(name) == expected
-    assert ("does not tell its video" in caplog.text) is (name == "film_7")
-
-
-def test_keys_of_segments_keep_a_video_in_one_split(tmp_path):
-    videos = {
-        f"video00000{v}[{k}]": raw_mosei.one_video(2 * v + k)
-        | {"vectors": (np.ones((4, 300)), raw_mosei.steps(0, 4, 1))}
-        for v in range(6)
-        for k in range(2)
-    }
-    reader = CmuSdkFiles(raw_mosei.write_sdk(tmp_path / "sdk", videos), text_model=None)
-    items = reader.items()
-    assert items[0].id == "video000000$_$0-0"
-    splits = {item.group: set() for item in items}
-    for item in items:
-        splits[item.group].add(item.columns["split"])
-    assert sorted(splits) == [f"video00000{v}" for v in range(6)]
-    assert all(len(found) == 1 for found in splits.values())
-    assert reader.verify().ok
-    arrays, _ = reader.read(items[0])
-    assert arrays["text"].shape[1] == 300
-    (tmp_path / "folds.json").write_text(json.dumps({"train": ["200178_1"], "valid": ["ab"], "test": ["200178[2]"]}))
-    with pytest.raises(DataError, match="has video '200178' in train and test"):
-        read_folds(tmp_path / "folds.json")

@@ -4,6 +4,7 @@ import threading
 
 import pytest
 import torch
+from large_maps import BY_HAND, PLAIN, is_by_hand, squares
 from random_cases import randomised
 from torch.testing import assert_close
 
@@ -11,24 +12,12 @@ from msafusion import MSAF
 from msafusion.fusion import pooling
 from msafusion.fusion.pooling import PooledMap
 
-PLAIN, BY_HAND = 2**40, 1
-
-
-@pytest.fixture
-def large_map(monkeypatch):
-    """Set the number of elements from which gradients are written by hand (also the scratch buffer's)."""
-    return lambda elements: monkeypatch.setattr(pooling, "LARGE_MAP", elements)
-
 
 def module_and_features(dtype=torch.float64, gain="none"):
     torch.manual_seed(1)
     module = randomised(MSAF({"a": 5, "b": 4}, 4, reduction=1, gain=gain, lowest_attention=0.2)).to(dtype)
     features = {"a": torch.randn(3, 5, 4, 2, dtype=dtype), "b": torch.randn(3, 4, 6, dtype=dtype)}
     return module, {name: feature.requires_grad_() for name, feature in features.items()}
-
-
-def is_by_hand(output):
-    return "_Reweight" in type(output.grad_fn).__name__
 
 
 @pytest.mark.parametrize("shape", [(2, 3), (2, 3, 5), (2, 3, 2, 4), (2, 3, 2, 1, 4)])
@@ -67,10 +56,6 @@ def test_sum_of_products_for_every_size_of_the_scratch_buffer(large_map, element
     large_map(elements)
     one, other = torch.randn(2, *shape, dtype=torch.float64)
     assert_close(pooling._sum_of_products(one, other), (one * other).flatten(2).sum(dim=2).flatten())
-
-
-def squares(outputs, attention):
-    return sum(output.square().sum() for output in outputs.values())
 
 
 def attention_only(outputs, attention):
@@ -142,23 +127,6 @@ def test_gradients_by_hand_in_half_precision(large_map, dtype):
     assert halves["a"].grad.dtype == dtype
 
 
-def test_gradcheck_and_gradgradcheck(large_map):
-    large_map(8)
-    module = randomised(MSAF({"a": 3, "b": 2}, 2, reduction=1, norm="none", lowest_attention=0.2)).double()
-    names = [name for name, _ in module.named_parameters()]
-
-    def call(a, b, *parameters):
-        given = dict(zip(names, parameters, strict=True))
-        outputs, attention = torch.func.functional_call(module, given, ({"a": a, "b": b},), {"return_attention": True})
-        assert is_by_hand(outputs["a"])
-        return *outputs.values(), attention["a"]
-
-    features = torch.randn(2, 3, 2, 2, dtype=torch.float64), torch.randn(2, 2, 4, dtype=torch.float64)
-    inputs = [value.detach().requires_grad_() for value in (*features, *module.parameters())]
-    assert torch.autograd.gradcheck(call, inputs)
-    assert torch.autograd.gradgradcheck(call, inputs)
-
-
 def test_backward_twice_through_a_retained_graph_doubles_the_gradient(large_map):
     large_map(BY_HAND)
     module, features = module_and_features()
@@ -212,79 +180,6 @@ def test_torch_func_grad_takes_the_plain_path(large_map):
     detached = {name: feature.detach() for name, feature in features.items()}
     gradients = torch.func.grad(lambda inputs: squares(module(inputs), None))(detached)
     assert_close(gradients, {name: feature.grad for name, feature in features.items()})
-
-
-def gated(scale, feature, parameters, module):
-    """Sum of squares of what leaves, of a stream that a scale before the fusion has changed."""
-    names = [name for name, _ in module.named_parameters()]
-    given = dict(zip(names, parameters, strict=True))
-    features = {"a": feature * scale, "b": feature.flatten(2).sum(2)[:, :2]}
-    return squares(torch.func.functional_call(module, given, (features,)), None)
-
-
-def penalty(*inputs):
-    scale, feature, *_ = inputs
-    (gradient,) = torch.autograd.grad(gated(*inputs), feature, create_graph=True)
-    loss = gradient.square().sum()
-    return torch.autograd.grad(loss, scale, retain_graph=True)[0], torch.autograd.grad(loss, scale)[0]
-
-
-def hessian_of_autograd(*inputs, **options):
-    scale, *rest = inputs
-    return torch.autograd.functional.hessian(lambda value: gated(value, *rest), scale, **options)
-
-
-def hessian_of_func(*inputs):
-    scale, *rest = inputs
-    return torch.func.hessian(lambda value: gated(value, *rest))(scale)
-
-
-def forward_over_reverse(*inputs):
-    scale, feature, *rest = inputs
-    with torch.autograd.forward_ad.dual_level():
-        dual = torch.autograd.forward_ad.make_dual(feature.detach(), torch.ones_like(feature)).requires_grad_()
-        (gradient,) = torch.autograd.grad(gated(scale, dual, *rest), scale)
-        return torch.autograd.forward_ad.unpack_dual(gradient).tangent
-
-
-def first_order_after_second(*inputs):
-    scale, feature, *_ = inputs
-    loss = gated(*inputs)
-    (gradient,) = torch.autograd.grad(loss, feature, create_graph=True)
-    return torch.autograd.grad(loss + gradient.pow(3).sum(), (scale, feature))
-
-
-def batched_backward(*inputs):
-    scale, *_ = inputs
-    return torch.autograd.grad(gated(*inputs), scale, torch.tensor([1.0, 2.0]).double(), is_grads_batched=True)[0]
-
-
-@pytest.mark.filterwarnings("ignore:`torch.jit.script` is deprecated")  # torch's own, in forward mode
-@pytest.mark.parametrize(
-    "call",
-    [
-        penalty,
-        hessian_of_autograd,
-        lambda *inputs: hessian_of_autograd(*inputs, vectorize=True),
-        lambda *inputs: hessian_of_autograd(*inputs, vectorize=True, outer_jacobian_strategy="forward-mode"),
-        hessian_of_func,
-        forward_over_reverse,
-        first_order_after_second,
-        batched_backward,
-    ],
-)
-def test_second_derivatives_of_a_learned_gate_equal_plain_autograd(large_map, call):
-    results = []
-    for elements in (PLAIN, BY_HAND):
-        large_map(elements)
-        torch.manual_seed(2)
-        module = randomised(MSAF({"a": 4, "b": 2}, 2, reduction=1, norm="none", gain="none")).double()
-        scale = torch.rand(1, 4, 1, dtype=torch.float64).requires_grad_()
-        feature = torch.randn(3, 4, 6, dtype=torch.float64).requires_grad_()
-        parameters = [parameter.detach().requires_grad_() for parameter in module.parameters()]
-        results.append(call(scale, feature, parameters, module))
-    assert_close(results[1], results[0])
-    assert any(part.abs().max() > 1e-6 for part in torch.utils._pytree.tree_leaves(results[0]))
 
 
 def test_two_backward_passes_at_once_keep_their_gates_apart(large_map):

@@ -1,47 +1,14 @@
 """What every fusion method between layers promises, whatever it computes."""
 
-import functools
-
 import pytest
 import torch
+from stream_methods import CHANNELS, GATES, METHODS, TOKENS, every_method, new_features, new_module
 from torch import nn
 from torch.testing import assert_close
 
-from msafusion import MSAF
-from msafusion.fusion.bottleneck import BottleneckTokens
-from msafusion.fusion.cross_attention import CrossAttention
-from msafusion.fusion.mmtm import MMTM
-from msafusion.fusion.squeeze_excitation import SqueezeExcitation
-
-GATES = {"mmtm": functools.partial(MMTM, reduction=1), "squeeze_excitation": SqueezeExcitation}
-TOKENS = {
-    "cross_attention": functools.partial(CrossAttention, width=6, num_heads=2, max_positions=5),
-    "bottleneck": functools.partial(BottleneckTokens, width=6, num_heads=2, num_tokens=3),
-}
-METHODS = {"msaf": functools.partial(MSAF, block_channels=4, norm="layer", reduction=2), **GATES, **TOKENS}
-CHANNELS = {"video": 5, "audio.1": 4, "keys": 3}  # names that an nn.ModuleDict would not take
 TWO = {"video": 5, "audio.1": 4}
 RANKS = {"vectors": (0, 0, 0), "sequences": (1, 1, 1), "maps": (2, 2, 2), "volumes": (3, 3, 3), "mixed": (3, 1, 0)}
-
-every_method = pytest.mark.parametrize("method", METHODS)
 garbage = float("nan")
-
-
-def new_module(method, channels=CHANNELS, dtype=torch.float64, **options):
-    """A module whose parameters are all random, so that nothing is left out by a zero."""
-    module = METHODS[method](channels, **options).to(dtype).eval()
-    with torch.no_grad():
-        for parameter in module.parameters():
-            parameter.normal_()
-    return module
-
-
-def new_features(ranks=(3, 1, 0), batch=3, time=7, channels=CHANNELS, dtype=torch.float64):
-    positions = (time, 2, 3)
-    return {
-        name: torch.randn(batch, count, *positions[:rank], dtype=dtype)
-        for (name, count), rank in zip(channels.items(), ranks, strict=False)
-    }
 
 
 @every_method
@@ -254,47 +221,6 @@ def test_autocast_is_close_to_float32_and_keeps_types(method):
         assert outputs[name].dtype == feature.dtype
         assert method in TOKENS or torch.equal(outputs[name], expected[name])  # gates are computed in float32
     assert all(parameter.grad.isfinite().all() for parameter in module.parameters())
-
-
-BAD_OPTIONS = {
-    "no stream": ({"channels": {}}, "channels is empty, expected at least one stream"),
-    "no channels": ({"channels": {"video": 0}}, "'video'.* is 0, expected a positive integer"),
-    "start": ({"start": "zero"}, "start is 'zero', expected 'identity' or 'random'"),
-    "reduction": ({"reduction": 0}, "reduction is 0, expected a positive integer"),
-    "width": ({"width": 0}, "width is 0, expected a positive integer"),
-    "heads": ({"width": 6, "num_heads": 4}, "width is 6, expected a multiple of num_heads = 4"),
-    "max_positions": ({"max_positions": 0}, "max_positions is 0, expected a positive integer"),
-    "dropout": ({"dropout": 1.0}, "dropout is 1.0, expected a number in"),
-    "num_tokens": ({"num_tokens": 0}, "num_tokens is 0, expected a positive integer"),
-}
-TAKES = {
-    MMTM: ["no stream", "no channels", "start", "reduction"],
-    SqueezeExcitation: ["no stream", "no channels", "start", "reduction"],
-    CrossAttention: ["no stream", "no channels", "start", "width", "heads", "max_positions", "dropout"],
-    BottleneckTokens: ["no stream", "no channels", "start", "width", "heads", "num_tokens"],
-}
-
-
-@pytest.mark.parametrize(("method", "bad"), [(method, bad) for method, names in TAKES.items() for bad in names])
-@pytest.mark.usefixtures("without_shape_checks")
-def test_bad_options_are_refused(method, bad):
-    options, message = BAD_OPTIONS[bad]
-    with pytest.raises(ValueError, match=message):
-        method(**{"channels": CHANNELS, **options})
-
-
-@every_method
-def test_bad_input_is_refused(method):
-    module, features = new_module(method), new_features()
-    cases = {
-        "unknown stream 'x'": ({"x": features["video"]}, None, None),
-        "has 4 channels": ({"video": features["audio.1"]}, None, None),
-        "mask for stream 'video'": (features, {"video": torch.ones(3, 6, dtype=torch.bool)}, None),
-        "present for stream 'keys'": (features, None, {"keys": torch.ones(2, dtype=torch.bool)}),
-    }
-    for message, given in cases.items():
-        with pytest.raises(ValueError, match=message):
-            module(*given)
 
 
 def traced_inputs(batch):
