@@ -10,6 +10,7 @@ from unittest import mock
 import pytest
 import torch
 from small_networks import Calls, pair, stir
+from torch._dynamo import eval_frame
 from torch.fx import traceback
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.nn.utils import parametrize
@@ -51,6 +52,11 @@ BLOCKS = {
         torch.sparse.check_sparse_tensor_invariants,
         torch.sparse.check_sparse_tensor_invariants.is_enabled,
     ),
+    "print options": (lambda: torch._tensor_str.printoptions(precision=9), lambda: repr(torch.ones(1) / 3)),
+    "skipped data": (torch.serialization.skip_data, lambda: torch.serialization._serialization_tls.skip_data),
+    "torch functions": (torch._C.DisableTorchFunctionSubclass, torch._C._is_torch_function_enabled),
+    "fuser": (lambda: torch.jit.fuser("fuser3"), torch._C._jit_llga_enabled),
+    "stance": (lambda: torch.compiler.set_stance("force_eager"), lambda: eval_frame._stance.stance),
     "saved tensors": (
         torch.autograd.graph.save_on_cpu,
         lambda: torch._C._autograd._top_saved_tensors_default_hooks(True) is None,
@@ -111,6 +117,25 @@ def test_every_setting_can_be_written_back():
         before = read()
         write(before)
         assert read() == before
+
+
+def test_networks_may_raise_the_recursion_limit_around_a_point_and_none_is_left():
+    before = sys.getrecursionlimit()
+
+    def deep(run, x):
+        outside = sys.getrecursionlimit()
+        sys.setrecursionlimit(9000)
+        try:
+            return down(run, x, 3000)
+        finally:
+            sys.setrecursionlimit(outside)
+
+    def down(run, x, levels):
+        return down(run, x, levels - 1) if levels else run(x)
+
+    example = {"a": torch.randn(2, 4, 6), "b": torch.randn(2, 4, 6)}
+    pair(Calls(deep), Calls(deep), "point", example)(example)
+    assert sys.getrecursionlimit() == before
 
 
 def inside_vmap(run, x):

@@ -5,6 +5,7 @@ to the scheduler with the submodule's output and returns, in its place, what the
 """
 
 import contextvars
+import sys
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -41,6 +42,7 @@ class NetworkRun(greenlet):
         self.passed: set[int] = set()
         self.entry, self.scheduler_state = Surroundings.now(), state
         self.gr_context = contextvars.copy_context()
+        self.recursion_limit = sys.getrecursionlimit()
 
     @staticmethod
     @not_traced
@@ -74,6 +76,7 @@ class NetworkRun(greenlet):
         now = Surroundings.now()
         if (reason := now.refusal(self.entry)) is not None:
             raise FusionError(f"{here}: the submodule runs inside {reason}.")
+        self.recursion_limit = sys.getrecursionlimit()
         own_state = ThreadState()
         self.scheduler_state.restore(own_state)
         assert self.parent is not None
@@ -81,6 +84,13 @@ class NetworkRun(greenlet):
             return self.parent.switch(Arrival(point, output, now.grad))
         finally:
             own_state.restore(self.scheduler_state)
+
+    def make_room(self) -> None:
+        """Raise the recursion limit to the one here: Python aborts where a run goes on deeper than the limit allows.
+
+        So the limit is not exchanged, as other settings are, but only restored after the call.
+        """
+        sys.setrecursionlimit(max(self.recursion_limit, sys.getrecursionlimit()))
 
 
 class Meeting:
@@ -149,7 +159,7 @@ def run_in_lockstep(
         FusionError: a point is not reached, is reached twice or in different orders, or lies in a block that
             `surroundings` refuses.
     """
-    state = ThreadState()
+    state, recursion_limit = ThreadState(), sys.getrecursionlimit()
     runs = {name: NetworkRun(owner, name, call, where, state) for name, call in calls.items()}
     meeting = Meeting(points, runs, orders or {})
     outputs: dict[str, Any] = {}
@@ -178,8 +188,10 @@ def run_in_lockstep(
         state.restore()
         for run in runs.values():
             if run and not run.dead:
+                run.make_room()
                 run.throw(GreenletExit)
                 state.restore()
+        sys.setrecursionlimit(recursion_limit)
 
 
 @not_traced
@@ -202,6 +214,7 @@ def _fused(fuse_at: FuseAt, index: int, arrivals: Mapping[str, Arrival]) -> dict
 
 @not_traced
 def _switch(run: NetworkRun, values: tuple[Any, ...]) -> Any:
+    run.make_room()
     try:
         return run.switch(*values)
     except FusionError:

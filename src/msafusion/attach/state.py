@@ -18,10 +18,12 @@ import warnings
 from collections.abc import Callable
 from functools import partial
 from itertools import product
+from operator import attrgetter
 from typing import Any
 
 import torch
 from torch._C import _len_torch_function_stack
+from torch._tensor_str import PRINT_OPTS
 from torch.fx import traceback
 from torch.nn.utils import parametrize
 from torch.overrides import _get_current_function_mode_stack, _pop_mode, _push_mode
@@ -61,7 +63,10 @@ def _settings() -> list[tuple[Read, Write]]:
         (_saved_tensor_hooks, _set_saved_tensor_hooks),
         (_weight_cache, _set_weight_cache),
         (_warnings, _set_warnings),
-        (_streams, _set_streams),
+        _attributes(sys, "stdout", "stderr"),
+        _attributes(PRINT_OPTS, *vars(PRINT_OPTS)),
+        _attributes(torch.serialization._serialization_tls, *vars(torch.serialization._serialization_tls)),
+        (_stance, _set_stance),
         (_folder, lambda folder: folder and os.chdir(folder)),
         (_environment, _set_environment),
         (_node_meta, _set_node_meta),
@@ -88,6 +93,9 @@ def _settings() -> list[tuple[Read, Write]]:
         ("_get_graph_executor_optimize", "_set_graph_executor_optimize"),
         ("_check_sparse_tensor_invariants", "_set_check_sparse_tensor_invariants"),
         ("_get_cublas_allow_fp16_accumulation", "_set_cublas_allow_fp16_accumulation"),
+        ("_get_torch_function_state", "_set_torch_function_state"),
+        *((f"_jit_can_fuse_on_{kind}", f"_jit_override_can_fuse_on_{kind}") for kind in ("cpu", "gpu")),
+        *((f"_jit_{kind}_enabled", f"_jit_set_{kind}_enabled") for kind in ("texpr_fuser", "llga")),
     ]
     pairs += [(getattr(_core, read), getattr(_core, write)) for read, write in named if hasattr(_core, read)]
     for kind in ("float32_matmul_precision", "cudnn_allow_tf32", "onednn_allow_tf32"):
@@ -97,6 +105,16 @@ def _settings() -> list[tuple[Read, Write]]:
             names = backend, operation
             pairs.append((partial(_core._get_fp32_precision_getter, *names), partial(_set_precision, *names)))
     return pairs
+
+
+def _attributes(owner: Any, *names: str) -> tuple[Read, Write]:
+    """Two attributes and more of an object, such as what `contextlib.redirect_stdout` changes."""
+
+    def write(values: tuple[Any, ...]) -> None:
+        for name, value in zip(names, values, strict=True):
+            setattr(owner, name, value)
+
+    return partial(attrgetter(*names), owner), write
 
 
 def _if_readable(read: Read, write: Write) -> tuple[Read, Write]:
@@ -178,13 +196,16 @@ def _set_warnings(value: tuple[Any, ...]) -> None:
     getattr(warnings, "_filters_mutated", lambda: None)()
 
 
-def _streams() -> tuple[Any, ...]:
-    """What `contextlib.redirect_stdout` and `redirect_stderr` change."""
-    return sys.stdout, sys.stderr
+def _stance() -> Any:
+    """What `torch.compiler.set_stance` changes; None: the compiler has not been loaded, which takes seconds."""
+    compiler = sys.modules.get("torch._dynamo.eval_frame")
+    return getattr(compiler, "_stance", None)
 
 
-def _set_streams(value: tuple[Any, ...]) -> None:
-    sys.stdout, sys.stderr = value
+def _set_stance(value: Any) -> None:
+    compiler: Any = sys.modules.get("torch._dynamo.eval_frame")
+    if hasattr(compiler, "_stance"):
+        compiler._stance = compiler.DynamoStance() if value is None else value  # loaded since: it had the default
 
 
 def _folder() -> str | None:
