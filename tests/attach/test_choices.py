@@ -76,3 +76,29 @@ def test_the_entry_that_is_used_can_be_named():
     fused(network, "part[1]", torch.randn(3, 7, 5))
     with pytest.raises(FusionError, match=r"others than \[0\]"):
         fused(network, "part[0]", torch.randn(3, 7, 5))
+
+
+class Ignoring(nn.Module):
+    """Calls a layer in place and goes on with what it was given, or never uses what it gives."""
+
+    def __init__(self, inplace):
+        super().__init__()
+        self.layer, self.act, self.output = nn.Linear(5, 8), nn.ReLU(inplace), nn.Linear(8, 4)
+
+    def forward(self, x):
+        features = self.layer(x)
+        self.act(features)
+        return self.output(features.mean(dim=1))
+
+
+@pytest.mark.parametrize("inplace", [True, False])
+def test_an_output_that_the_network_does_not_use_is_refused(inplace):
+    with pytest.raises(FusionError, match=r"submodule 'act' of network 'a'.*does not go on with its output"):
+        fused(Ignoring(inplace), "act", torch.randn(3, 7, 5))
+
+
+def test_features_that_stand_in_two_places_are_fused_where_the_network_takes_them():
+    give = lambda h: {"last": h, "all": (h,)}  # noqa: E731
+    fused(Wrapper(give, lambda output: output["last"]), "part[last]", torch.randn(3, 7, 5))
+    with pytest.raises(FusionError, match=r"goes on with others than \[last\]"):
+        fused(Wrapper(give, lambda output: output["all"][0]), "part[last]", torch.randn(3, 7, 5))

@@ -97,12 +97,8 @@ def test_axes_that_cannot_be_told_are_an_error_that_channel_axis_settles(case):
     assert taps(network, "point", torch.randn(shape), channel_axis={"a": 1}) == {"a": (0, 1)}
 
 
-def test_batch_and_time_of_equal_size_after_a_time_first_network_are_an_error():
-    network = Steps(nn.TransformerEncoderLayer(6, 2, 8))
-    with pytest.raises(
-        FusionError, match=r"batch and time cannot be told apart.*example with a batch size that differs"
-    ):
-        taps(network, "point", torch.randn(4, 4, 6))
+def test_batch_and_time_of_equal_size_after_a_time_first_network_are_told_by_changing_a_sample():
+    assert taps(Steps(nn.TransformerEncoderLayer(6, 2, 8)), "point", torch.randn(4, 4, 6)) == {"a": (1, 2)}
 
 
 def test_a_module_shared_with_another_network_tells_nothing_there():
@@ -207,3 +203,24 @@ def test_channels_last_memory_format_is_kept():
     network[0].register_forward_hook(lambda module, args, output: seen.append(output))
     net({"a": image, "b": image})
     assert all(output.is_contiguous(memory_format=torch.channels_last) for output in seen)
+
+
+class MaxOut(nn.Module):
+    def forward(self, x):
+        return x.unflatten(1, (-1, 2)).amax(2)
+
+
+@pytest.mark.parametrize(
+    ("last", "size"), [(nn.GLU(1), (8, 6)), (nn.PixelShuffle(2), (4, 3)), (MaxOut(), (8, 6)), (nn.GLU(1), (6, 8))]
+)
+def test_another_axis_that_is_as_long_as_the_channels_were_is_not_taken_for_them(last, size):
+    images = torch.randn(2, 3, *size)
+    with pytest.raises(FusionError, match=r"do not tell which axis holds the channels.*channel_axis=1"):
+        taps(Steps(nn.Conv2d(3, 8, 3, padding=1), last), "point", images)
+    assert taps(Steps(nn.Conv2d(3, 8, 3, padding=1), last), "point", images, channel_axis=1)
+
+
+def test_a_norm_over_several_axes_tells_nothing_of_channels():
+    network = Steps(nn.Conv2d(3, 8, 3, padding=1), nn.LayerNorm([8, 10, 12]), nn.ReLU())
+    for submodule in ("parts.1", "point"):
+        assert taps(network, submodule, torch.randn(2, 3, 10, 12)) == {"a": (0, 1)}

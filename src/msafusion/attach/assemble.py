@@ -9,13 +9,14 @@ from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
 from msafusion.attach.arguments import check_axes, check_networks, check_type
-from msafusion.attach.choices import check_choice, passed_over
+from msafusion.attach.choices import Choice, check_choices, is_alone
 from msafusion.attach.containers import main_tensor
-from msafusion.attach.layout import Path, Trail
+from msafusion.attach.layout import Trail
 from msafusion.attach.lockstep import NetworkRun
 from msafusion.attach.network import FusedNetwork, Inputs
 from msafusion.attach.points import FusionPoint, Joint, find_taps, join
 from msafusion.attach.reading import HeadAt, Outputs, Reading, prediction_in, reading_points, taps_of
+from msafusion.attach.rows import rows_of
 from msafusion.attach.time_search import keep_time
 from msafusion.attach.tracing import evaluating
 from msafusion.fusion import HEADS, Head
@@ -174,7 +175,7 @@ def _dry_run(
     joints: dict[int, Joint] = {}
     vectors: dict[str, Tensor] = {}
     orders: dict[str, list[int]] = {name: [] for name in networks}
-    doubtful: list[tuple[str, FusionPoint, list[Path]]] = []
+    choices: dict[str, list[Choice]] = {name: [] for name in networks}
 
     def fuse_at(index: int, outputs: dict[str, Any]) -> dict[str, Any]:
         for name in outputs:
@@ -186,13 +187,19 @@ def _dry_run(
             return outputs
         joint = joints[index] = join(points[index], networks, outputs, trails).to(device)
         for name in outputs:
+            submodule = points[index].members[name].submodule
+            where = f"submodule '{submodule}' of network '{name}' (fusion point {joint.name})"
             paths = [tap.path for tap in joint.taps if tap.network == name]
-            if passed_over(outputs[name], paths):
-                doubtful.append((name, points[index], paths))
+            alone = is_alone(outputs[name], paths)
+            if not (alone and levels):  # a head may read all that comes of it
+                choices[name].append(Choice(submodule, paths, alone, where))
         with evaluating(joint, gradients=True):  # a network may take some in its forward
             return joint(outputs, {}, {})
 
     with evaluating(net):
+        for name, rule in net.input_rules.items():
+            met = [one.members[name].submodule for one in (*points, *levels) if name in one.members]
+            trails[name].rows = rows_of(networks[name], rule, example[name], list(dict.fromkeys(met)))
         probes = [
             module.register_forward_hook(_Probe(name, trails[name]), prepend=True)
             for name, network in networks.items()
@@ -204,11 +211,8 @@ def _dry_run(
         finally:
             for probe in probes:
                 probe.remove()
-        for name, point, paths in doubtful:
-            submodule = point.members[name].submodule
-            where = f"submodule '{submodule}' of network '{name}' (fusion point {point.name})"
-            check_choice(networks[name], net.input_rules[name], example[name], submodule, paths, where)
         for name, rule in net.input_rules.items():
+            check_choices(networks[name], rule, example[name], choices[name])
             tensors = [leaf for leaf in pytree.tree_leaves(outputs[name]) if isinstance(leaf, Tensor)]
             batch = rule.batch(example[name])
             rule.counts_batch = not tensors or any(batch in tensor.shape for tensor in tensors)

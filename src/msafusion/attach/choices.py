@@ -1,6 +1,7 @@
-"""Find out, by changing it, whether a network goes on with the tensor that is fused, where it gives several."""
+"""Find out, by changing it, whether a network goes on with the tensor that is fused."""
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -9,71 +10,123 @@ from torch.utils import _pytree as pytree
 
 from msafusion.attach.containers import main_tensor
 from msafusion.attach.inputs import InputRule
-from msafusion.attach.layout import Path, get
+from msafusion.attach.layout import Path, get, put
 from msafusion.attach.trials import quiet
 from msafusion.streams import FusionError
 
-Pick = Callable[[Any], list[Tensor]]
-"""Tensors of a submodule's output."""
+Change = Callable[[Any], Any]
+"""A submodule's output -> the same with other values in some of its tensors."""
 
 
-def passed_over(output: Any, paths: Sequence[Path]) -> list[Tensor]:
-    """The floating-point tensors in a submodule's output that are not fused."""
-    fused = [get(output, path) for path in paths]
-    return [
-        leaf
-        for leaf in pytree.tree_leaves(output)
-        if isinstance(leaf, Tensor) and leaf.is_floating_point() and all(leaf is not one for one in fused)
-    ]
+@dataclass(frozen=True)
+class Choice:
+    """What is fused of one submodule's output.
+
+    Attributes:
+        submodule: of the fusion point.
+        paths: of the streams in its output.
+        alone: there is no other tensor in it.
+        where: the submodule, in messages.
+    """
+
+    submodule: str
+    paths: Sequence[Path]
+    alone: bool
+    where: str
 
 
-def check_choice(
-    network: nn.Module, rule: InputRule, given: Any, submodule: str, paths: Sequence[Path], where: str
-) -> None:
-    """Refuse streams that a network does not go on with, while it goes on with what stands beside them.
+def is_alone(output: Any, paths: Sequence[Path]) -> bool:
+    """Whether a submodule's output holds no floating-point tensors but those that are fused."""
+    return sum(map(_has_features, pytree.tree_leaves(output))) <= len(paths)
 
-    So it is with an LSTM's steps where only its last state is used. What neither changes is not refused: layers whose
-    weights are still zero hide everything.
+
+def check_choices(network: nn.Module, rule: InputRule, given: Any, choices: Sequence[Choice]) -> None:
+    """Refuse streams that a network does not go on with, so that fusing them would have no effect.
+
+    So it is with an LSTM's steps where only its last state is used, or a copy of the features that is for users. What
+    is connected with the output but does not change it is not refused: weights that are still zero hide everything.
 
     Args:
         network: in eval mode.
         rule: how it takes its input.
         given: its example.
-        submodule: of the fusion point.
-        paths: of the streams in the submodule's output.
-        where: the submodule, in messages.
+        choices: at its fusion points.
 
     Raises:
-        FusionError: the network's output follows the other tensors only.
+        FusionError: the network's output does not follow what is fused.
     """
-    if main_tensor(given).is_meta:  # no values to compare
-        return
-    as_it_is = _run(network, rule, given, submodule, lambda output: [])
-    if as_it_is is None:
+    if not choices or main_tensor(given).is_meta:  # no values to compare
         return
 
-    def fused(output: Any) -> list[Tensor]:
-        return [get(output, path) for path in paths]
+    def run(submodule: str, change: Change) -> list[Any] | None:
+        return _run(network, rule, given, submodule, change)
 
-    if not _same(as_it_is, _run(network, rule, given, submodule, fused)):
+    as_it_is = run(choices[0].submodule, lambda output: output)
+    if as_it_is is None or not any(map(_has_features, as_it_is)):
         return
-    if not _same(as_it_is, _run(network, rule, given, submodule, lambda output: passed_over(output, paths))):
-        keys = ", ".join("".join(f"[{key}]" for key in path) or "the whole" for path in paths)
-        raise FusionError(
-            f"{where} gives several tensors, and network '{rule.network}' goes on with others than {keys}, which would "
-            "be fused without effect (an LSTM's last state, for instance); name what it uses with 'submodule[key]', or "
-            "fuse at a submodule that gives just that."
-        )
+    for choice in choices:
+        if not _same(as_it_is, run(choice.submodule, lambda output, paths=choice.paths: _fused(output, paths))):
+            continue
+        keys = ", ".join("".join(f"[{key}]" for key in path) or "the whole" for path in choice.paths)
+        if not choice.alone and not _same(
+            as_it_is, run(choice.submodule, lambda output, paths=choice.paths: _others(output, paths))
+        ):
+            raise FusionError(
+                f"{choice.where} gives several tensors, and network '{rule.network}' goes on with others than {keys}, "
+                "which would be fused without effect (an LSTM's last state, for instance); name what it uses with "
+                "'submodule[key]', or fuse at a submodule that gives just that."
+            )
+        if not _connected(network, rule, given, choice):
+            raise FusionError(
+                f"{choice.where}: network '{rule.network}' does not go on with its output ({keys}), which would be "
+                "fused without effect (what it returns is not used, or was changed in place); fuse at another one."
+            )
 
 
-def _run(network: nn.Module, rule: InputRule, given: Any, submodule: str, pick: Pick) -> list[Any] | None:
-    """The leaves of the network's output with the picked tensors changed; None: it does not take them."""
+def _has_features(leaf: Any) -> bool:
+    return isinstance(leaf, Tensor) and leaf.is_floating_point()
 
-    def hook(module: nn.Module, args: tuple[Any, ...], output: Any) -> Any:
-        changed = {id(tensor): tensor + torch.randn_like(tensor) * (1 + tensor.abs().mean()) for tensor in pick(output)}
-        return pytree.tree_map(lambda leaf: changed.get(id(leaf), leaf), output) if changed else None
 
-    handle = network.get_submodule(submodule).register_forward_hook(hook)
+def _other(tensor: Tensor) -> Tensor:
+    return tensor + torch.randn_like(tensor) * (1 + tensor.abs().mean())
+
+
+def _fused(output: Any, paths: Sequence[Path], change: Callable[[Tensor], Tensor] = _other) -> Any:
+    """With other values in what is fused, in these places alone: the same tensor may stand in others, too."""
+    for path in paths:
+        output = put(output, path, change(get(output, path)))
+    return output
+
+
+def _others(output: Any, paths: Sequence[Path]) -> Any:
+    """With other values in all that is not fused."""
+    changed = pytree.tree_map(lambda leaf: _other(leaf) if _has_features(leaf) else leaf, output)
+    for path in paths:
+        changed = put(changed, path, get(output, path))
+    return changed
+
+
+def _connected(network: nn.Module, rule: InputRule, given: Any, choice: Choice) -> bool:
+    """Whether the network's output was computed from what is fused, whatever came of it; it does not run: True."""
+    tensors: list[Tensor] = []
+
+    def change(tensor: Tensor) -> Tensor:
+        tensors.append(tensor.detach().clone().requires_grad_())
+        return tensors[-1] * 1  # networks may change it in place
+
+    with torch.enable_grad():
+        leaves = _run(network, rule, given, choice.submodule, lambda output: _fused(output, choice.paths, change))
+        results = [leaf.sum() for leaf in leaves or () if _has_features(leaf) and leaf.requires_grad]
+        if leaves is None or not tensors:
+            return True
+        if not results:
+            return False
+        return any(one is not None for one in torch.autograd.grad(results, tensors, allow_unused=True))
+
+
+def _run(network: nn.Module, rule: InputRule, given: Any, submodule: str, change: Change) -> list[Any] | None:
+    """The leaves of the network's output with a submodule's output changed; None: it does not take that."""
+    handle = network.get_submodule(submodule).register_forward_hook(lambda module, args, output: change(output))
     try:
         with quiet(main_tensor(given).device):
             return pytree.tree_leaves(rule.call(network, given, None, None))

@@ -1,17 +1,15 @@
 """Where a module's output keeps its features: which tensors of it, and which of their axes are batch and channels."""
 
 import copy
-from collections.abc import Mapping, MutableMapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping, MutableMapping
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from torch import Tensor, nn
-from torch.nn.modules.batchnorm import _BatchNorm
-from torch.nn.modules.conv import _ConvNd
-from torch.nn.modules.instancenorm import _InstanceNorm
 from torch.nn.utils.rnn import PackedSequence
 from torch.utils import _pytree as pytree
 
+from msafusion.attach.hints import Hint, hint_of
 from msafusion.streams import FusionError
 
 Path = tuple[int | str, ...]
@@ -41,39 +39,16 @@ class Layout:
 
 
 @dataclass(frozen=True)
-class Hint:
-    """What a module's type tells about its input and output: how many channels, and whether they are the last axis."""
+class Rows:
+    """Where the first sample of an example shows in a submodule's output.
 
-    in_channels: int
-    out_channels: int
-    channels_last: bool
-    batch_first: bool | None = None  # None: the module does not say
+    Attributes:
+        samples: of the example.
+        moved: path of a tensor -> which of its elements change with the first sample; None: not known.
+    """
 
-
-def hint_of(module: nn.Module) -> Hint | None:
-    """The layout that a module's type declares, or None."""
-    match module:
-        case _ConvNd():
-            return Hint(module.in_channels, module.out_channels, False)
-        case _BatchNorm() | _InstanceNorm():
-            return Hint(module.num_features, module.num_features, False)
-        case nn.GroupNorm():
-            return Hint(module.num_channels, module.num_channels, False)
-        case nn.Linear():
-            return Hint(module.in_features, module.out_features, True)
-        case nn.LayerNorm() | nn.RMSNorm():
-            return Hint(module.normalized_shape[-1], module.normalized_shape[-1], True)
-        case nn.Embedding():
-            return Hint(1, module.embedding_dim, True)
-        case nn.RNNBase():
-            out = (module.proj_size or module.hidden_size) * (2 if module.bidirectional else 1)
-            return Hint(module.input_size, out, True, module.batch_first)
-        case nn.MultiheadAttention():
-            return Hint(module.embed_dim, module.embed_dim, True, module.batch_first)
-        case nn.TransformerEncoderLayer() | nn.TransformerDecoderLayer():
-            width = module.linear2.out_features
-            return Hint(width, width, True, module.self_attn.batch_first)
-    return None
+    samples: int
+    moved: Callable[[Path], Tensor | None]
 
 
 @dataclass
@@ -81,32 +56,39 @@ class Trail:
     """The hints of the modules that one network has run so far in a dry run."""
 
     hints: list[Hint] = field(default_factory=list)
+    rows: dict[str, Rows] = field(default_factory=dict)  # of the submodules of its points
     sequence_first: tuple[int, int] | None = None  # (time, batch) where the last module that tells has batch on axis 1
 
     def record(self, module: nn.Module, output: Any) -> None:
         """Note a module that has just run."""
         hint = hint_of(module)
-        if hint is None:
-            return
-        self.hints.append(hint)
         first = output[0] if isinstance(output, tuple) else output
+        if hint is None:
+            if isinstance(first, Tensor) and self.hints and self.hints[-1].keeps(first.shape):
+                self.hints[-1] = replace(self.hints[-1], shape=tuple(first.shape))
+            return
+        self.hints.append(replace(hint, shape=tuple(first.shape) if isinstance(first, Tensor) else ()))
         if hint.batch_first or not hint.channels_last:
             self.sequence_first = None
         elif hint.batch_first is False and isinstance(first, Tensor) and first.dim() == 3:
             self.sequence_first = (first.shape[0], first.shape[1])
 
-    def layout(self, tensor: Tensor, module: nn.Module, where: str, channel_axis: int | None) -> Layout:
-        """Layout of a module's output, from the module's own type or the nearest one before it that explains the shape.
+    def layout(
+        self, tensor: Tensor, submodule: str, path: Path, module: nn.Module, where: str, channel_axis: int | None
+    ) -> Layout:
+        """Layout of a module's output: the batch by trial, else as channels by its type or the nearest one before it.
 
         Raises:
-            FusionError: no module does, and the shape alone does not tell either.
+            FusionError: no module explains the shape, and the shape alone does not tell either.
         """
         if tensor.dim() < 2:
             raise FusionError(
                 f"{where} gives shape {tuple(tensor.shape)}, expected (batch, channels, ...); choose another submodule."
             )
         own = hint_of(module)
-        batch_axis = self._batch_axis(tensor, own, where)
+        rows = self.rows.get(submodule)
+        found = None if rows is None else _axis_of(rows, path, tensor, self._sequence_axis(tensor), where)
+        batch_axis = self._batch_axis(tensor, own, where) if found is None else found
         if channel_axis is None:
             channel_axis = self._channel_axis(tensor, own, batch_axis, where)
         if not -tensor.dim() <= channel_axis < tensor.dim():
@@ -118,8 +100,12 @@ class Trail:
             raise FusionError(f"{where}: channel_axis {channel_axis} is the batch axis; name another channel_axis.")
         return Layout(batch_axis, channel_axis)
 
+    def _sequence_axis(self, tensor: Tensor) -> int:
+        first = self.sequence_first
+        return 0 if tensor.dim() != 3 or first is None or first[1] != tensor.shape[1] else 1
+
     def _batch_axis(self, tensor: Tensor, own: Hint | None, where: str) -> int:
-        if tensor.dim() != 3 or self.sequence_first is None or self.sequence_first[1] != tensor.shape[1]:
+        if not self._sequence_axis(tensor) or self.sequence_first is None:
             return 0
         time, batch = self.sequence_first
         if time == batch and (own is None or own.batch_first is None):
@@ -131,13 +117,15 @@ class Trail:
 
     def _channel_axis(self, tensor: Tensor, own: Hint | None, batch_axis: int, where: str) -> int:
         if tensor.dim() == 2:
-            return 1
+            return 1 - batch_axis
         mixed = own is None and len({hint.channels_last for hint in self.hints}) > 1
         for hint in reversed(self.hints) if own is None else [own]:
             fitting = [
                 axis for axis, size in enumerate(tensor.shape) if axis != batch_axis and size == hint.out_channels
             ]
             if len(fitting) == 1:
+                if own is None and hint.changes_channels(tensor.shape):
+                    break
                 return fitting[0]
             if fitting and mixed:  # both layouts occur in this network, and the shape fits both
                 break
@@ -166,6 +154,34 @@ class Trail:
         """Whether the first module leaves no choice: its channels fit one axis of the input only."""
         shape = network_input.shape
         return len(shape) < 3 or (bool(self.hints) and [*shape[1:]].count(self.hints[0].in_channels) == 1)
+
+
+def _axis_of(rows: Rows, path: Path, tensor: Tensor, usual: int, where: str) -> int | None:
+    """The axis on which the samples lie, by where the first one shows; None: that does not tell.
+
+    Raises:
+        FusionError: they lie in another order, or on one of several axes.
+    """
+    moved = rows.moved(path)
+    if moved is None or moved.shape != tensor.shape or not moved.any():
+        return None
+    shows = [moved.movedim(axis, 0).flatten(1).any(1) for axis in range(moved.dim())]
+    if not shows[usual].all():
+        if not shows[usual][0]:
+            raise FusionError(
+                f"{where} gives shape {tuple(tensor.shape)}, where the first sample is not the first on axis {usual}, "
+                "so that samples would be fused with others; choose a submodule that keeps them in their order."
+            )
+        return usual
+    axes = [
+        axis for axis, show in enumerate(shows) if len(show) == rows.samples and bool(show[0]) and int(show.sum()) == 1
+    ]
+    if len(axes) > 1 and usual not in axes:
+        raise FusionError(
+            f"{where} gives shape {tuple(tensor.shape)}, where the samples may lie on axes {axes}; give fuse() an "
+            "example with more samples."
+        )
+    return None if not axes else usual if usual in axes else axes[0]
 
 
 def tensors_in(output: Any, network: str, module: nn.Module, where: str) -> dict[str, Path]:

@@ -261,7 +261,7 @@ def find_taps(
         for stream, path in paths.items():
             axis = point.channel_axis
             axis = axis.get(stream) if isinstance(axis, Mapping) else axis
-            layout = trails[network].layout(get(output, path), module, where, axis)
+            layout = trails[network].layout(get(output, path), member.submodule, path, module, where, axis)
             taps.append(Tap(stream, network, path, layout, get(output, path).dim()))
     names = [tap.stream for tap in taps]
     for name in names:

@@ -1,0 +1,68 @@
+"""Where the first sample of an example shows in what submodules give, found by changing it before anything is fused."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.utils.rnn import PackedSequence
+
+from msafusion.attach.containers import is_ragged, timed_tensor
+from msafusion.attach.inputs import InputRule
+from msafusion.attach.layout import Path, Rows, Trail, get
+from msafusion.attach.trials import Trials
+
+NEGLIGIBLE = 1e-5
+"""Of the largest change: what rounding may do to other samples."""
+
+
+def rows_of(network: nn.Module, rule: InputRule, given: Any, submodules: list[str]) -> dict[str, Rows]:
+    """Submodule -> where the first sample shows in its output; nothing where the network cannot be tried.
+
+    Args:
+        network: in eval mode.
+        rule: how it takes its input.
+        given: its example.
+        submodules: of its fusion points.
+    """
+    if isinstance(given, PackedSequence) or is_ragged(given) or not submodules or timed_tensor(given).is_meta:
+        return {}
+    trials = Trials(network, rule, given, [(submodule, ()) for submodule in submodules])
+    trail = Trail()
+    with _recording(network, trail):
+        before = trials.run(trials.unchanged())
+    if before is None or not trials.shape:
+        return {}
+    time = trail.time_axis(trials.bearer_tensor) if rule.time_axis is None else rule.time_axis
+    axis = 1 if time == 0 and len(trials.shape) > 1 else 0
+    after = trials.run(trials.changed(axis, 0, 1)) if trials.shape[axis] else None
+    if after is None:
+        return {}
+    return {
+        submodule: Rows(trials.shape[axis], lambda path, one=one, other=other: _moved(one, other, path))
+        for submodule, one, other in zip(submodules, before, after, strict=True)
+    }
+
+
+def _moved(before: Any, after: Any, path: Path) -> Tensor | None:
+    """Which elements of a stream have changed; None: not known."""
+    one, other = get(before, path), get(after, path)
+    if not isinstance(one, Tensor) or one.shape != other.shape or not one.is_floating_point() or not one.numel():
+        return None
+    change = (one.detach() - other.detach()).abs().nan_to_num()
+    return change > NEGLIGIBLE * change.max()
+
+
+@contextmanager
+def _recording(network: nn.Module, trail: Trail) -> Iterator[None]:
+    hooks = [
+        module.register_forward_hook(lambda module, args, output: trail.record(module, output), prepend=True)
+        for module in network.modules()
+        if not isinstance(module, torch.jit.ScriptModule)  # takes no hook
+    ]
+    try:
+        yield
+    finally:
+        for hook in hooks:
+            hook.remove()
