@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from msafusion.failures import Failure, TraceLog, attempted
-from msafusion.preparation.engines import in_processes
+from msafusion.preparation.engines import in_processes, run_work
 from msafusion.preprocessing import DataError
 from msafusion.written import shown
 
@@ -158,3 +158,7 @@ def test_an_unexpected_error_ends_a_command_in_one_line():
     log = Path(found[1])
     assert "KeyError: 'key'" in log.read_text()
     log.unlink()
+
+
+def test_workers_who_find_no_work_left_are_none():
+    assert list(run_work(str, [], workers=1_000_000, engine="joblib", ray_address=None)) == []

@@ -52,7 +52,12 @@ def verb_parser(verb: str, description: str, *, loads: bool = True) -> ArgumentP
         loads: it may load classes of the user's own, and has `--import`.
     """
     parser = ArgumentParser(
-        prog=f"msafusion {verb}", exit_on_error=False, description=description, parser_mode=MODE, default_env=False
+        prog=f"msafusion {verb}",
+        exit_on_error=False,
+        description=description,
+        parser_mode=MODE,
+        default_env=False,
+        allow_abbrev=False,  # `--conf FILE` would not be looked at beforehand
     )
     if loads:
         parser.add_argument(

@@ -18,6 +18,8 @@ CLASSES: dict[str, dict[str, Any]] = {"data": DATASETS, "network": NETWORKS}
 OPTION_TYPES = {f"{module}.{Changes.__name__}" for module in (preprocessing.__name__, Changes.__module__)}
 """Import paths of plain dataclasses that are the type of an option, by which jsonargparse looks up their fields."""
 SECTIONS = ("alone", "fused", "trainer")
+OF_COMMAND = ("out", "overwrite", "resume", "ray_address")
+"""Options that say where to write, what to delete or which machines get the work: a stranger's file may not."""
 
 
 def allow_registered() -> None:
@@ -34,8 +36,8 @@ def check_recipe(file: str | Path) -> Mapping[str, Any]:
     """The plain values of a recipe or a run's configuration, which names nothing but registered classes.
 
     Raises:
-        ValueError: there is no such file or it is not YAML; it names another class, or needs a module that the user
-            has not named.
+        ValueError: there is no such file or it is not YAML; it names another class, needs a module that the user has
+            not named, or sets what is for the command line alone.
     """
     try:
         content = read_yaml(file)
@@ -44,8 +46,16 @@ def check_recipe(file: str | Path) -> Mapping[str, Any]:
     if not isinstance(content, Mapping):
         raise ValueError(f"'{file}' holds {type(content).__name__}, expected options by name; add `network: ...`.")
     where = f"'{file}'"
+    if own := [name for name in OF_COMMAND if content.get(name)]:  # unset ones are what --print_config writes
+        raise ValueError(
+            f"{where} sets {' and '.join(own)}, expected it on the command line alone, as it says where to write, what "
+            f"to delete or who gets the work; take it out, and add {' '.join(f'--{name}' for name in own)} if you mean "
+            "it."
+        )
     plugins.check_allowed(content.get("import"), where)
-    for name in ("config", *SECTIONS):  # else jsonargparse would read the file of that name
+    if content.get("config"):  # jsonargparse reads one there, or passes over a list of them
+        raise ValueError(f"{where} names another file by config, expected options; give both by --config.")
+    for name in SECTIONS:  # else jsonargparse would read the file of that name
         if isinstance(content.get(name), str):
             raise ValueError(f"{name} in {where} is a text, expected options by name; write them into this file.")
     for name in CLASSES:

@@ -73,6 +73,45 @@ def defaults():
     return parser.dump(parse_recipe(parser, []))
 
 
+@pytest.mark.parametrize(
+    ("recipe", "command", "said"),
+    [
+        (
+            "out: victim\noverwrite: true",
+            ["train", "--config", "R"],
+            "sets out and overwrite, expected it on the command",
+        ),
+        ("resume: true", ["train", "--out", "victim", "--config=R"], "sets resume, expected"),
+        ("out: victim\noverwrite: true", ["compare", "--config", "R"], "sets out and overwrite, expected"),
+        ("overwrite: true", ["compare", "--data", "R"], "sets overwrite, expected"),
+        ("ray_address: ray://stranger", ["compare", "--config", "R"], "sets ray_address, expected"),
+        ("config: [other.yaml]", ["train", "--config", "R"], "names another file by config"),
+        ("out: victim", ["train", "--conf", "R"], "--conf"),
+    ],
+)
+def test_a_recipe_does_not_say_where_to_write_and_what_to_delete(
+    recipe, command, said, capsys, monkeypatch, tmp_path, defaults
+):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "victim").mkdir()
+    (tmp_path / "victim" / "config.yaml").write_text(defaults)
+    (tmp_path / "victim" / "metrics.json").write_text("{}")
+    (tmp_path / "recipe.yaml").write_text(recipe)
+    line = fails(capsys, monkeypatch, *(word.replace("R", "recipe.yaml") for word in command))
+    assert said in line
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["recipe.yaml", "victim"]
+    assert (tmp_path / "victim" / "metrics.json").is_file()
+
+
+def test_what_print_config_writes_and_a_runs_configuration_are_recipes(capsys, tmp_path, defaults):
+    with pytest.raises(SystemExit):
+        train_parser().parse_args(["--print_config"])
+    (tmp_path / "recipe.yaml").write_text(capsys.readouterr().out)
+    (tmp_path / "config.yaml").write_text(defaults)
+    for name in ("recipe.yaml", "config.yaml"):
+        assert parse_recipe(train_parser(), ["--config", str(tmp_path / name)]).fused.epochs == 10
+
+
 def test_another_class_has_its_own_defaults():
     """jsonargparse carries options of the same name from one class to the next."""
     given = parse_recipe(train_parser(), ["--data", "UTDMHAD", "--data.root", "x", "--network", "Ravdess"])

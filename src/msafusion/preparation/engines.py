@@ -38,7 +38,7 @@ def run_work(
         raise ValueError(f"unknown engine {engine!r}; {nearest(engine, ('joblib', 'ray'))}.")
     if ray_address is not None:
         raise ValueError("ray_address is of a Ray cluster, and the engine is joblib; add --engine ray.")
-    if workers == 1:
+    if min(workers, len(items)) <= 1:
         return (work(item) for item in items)
     return in_processes(work, items, min(workers, len(items)))
 
