@@ -133,6 +133,19 @@ def test_a_class_token_is_real_and_comes_before_the_steps_or_the_mask_is_refused
         masks_at(Prefixed(False), "point", given)
 
 
+@pytest.mark.parametrize("padded", [-1e4, float("-inf"), torch.finfo(torch.float).min, 0.0])
+def test_a_mask_that_is_added_to_scores_is_not_taken_the_wrong_way_round(padded):
+    given, added = {"x": torch.randn(3, 10, 6)}, torch.zeros(3, 10).masked_fill(~TOKENS, padded)
+    with pytest.raises(ValueError, match=r"attention_mask of 'a' holds \[.*0\.0\], expected bool, or 1 for real"):
+        masks_at(Prefixed(True), "point", {**given, "attention_mask": added})
+    watch = masks_at(Prefixed(True), "point", {**given, "attention_mask": added}, [4, 7, 10])
+    assert torch.equal(watch.masks["a"][:, 1:], TOKENS)
+    for kind in (torch.float, torch.long, torch.bool):
+        watch = masks_at(Prefixed(True), "point", {**given, "attention_mask": TOKENS.to(kind)})
+        assert torch.equal(watch.masks["a"][:, 1:], TOKENS)
+    masks_at(Prefixed(True), "point", {**given, "attention_mask": added}, time_axis={"a": None})  # reads no mask
+
+
 def wav2vec2():
     config = transformers.Wav2Vec2Config(
         **SMALL, conv_dim=(8, 8), conv_stride=(4, 2), conv_kernel=(8, 4), num_conv_pos_embeddings=4,

@@ -151,6 +151,15 @@ def test_steps_cut_to_the_longest_keep_their_lengths_in_networks_that_take_them(
     assert TimeMask.from_lengths(lengths, 10).at(5, half).sum(dim=1).tolist() == [3, 2]
 
 
+@pytest.mark.parametrize(
+    ("lengths", "rule", "expected"),
+    [([9, 4, 6], LengthRule(offset=1), [10, 5, 7]), ([5, 3], LengthRule(factor=2), [10, 6])],
+)
+def test_steps_cut_to_the_longest_may_come_to_as_many_as_before_with_a_class_token_or_repeated(lengths, rule, expected):
+    mask = TimeMask.from_lengths(torch.tensor(lengths), 10, may_be_cut=True).at(10, rule)
+    assert mask.sum(dim=1).tolist() == expected
+
+
 def test_time_axis_is_found_by_the_first_layer_or_said_by_hand():
     example = {"cnn": torch.randn(3, 5, 9), "rnn": torch.randn(3, 7, 2), "bare": torch.randn(3, 4, 6)}
     networks = {"cnn": AudioCNN(), "rnn": Recurrent(2, 6), "bare": nn.Sequential(nn.Identity(), nn.Flatten())}

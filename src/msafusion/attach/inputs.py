@@ -141,7 +141,7 @@ class InputRule:
                     f"attention_mask of '{self.network}' has shape {tuple(mask.shape)}, expected (batch, steps), which "
                     "tells the real steps; give lengths beside it."
                 )
-            return TimeMask(mask.bool()) if isinstance(mask, Tensor) and mask.dim() == 2 else None
+            return self._as_time_mask(mask) if isinstance(mask, Tensor) and mask.dim() == 2 else None
         steps, batch = self._steps(given), self.batch(given)
         if not isinstance(lengths, Tensor) or lengths.dtype == torch.bool or lengths.is_floating_point():
             raise ValueError(
@@ -159,6 +159,22 @@ class InputRule:
             )
         on_device = lengths.to(main_tensor(given).device)
         return TimeMask.from_lengths(on_device, steps, may_be_cut=self.lengths_at is not None)
+
+    def _as_time_mask(self, mask: Tensor) -> TimeMask | None:
+        """Of an attention_mask; None: it is of no use here, and other than 0 and 1.
+
+        A float one of zeros alone is added to scores and pads nothing: there the real steps are the zeros.
+        """
+        if mask.dtype != torch.bool and values_are_known(mask) and mask.numel():
+            ones = mask == 1
+            if not (ones | (mask == 0)).all() or (mask.is_floating_point() and not ones.any()):
+                if not self.masks_matter:
+                    return None
+                raise ValueError(
+                    f"attention_mask of '{self.network}' holds {mask.unique().tolist()[:3]}, expected bool, or 1 for "
+                    "real steps and 0 for padding; give it so, or lengths beside it."
+                )
+        return TimeMask(mask.bool())
 
     def _packed_mask(self, given: PackedSequence, lengths: Tensor | None) -> TimeMask:
         if lengths is not None:

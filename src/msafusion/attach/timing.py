@@ -81,15 +81,16 @@ class TimeMask:
             ValueError: padding that is not on the right, and that the rule cannot follow; other steps than by the rule.
         """
         before, lengths = self.mask.shape[1], self.mask.sum(dim=1)
-        if rule is not None and num_steps != rule.steps(before) and not self.may_be_cut:
+        cut = rule is not None and num_steps != rule.steps(before)
+        if rule is not None and cut and not self.may_be_cut:
             raise ValueError(
                 f"has {num_steps} steps for {before} of its input, expected {rule.steps(before)} as with fuse()'s "
                 "example; tell its time_axis to the FusionPoint."
             )
         offset = num_steps - before
-        if offset == 0 and (rule is None or rule.keeps_order):
+        if offset == 0 and not cut and (rule is None or rule.keeps_order):
             return self.mask
-        if rule is not None and rule.keeps_order and offset > 0 and rule == LengthRule(offset=offset):
+        if offset > 0 and rule == LengthRule(offset=offset):
             further = self.mask.any(dim=1, keepdim=True).expand(-1, offset)
             return torch.cat([further, self.mask], dim=1)
         late = self.mask[:, 1:] & ~self.mask[:, :-1]
