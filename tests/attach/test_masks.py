@@ -79,6 +79,7 @@ def tokens(**more):
     return {**more, "input_ids": ids, "attention_mask": TOKENS.long()}
 
 
+@pytest.mark.filterwarnings("ignore:.*does not go on with its output:UserWarning")
 @pytest.mark.parametrize("first", [True, False])
 def test_padding_of_the_text_masks_the_text_and_no_patches(first):
     pixels = {"pixel_values": torch.randn(3, 3, 32, 32)}

@@ -1,5 +1,6 @@
 """Find out, by changing it, whether a network goes on with the tensor that is fused."""
 
+import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -41,7 +42,7 @@ def is_alone(output: Any, paths: Sequence[Path]) -> bool:
 
 
 def check_choices(network: nn.Module, rule: InputRule, given: Any, choices: Sequence[Choice]) -> None:
-    """Refuse streams that a network does not go on with, so that fusing them would have no effect.
+    """Refuse streams that a network does not go on with, and goes on with others beside; warn where there are none.
 
     So it is with an LSTM's steps where only its last state is used, or a copy of the features that is for users. What
     is connected with the output but does not change it is not refused: weights that are still zero hide everything.
@@ -53,7 +54,7 @@ def check_choices(network: nn.Module, rule: InputRule, given: Any, choices: Sequ
         choices: at its fusion points.
 
     Raises:
-        FusionError: the network's output does not follow what is fused.
+        FusionError: the network's output follows the other tensors of a submodule only.
     """
     if not choices or main_tensor(given).is_meta:  # no values to compare
         return
@@ -77,9 +78,10 @@ def check_choices(network: nn.Module, rule: InputRule, given: Any, choices: Sequ
                 "'submodule[key]', or fuse at a submodule that gives just that."
             )
         if not _connected(network, rule, given, choice):
-            raise FusionError(
-                f"{choice.where}: network '{rule.network}' does not go on with its output ({keys}), which would be "
-                "fused without effect (what it returns is not used, or was changed in place); fuse at another one."
+            warnings.warn(
+                f"{choice.where}: network '{rule.network}' does not go on with its output ({keys}), so that fusion "
+                "changes the other networks only (what it returns is not used, or was changed in place).",
+                stacklevel=2,
             )
 
 

@@ -26,6 +26,7 @@ def rows_of(network: nn.Module, rule: InputRule, given: Any, submodules: list[st
         given: its example.
         submodules: of its fusion points.
     """
+    submodules = [name for name in submodules if not isinstance(network.get_submodule(name), torch.jit.ScriptModule)]
     if isinstance(given, PackedSequence) or is_ragged(given) or not submodules or timed_tensor(given).is_meta:
         return {}
     trials = Trials(network, rule, given, [(submodule, ()) for submodule in submodules])
