@@ -62,7 +62,7 @@ def clip():
     text = {**SMALL, "vocab_size": 50, "max_position_embeddings": 20, "eos_token_id": 2, "bos_token_id": 1}
     vision = {**SMALL, "image_size": 32, "patch_size": 8}
     model = transformers.CLIPModel(transformers.CLIPConfig(text_config=text, vision_config=vision, projection_dim=12))
-    return Last(model, lambda output: output.text_embeds.unsqueeze(1))
+    return Last(model, lambda output: (output.text_embeds + output.image_embeds).unsqueeze(1))
 
 
 def bart():

@@ -45,12 +45,25 @@ def mask_of(network, **told):
     return watch.masks.get("a")
 
 
+def attended(h):
+    return h + torch.softmax(h @ h.transpose(1, 2) / 8, -1) @ h
+
+
 REORDERED = {
     "flip": lambda h: h.flip(1),
     "roll": lambda h: h.roll(1, 1),
     "twice": lambda h: torch.cat([h, h], 1),
     "and back": lambda h: torch.cat([h, h.flip(1)], 1),
     "even, then odd": lambda h: torch.cat([h[:, ::2], h[:, 1::2]], 1),
+    "pairs swapped": lambda h: h.unflatten(1, (-1, 2)).flip(2).flatten(1, 2),
+    "each half reversed": lambda h: torch.cat([half.flip(1) for half in h.tensor_split(2, 1)], 1),
+    "half interleaved": lambda h: torch.cat([h[:, 0:6:2], h[:, 1:6:2], h[:, 6:]], 1),
+    "without the last": lambda h: h[:, :-1],
+    "every second and a token at the end": lambda h: torch.cat([h[:, ::2], torch.ones(len(h), 1, 8)], 1),
+    "attention and back": lambda h: attended(h).flip(1),
+    "attention, even, then odd": lambda h: (lambda a: torch.cat([a[:, ::2], a[:, 1::2]], 1))(attended(h)),
+    "mean, twice": lambda h: (h * 0 + h.mean(1, keepdim=True)).repeat(1, 2, 1),
+    "attention, twice": lambda h: attended(h).repeat(1, 2, 1),
     "fixed length": lambda h: pad(h, (0, 0, 0, 8 - h.shape[1])),
     "last four": lambda h: h[:, -4:],
     "first four": lambda h: h[:, :4],
@@ -79,7 +92,9 @@ KEPT = {
     "all": (lambda h: h, [2, 6]),
     "every second": (lambda h: h[:, ::2], [1, 3]),
     "doubled": (lambda h: h.repeat_interleave(2, 1), [4, 12]),
-    "attention": (lambda h: h + torch.softmax(h @ h.transpose(1, 2), -1) @ h, [2, 6]),
+    "attention": (attended, [2, 6]),
+    "attention, doubled": (lambda h: attended(h).repeat_interleave(2, 1), [4, 12]),
+    "mean": (lambda h: h * 0 + h.mean(1, keepdim=True), [2, 6]),
     "causal": (lambda h: h.cumsum(1), [2, 6]),
     "without the first": (lambda h: h[:, 1:], [1, 5]),
 }

@@ -2,19 +2,17 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from itertools import combinations, islice
+from itertools import combinations, islice, pairwise
 
 from torch import Tensor
 
-from msafusion.attach.felt import Felt
+from msafusion.attach.felt import DOMINANT, Felt, bounds_of
 from msafusion.attach.length_rules import find_rules
 from msafusion.attach.points import Tap
 from msafusion.attach.timing import LengthRule, Timing
 from msafusion.attach.trials import Trials
 from msafusion.streams import FusionError
 
-DOMINANT = 3.0
-"""A changed step stands out where the stream changes so many times more than at any other position."""
 LEAST_STEPS = 4
 """Of an example whose halves tell something."""
 MOST_SUBSETS = 32
@@ -145,7 +143,7 @@ class Search:
     def _without_response(self, i: int, axis: int) -> Timing:
         """No size follows: no time at all, or a fixed number of positions, each of other steps of the input."""
         for along in self._position_axes(i):
-            felt = self._felt(i, along, axis)
+            felt = self._felt(i, along, axis, [0, self.trials.shape[axis] // 2, self.trials.shape[axis]])
             if felt is not None and felt.takes_turns():
                 return self._doubt(i, "has a fixed number of positions that take turns with the steps of the input")
         return Timing()
@@ -157,7 +155,7 @@ class Search:
             offset = self._offset(i, timing.axis or 0, axis)
             if offset != rule.offset:
                 return self._doubt(i, f"has {rule.offset} further steps, not surely before the others", timing.axis)
-        felt = self._felt(i, timing.axis or 0, axis)
+        felt = self._felt(i, timing.axis or 0, axis, bounds_of(self.trials.shape[axis]))
         if felt is not None and not felt.anything():
             return self._doubt(i, "follows the number of steps of the main input, but not its values", timing.axis)
         if felt is not None and felt.contradicts(rule):
@@ -165,19 +163,20 @@ class Search:
                 i, "does not keep the steps of the input in their order, as a mask needs them", timing.axis
             )
             return replace(doubt, disordered=True)
+        if felt is not None and felt.hides(rule):
+            return self._doubt(
+                i, "mixes all steps of the input and does not show that it keeps them in their order", timing.axis
+            )
         return Timing(timing.axis, rule)
 
-    def _felt(self, i: int, along: int, axis: int) -> Felt | None:
-        """What the first half and the rest of the steps change at the positions of a stream; None: unknown."""
-        steps = self.trials.shape[axis]
-        middle = steps // 2
-        if steps < LEAST_STEPS or self.base[i].is_meta:
+    def _felt(self, i: int, along: int, axis: int, bounds: Sequence[int]) -> Felt | None:
+        """What parts of the steps change at the positions of a stream; None: unknown."""
+        if self.trials.shape[axis] < LEAST_STEPS or self.base[i].is_meta:
             return None
-        changes = [self._change(i, axis, *part) for part in ((0, middle), (middle, steps))]
+        changes = [self._change(i, axis, *part) for part in pairwise(bounds)]
         if any(change is None for change in changes):
             return None
-        first, rest = (_along(change, along) for change in changes if change is not None)
-        return Felt(first, rest, middle, steps)
+        return Felt([_along(change, along).cpu() for change in changes if change is not None], bounds)
 
     def by_change(self, axis: int) -> list[Timing]:
         """Timing of a network of fixed length, by the positions that change along with one step of its input."""
