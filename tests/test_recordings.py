@@ -93,3 +93,24 @@ def test_samples_with_other_channels_are_refused():
 def test_changes_out_of_range_are_refused():
     with pytest.raises(ValueError, match=r"drop is 1.5, expected a number in \[0.0, 1.0\]"):
         Changes(drop=1.5)
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.int64])
+def test_differences_beside_a_large_mean_stay(caplog, dtype):
+    near = (torch.randn(40, 8, 1, dtype=torch.float64) * 1000).round()
+    given = [{"x": torch.cat([one, one + 1.6e12, torch.full_like(one, 7)], 1).to(dtype)} for one in near]
+    fitted = preprocessing_from(Recordings.fitted(given, {"x": "sequence"}).as_dict())
+    inputs = fitted.inputs({"x": torch.stack([sample["x"] for sample in given])})["x"]
+    assert inputs.dtype == torch.float32
+    torch.testing.assert_close(inputs[:, 0], inputs[:, 1], atol=1e-5, rtol=0)
+    assert not inputs[:, 2].any()
+    torch.testing.assert_close(fitted({"x": given[0]["x"].numpy()})["x"][0], inputs[0])
+    assert "stream 'x': channel 2 has one value in all training samples" in caplog.text
+
+
+def test_differences_that_float32_can_hardly_hold_are_noted(caplog):
+    given = [{"y": torch.tensor([1.6e9, 101325.0]) + 0.05 * torch.randn(2)} for _ in range(30)]
+    inputs = Recordings.fitted(given, {"y": "map"}).inputs({"y": torch.stack([sample["y"] for sample in given])})["y"]
+    assert inputs[:, 1].std() == pytest.approx(1, abs=0.1)
+    assert "stream 'y': channel 0 has one value in all training samples, as far as float32" in caplog.text
+    assert "stream 'y': channel 1 has differences that float32 can hardly hold" in caplog.text

@@ -228,3 +228,19 @@ def test_labels_in_another_coding_are_refused(tmp_path):
             file[name] = values.astype("S") if values.dtype.kind == "U" else values
     with pytest.raises(DataError, match=r"latin.h5', label: row 1 holds b'f\\xfcr', expected text in UTF-8"):
         Arrays(tmp_path / "latin.h5").splits()
+
+
+@pytest.mark.parametrize("kind", ["npz", "h5"])
+def test_the_order_of_bytes_and_a_large_mean_change_nothing(tmp_path, kind):
+    content = arrays(video_of=None)
+    whole = (content["text"] * 1000).round()
+    content |= {"text": whole.astype(">i2"), "far": whole.astype(">f8") / 1000 + 1.6e9}
+    if kind == "npz":
+        np.savez(tmp_path / "a.npz", **content)
+    else:
+        with h5py.File(tmp_path / "a.h5", "w") as file:
+            for name, values in content.items():
+                file[name] = values.astype("S") if values.dtype.kind == "U" else values
+    splits = Arrays(tmp_path / f"a.{kind}").splits()
+    inputs = splits.preprocessing.inputs(collate(list(splits.train))["inputs"])
+    torch.testing.assert_close(inputs["far"], inputs["text"], atol=1e-3, rtol=0)

@@ -249,3 +249,16 @@ def test_groups_that_cannot_be_held_out_are_named(tmp_path, options, message):
     write_arrays(tmp_path / "set")
     with pytest.raises(ValueError, match=message):
         ManifestFiles(tmp_path / "set", **options)
+
+
+def test_differences_beside_a_large_mean_are_kept_by_preparing(tmp_path):
+    random, rows = np.random.default_rng(0), []
+    for n in range(12):
+        x = random.normal(size=(20, 1)) + n % 2
+        np.save(tmp_path / f"{n}.npy", np.concatenate([x, x + 1.6e9], 1))
+        split = ("train", "valid", "test")[n // 2 % 3]
+        rows.append({"id": f"s{n}", "label": "ab"[n % 2], "split": split, "x": f"{n}.npy"})
+    write_table(tmp_path, rows)
+    splits = Manifest(tmp_path, workers=1).splits()
+    inputs = splits.preprocessing.inputs(collate(list(splits.test))["inputs"])["x"]
+    np.testing.assert_allclose(inputs[:, 0], inputs[:, 1], atol=1e-5)

@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 
 from msafusion.data.manifest import ManifestFiles
+from msafusion.data.shared_files import check_unshared, groups_by_files
 from msafusion.preprocessing import DataError
 
 
@@ -69,3 +70,13 @@ def test_a_stray_quote_swallows_no_row(tmp_path, notes, message):
     with pytest.raises(DataError, match=message):
         table_of(tmp_path, {(row, "note"): text for row, text in notes.items()})
     assert len(table_of(tmp_path, {(1, "note"): '"two\nlines, and a ""quote"""'}).items()) == 8
+
+
+def test_the_only_array_is_the_same_with_its_key_and_without(tmp_path):
+    np.savez(tmp_path / "one.npz", x=np.ones(3))
+    np.savez(tmp_path / "two.npz", x=np.ones(3), y=np.ones(3))
+    files = [[tmp_path / "one.npz"], [tmp_path / "one.npz#x"]]
+    assert groups_by_files(files, ["a", "b"]) == ["a", "a"]
+    with pytest.raises(DataError, match=r"is named by 'a' \(train\) and by 'b' \(test\)"):
+        check_unshared(files, ["train", "test"], ["a", "b"], "table")
+    assert groups_by_files([[tmp_path / "two.npz#x"], [tmp_path / "two.npz#y"]], ["a", "b"]) == ["a", "b"]

@@ -1,5 +1,7 @@
 """Sound of real small recordings, to the sample, and its MFCCs."""
 
+import shutil
+import subprocess
 from pathlib import Path
 
 import jaxtyping
@@ -221,3 +223,15 @@ def test_sound_of_absurdly_few_samples_a_second_is_refused(tmp_path, rate):
     with pytest.raises(DataError, match=rf"x.wav': the sound has {rate} samples a second, expected at least 320 to"):
         read_audio(tmp_path / "x.wav", 16000)
     assert len(read_audio(tmp_path / "x.wav", rate)[0]) == 441  # nothing to make
+
+
+@pytest.mark.skipif(not shutil.which("ffmpeg"), reason="needs ffmpeg")
+@pytest.mark.parametrize(("name", "codec"), [("x.flac", "flac"), ("x.mkv", "tta")])
+def test_large_blocks_lose_no_span_at_the_end(tmp_path, name, codec):
+    """FFmpeg finds no place in FLAC of such blocks, and Matroska gives the last one of TTA its nominal length."""
+    options = ["-frame_size", "16384"] if codec == "flac" else []
+    source = ["-f", "lavfi", "-i", "sine=440:d=4"]
+    subprocess.run(["ffmpeg", "-v", "error", *source, "-c:a", codec, *options, tmp_path / name], check=True)
+    whole, part = read_audio(tmp_path / name, RATE)[0], read_audio(tmp_path / name, RATE, Span(3.5, 1))[0]
+    assert len(whole) == 4 * RATE
+    np.testing.assert_array_equal(part, whole[round(3.5 * RATE) :])

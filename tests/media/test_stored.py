@@ -67,3 +67,14 @@ def test_what_is_transparent_is_black(tmp_path):
     values = ImageFile(8)(tmp_path / "a.png").values
     assert values[:, 0, 0].tolist() == [200, 100, 50]
     assert values[:, 0, 7].tolist() == [0, 0, 0]
+
+
+def test_large_values_stay_in_float64_and_too_large_ones_are_named(tmp_path):
+    far = np.random.default_rng(0).normal(size=(6, 2)) + 1.6e9
+    for name, values in (("far", far), ("whole", np.arange(12.0).reshape(6, 2)), ("large", np.full((6, 2), 1e39))):
+        np.save(tmp_path / f"{name}.npy", values)
+    reader = StoredArray.like(tmp_path / "far.npy")
+    np.testing.assert_array_equal(reader(tmp_path / "far.npy").values, far)
+    assert reader(tmp_path / "whole.npy").values.dtype == np.float32
+    with pytest.raises(DataError, match=r"large\.npy' holds 1e\+39, which is too large for float32"):
+        reader(tmp_path / "large.npy")

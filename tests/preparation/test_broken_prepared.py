@@ -132,7 +132,7 @@ def break_archive(file):
 
 
 UNREADABLE = r"cannot be read \(.*; delete that file and prepare the data set again"
-NOT_FINITE = r"holds NaN or infinity, expected finite values; delete that file and prepare the data set again"
+NOT_FINITE = r"holds NaN or infinity, .*expected finite values; delete that file and prepare the data set again"
 BROKEN = [
     (break_missing, r"expected the words of sample 'clip 1'; prepare the data set again"),
     (break_truncated, UNREADABLE),

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 from msafusion.files.hdf5 import member, part
-from msafusion.files.numpy_file import opened_npz
+from msafusion.files.numpy_file import native, opened_npz
 from msafusion.files.reading import reading
 from msafusion.preprocessing import DataError
 from msafusion.written import note, texts_of
@@ -143,6 +143,6 @@ class ArrayFile:
 def _as_numpy(values: Any) -> np.ndarray:
     """An array; of PyTorch a copy, as the file is mapped, and float32 of types that NumPy lacks."""
     if not isinstance(values, torch.Tensor):
-        return np.asarray(values)
+        return native(np.asarray(values))
     lacking = values.is_floating_point() and values.dtype not in OF_NUMPY
     return values.float().numpy() if lacking else values.numpy().copy()

@@ -85,7 +85,9 @@ class Arrays(DataSource):
         samples = {name: ArraySamples(table, indices) for name, indices in parts.items()}
         train = samples["train"]
         some = train[:: -(-len(train) // MOST_FITTED)]
+        table.exact = set(streams)  # until it is known of which float32 loses nothing
         preprocessing = Recordings.fitted([sample["streams"] for sample in some], table.layouts(), self.changes)
+        table.exact = preprocessing.wide()
         splits = Splits(
             *(samples[name] for name in ("train", "valid", "test")),
             classes=labels.classes,
@@ -201,6 +203,8 @@ class _Table:
         lengths: dict[str, np.ndarray | None],
     ) -> None:
         self.file, self.rows, self.streams, self.lengths = file, rows, streams, lengths
+        self.exact: set[str] = set()
+        """Streams that stay in float64 where they are."""
 
     def layouts(self) -> dict[str, Layout]:
         axes = {name: len(self.file.shape(name)) for name in self.streams}
@@ -224,7 +228,7 @@ class _Table:
     def _not_finite(self, stream: str, index: int) -> DataError:
         return DataError(
             f"'{self.file.path}': stream '{stream}' of sample '{self.rows[index]['id']}' holds NaN or infinity, "
-            "expected finite values; clean the data."
+            "or a value too large for float32, expected finite values; clean the data."
         )
 
     def sample(self, index: int, streams: Iterable[str]) -> Sample:
@@ -235,9 +239,10 @@ class _Table:
                 values = values[: real[index]]
                 lengths[name] = len(values)
             if values.dtype.kind == "f":
-                values = _as_float32(values)
-                if not np.isfinite(values).all():
+                single = _as_float32(values)
+                if not np.isfinite(single).all():
                     raise self._not_finite(name, index)
+                values = values if values.dtype == np.float64 and name in self.exact else single
             arrays[name] = torch.from_numpy(np.ascontiguousarray(values))
         sample: Sample = {"id": row["id"], "streams": arrays, "label": row["label"], "group": row["group"]}
         if lengths:

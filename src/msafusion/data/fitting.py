@@ -51,7 +51,9 @@ def fitted_splits(
     train = samples["train"]
     some = train[:: -(-len(train) // MOST_FITTED)] if train else train
     layouts: dict[str, Layout] = {name: folder.layout(name) for name in names}
+    folder.exact = set(names)  # until it is known of which float32 loses nothing
     preprocessing = Recordings.fitted([sample["streams"] for sample in some], layouts, changes)
+    folder.exact = preprocessing.wide()
     return Splits(
         *(samples[part] for part in ("train", "valid", "test")),
         classes=folder.classes,

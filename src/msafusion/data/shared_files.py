@@ -1,8 +1,11 @@
 """Files that several rows of a table name: the same recording in two splits would be a test on what was trained on."""
 
 from collections.abc import Hashable, Sequence
+from contextlib import suppress
+from functools import lru_cache
 from pathlib import Path
 
+from msafusion.files.numpy_file import opened_npz
 from msafusion.media.stored import split_key
 from msafusion.preprocessing import DataError
 
@@ -49,10 +52,20 @@ def groups_by_files(files: Sequence[Sequence[Path]], ids: Sequence[str]) -> list
 
 
 def _identity(file: Path) -> Hashable:
-    """The same for all paths of one file (links, other spellings), with the key of an array in it."""
+    """The same for all paths of one file (links, other spellings), with the key of an array in it if it has several."""
     path, key = split_key(file)
+    if key and _has_one_array(path):
+        key = ""
     try:
         found = path.stat()
     except OSError:
         return str(path.absolute()), key
     return found.st_dev, found.st_ino, key
+
+
+@lru_cache(maxsize=1 << 16)  # a table names the same files again and again
+def _has_one_array(path: Path) -> bool:
+    """Whether `x.npz` means the same as `x.npz#key`; a broken file is told where it is read."""
+    with suppress(Exception), opened_npz(path) as arrays:
+        return len(arrays) <= 1
+    return False

@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 
 from msafusion.files.hdf5_texts import check_texts
+from msafusion.files.numpy_file import native
 from msafusion.files.reading import allowed, check_shape
 from msafusion.preprocessing import DataError
 
@@ -65,7 +66,7 @@ def part(values: Any, first: int = 0, last: int | None = None) -> np.ndarray:
         DataError: the texts grow beyond what the file's size allows; see `check_texts`.
     """
     if values.dtype.kind != "O":
-        return np.asarray(values[first:last])
+        return native(np.asarray(values[first:last]))
     size = Path(values.file.filename).stat().st_size
     check_texts(values)
     total, blocks = 0, []

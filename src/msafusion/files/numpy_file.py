@@ -66,7 +66,12 @@ def read_npy(file: IO[bytes], size: int, what: str) -> np.ndarray:
             raise DataError(f"{what} ends after {done:,} of {needed:,} bytes, expected all; get the file again.")
         raw[done : done + len(block)] = np.frombuffer(block, np.uint8)
         done += len(block)
-    return values
+    return native(values)
+
+
+def native(values: np.ndarray) -> np.ndarray:
+    """In this machine's order of bytes, as PyTorch takes them."""
+    return values if values.dtype.isnative else values.astype(values.dtype.newbyteorder("="))
 
 
 @contextmanager

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
@@ -85,11 +86,14 @@ def read_audio(file: Path, rate: int, span: Span = WHOLE) -> tuple[np.ndarray, l
 def _frames(container: Any, stream: Any, start: float, problems: list[str]) -> Iterator[Any]:
     """Decoded frames from before `start` on: after a seek where that is exact and landed well, else all of them."""
     if start > RUN_UP and counted(container, stream):
-        container.seek(round((start - RUN_UP + origin(container)) / stream.time_base), stream=stream)
-        frames = decoded(container, stream, problems)
-        first = next(frames, None)
-        if first is not None and first.pts is not None and float(first.pts * first.time_base) <= start:
-            return chain([first], frames)
+        from av.error import FFmpegError
+
+        with suppress(FFmpegError):  # FLAC in large blocks has places that are not found
+            container.seek(round((start - RUN_UP + origin(container)) / stream.time_base), stream=stream)
+            frames = decoded(container, stream, problems)
+            first = next(frames, None)
+            if first is not None and first.pts is not None and float(first.pts * first.time_base) <= start:
+                return chain([first], frames)
         container.seek(0, stream=stream)
     return decoded(container, stream, problems)
 

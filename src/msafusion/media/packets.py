@@ -75,6 +75,8 @@ def end_of(file: Path, container: "InputContainer", stream: Any) -> float:
     else:
         packets = packets_of(file, stream)
         # sound codecs fill up their last block: the header's end within it is exact
+        if not stream.duration and container.duration:  # Matroska tells where the last of its tracks ends
+            header = origin(container) + container.duration / 1_000_000
         end = header if stream.type == "audio" and packets.last < header < packets.end else packets.end
     return max(end, promised(file, container, stream)) - origin(container)
 

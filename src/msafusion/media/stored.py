@@ -57,6 +57,21 @@ def read_array(file: Path) -> np.ndarray:
     return values
 
 
+def _narrowed(values: np.ndarray, file: Path) -> np.ndarray:
+    """In float32 where it holds all digits, or there were no more; else in float64, for what lies far from zero.
+
+    Raises:
+        DataError: a value is too large for float32, in which networks compute.
+    """
+    with np.errstate(over="ignore"):
+        single = values.astype(np.float32)
+    if not np.isfinite(single).all():
+        largest = float(np.abs(values.astype(np.float64)).max())
+        raise DataError(f"'{file}' holds {largest:.3g}, which is too large for float32; scale the values.")
+    exact = values.astype(np.float64)
+    return single if values.dtype.itemsize < 4 or np.array_equal(single, exact) else exact
+
+
 def _frames_first(values: np.ndarray) -> np.ndarray | None:
     """A uint8 video as (channels, time, height, width); None: it is none."""
     if values.dtype != np.uint8:
@@ -162,7 +177,7 @@ class StoredArray(Extractor):
         elif self.kind_of == "sequence":
             if values.ndim != 2 or values.shape[1] != self.num_channels or not len(values):
                 raise self._misfit(file, values, f"(time, {self.num_channels})")
-            values = self._cut(file, values.astype(np.float32), span)
+            values = self._cut(file, _narrowed(values, file), span)
             values = values if self.num_steps is None else resampled(values, self.num_steps)
         else:
             picture = _picture(values)
@@ -170,7 +185,7 @@ class StoredArray(Extractor):
                 values = picture
             if values.ndim == 0 or len(values) != self.num_channels:
                 raise self._misfit(file, values, f"({self.num_channels}, ...)")
-            values = values if values.dtype == np.uint8 else values.astype(np.float32)
+            values = values if values.dtype == np.uint8 else _narrowed(values, file)
         return Extracted(np.ascontiguousarray(values))
 
     def _misfit(self, file: Path, values: np.ndarray, wanted: str) -> DataError:

@@ -21,7 +21,7 @@ import numpy as np
 import torch
 
 from msafusion.failures import Failure, TraceLog, attempted
-from msafusion.files.numpy_file import mapped_npy
+from msafusion.files.numpy_file import mapped_npy, native
 from msafusion.files.reading import read_json, reading
 from msafusion.preparation.writing import INFO, TABLE, array_file, can_be_sample, can_be_stream, write_prepared
 from msafusion.preprocessing import DataError, Layout, layout_missed
@@ -87,6 +87,8 @@ class PreparedFolder:
         if missing := [name for name in (*self.videos, *self.sequences) if name not in self.channels]:
             here = ", ".join(self.channels)
             raise DataError(f"'{self.root}' has the streams {here}, expected also {', '.join(missing)}; {REMEDY}.")
+        self.exact: set[str] = set()
+        """Streams that stay in float64 where they are."""
         self.rows = self._read_table()
 
     def _read_table(self) -> list[dict[str, str]]:
@@ -177,11 +179,16 @@ class PreparedFolder:
         Raises:
             DataError: the file is missing or broken, has another number of channels, or holds NaN or infinity.
         """
-        values = np.array(self._opened(stream, name))
+        values = native(np.array(self._opened(stream, name)))
         if values.dtype.kind == "f":
+            if values.dtype != np.float64 or stream not in self.exact:
+                with np.errstate(over="ignore"):  # what is too large becomes infinite, and is told
+                    values = values.astype(np.float32, copy=False)
             if not np.isfinite(values).all():
-                raise DataError(f"'{self._file(stream, name)}' holds NaN or infinity, expected finite values; {RENEW}.")
-            values = values.astype(np.float32, copy=False)
+                raise DataError(
+                    f"'{self._file(stream, name)}' holds NaN or infinity, or a value too large for float32, expected "
+                    f"finite values; {RENEW}."
+                )
         if stream in self.sequences and len(values) < self.least_steps:
             values = np.pad(values, [(0, self.least_steps - len(values)), (0, 0)])
         return values

@@ -52,6 +52,9 @@ class Clips(Preprocessing):
                     f"unknown stream '{name}', expected {', '.join(self.channels)}; rename or leave it out."
                 )
             values, count = np.asarray(given), self.channels[name]
+            if values.dtype.kind == "f":
+                with np.errstate(over="ignore"):  # what is too large becomes infinite, and is told
+                    values = values.astype(self._precision(name))
             wanted = layout_missed(values, count, self._layout(name))
             if wanted or not np.isfinite(values).all():
                 raise DataError(
@@ -60,8 +63,11 @@ class Clips(Preprocessing):
                 )
             missing = self.least_steps.get(name, 0) - len(values)
             values = np.pad(values, [(0, missing), (0, 0)]) if missing > 0 else values
-            batch[name] = torch.as_tensor(values.astype(np.float32) if values.dtype.kind == "f" else values)[None]
+            batch[name] = torch.as_tensor(values)[None]
         return self.inputs(batch)
+
+    def _precision(self, name: str) -> type[np.floating]:
+        return np.float32
 
     def _layout(self, name: str) -> Layout:
         return "video" if name in self.mean else "sequence" if name in self.least_steps else "map"

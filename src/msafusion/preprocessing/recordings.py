@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional
@@ -10,9 +11,15 @@ from torch.nn import functional
 from msafusion.preprocessing.base import DataError, Layout
 from msafusion.preprocessing.clips import Clips
 from msafusion.streams import check_option
+from msafusion.written import note
 
 LEAST_STEPS = 8
 """Shorter signals get zeros at their end: what three stages that halve time need."""
+FLOAT32, FINE_ENOUGH = float(np.finfo(np.float32).eps), 1e-3
+"""Relative step of float32, and the largest one of values as a part of their standard deviation that loses nothing."""
+HARDLY, TINY = 0.1, 1e-30
+"""The part from which on steps count in a note, and the least standard deviation by which float32 divides."""
+MOST_NAMED = 10
 
 
 @dataclass(frozen=True)
@@ -81,16 +88,11 @@ class Recordings(Clips):
             if len(counts) > 1:
                 raise DataError(f"stream '{stream}' has {sorted(counts)} channels, expected one number; correct it.")
             channels[stream] = counts.pop()
-            total = torch.zeros(2, channels[stream], dtype=torch.float64)
-            number = 0
-            for sample in samples:
-                values = sample[stream].double().movedim(axis, 0).reshape(channels[stream], -1)
-                total += torch.stack([values.sum(1), values.square().sum(1)])
-                number += values.shape[1]
-            of_mean = total[0] / number
-            of_std = (total[1] / number - of_mean.square()).clamp(min=0).sqrt()
-            # a channel that does not vary would be blown up by a small difference in use
-            of_std = torch.where(of_std > 1e-6 * of_mean.abs().clamp(min=1e-6), of_std, torch.ones_like(of_std))
+            parts = [sample[stream].movedim(axis, 0).reshape(channels[stream], -1) for sample in samples]
+            of_mean, of_std = _mean_and_std(parts)
+            dtypes = {sample[stream].dtype for sample in samples}
+            dtype = torch.float64 if torch.float64 in dtypes else samples[0][stream].dtype  # others hold all digits
+            of_std = _usable(stream, of_mean, of_std, dtype)
             factor = 255.0 if layout == "video" else 1.0
             mean[stream], std[stream] = (of_mean / factor).tolist(), (of_std / factor).tolist()
         videos = [stream for stream, layout in layouts.items() if layout == "video"]
@@ -104,6 +106,17 @@ class Recordings(Clips):
             signal_std={stream: std[stream] for stream in others},
             **asdict(changes or Changes()),
         )
+
+    def wide(self) -> set[str]:
+        """Streams that have to come in float64, as float32 would lose their differences beside their mean."""
+        return {name for name in self.signal_mean if self._is_wide(name)}
+
+    def _is_wide(self, name: str) -> bool:
+        channels = zip(self.signal_mean[name], self.signal_std[name], strict=True)
+        return any(abs(mean) * FLOAT32 > FINE_ENOUGH * std for mean, std in channels)
+
+    def _precision(self, name: str) -> type[np.floating]:
+        return np.float64 if name in self.signal_mean and self._is_wide(name) else np.float32
 
     def _layout(self, name: str) -> Layout:
         return self.layouts[name]
@@ -132,9 +145,10 @@ class Recordings(Clips):
     def _signal(self, name: str, values: Tensor) -> Tensor:
         if self.layouts[name] == "sequence":
             values = values.movedim(2, 1)
-        mean, std = (values.new_tensor(n[name], dtype=torch.float32) for n in (self.signal_mean, self.signal_std))
+        precision = torch.float64 if self._is_wide(name) else torch.float32
+        mean, std = (values.new_tensor(n[name], dtype=precision) for n in (self.signal_mean, self.signal_std))
         shape = (-1, *[1] * (values.dim() - 2))
-        signal = (values.float() - mean.reshape(shape)) / std.reshape(shape)
+        signal = ((values.to(precision) - mean.reshape(shape)) / std.reshape(shape)).float()
         short = LEAST_STEPS - signal.shape[2] if self.layouts[name] == "sequence" else 0
         return functional.pad(signal, (0, short)) if short > 0 else signal
 
@@ -153,6 +167,51 @@ class Recordings(Clips):
             step = torch.arange(steps, device=signal.device)
             signal = signal.masked_fill(lost & (step >= start) & (step < start + length), 0)
         return signal
+
+
+def _mean_and_std(parts: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
+    """Of each channel of (channels, values) parts, in float64."""
+    pivot = parts[0][:, :1].double()  # squares of values far from zero would leave no digits for their differences
+    total, number = torch.zeros(2, len(pivot), dtype=torch.float64), 0
+    for part in parts:
+        values = part.double() - pivot
+        total += torch.stack([values.sum(1), values.square().sum(1)])
+        number += values.shape[1]
+    shifted = total[0] / number
+    return pivot[:, 0] + shifted, (total[1] / number - shifted.square()).clamp(min=0).sqrt()
+
+
+def _usable(stream: str, mean: Tensor, std: Tensor, dtype: torch.dtype) -> Tensor:
+    """The standard deviations, 1 where a channel does not vary: a small difference in use would blow it up.
+
+    Says so, and where the differences are hardly larger than the steps of the type.
+    """
+    step = torch.finfo(dtype).eps * mean.abs() if dtype.is_floating_point else torch.zeros_like(mean)
+    constant = std <= step.clamp(min=TINY)
+    hardly = ~constant & (step > HARDLY * std)
+    if constant.any():
+        note(
+            f"stream '{stream}': {_named(constant)} one value in all training samples, as far as "
+            f"{_called(dtype)} can tell: constant, and only its mean is subtracted."
+        )
+    if hardly.any():
+        note(
+            f"stream '{stream}': {_named(hardly)} differences that {_called(dtype)} can hardly hold "
+            "beside the mean; store it in float64, or with its mean subtracted."
+        )
+    return torch.where(constant, torch.ones_like(std), std)
+
+
+def _called(dtype: torch.dtype) -> str:
+    return str(dtype).removeprefix("torch.")
+
+
+def _named(chosen: Tensor) -> str:
+    """Channels, counted from 0, and the verb."""
+    numbers = chosen.nonzero().flatten().tolist()
+    more = f" and {len(numbers) - MOST_NAMED} more" if len(numbers) > MOST_NAMED else ""
+    several = len(numbers) > 1
+    return f"channel{'s' * several} {', '.join(map(str, numbers[:MOST_NAMED]))}{more} {'have' if several else 'has'}"
 
 
 def _moved(clip: Tensor, move: Sequence[float]) -> Tensor:
