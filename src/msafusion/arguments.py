@@ -80,10 +80,11 @@ def parse(parser: ArgumentParser, arguments: Sequence[str]) -> Namespace:
     files = config_files(arguments)
     where = " or ".join([*(f"'{file}'" for file in files), "the command line"])
     if files:
-        from msafusion.class_names import check_recipe
+        from msafusion.class_names import OF_COMMAND, check_recipe
 
         for file in files:
             check_recipe(file)
+        arguments = _last(arguments, OF_COMMAND)  # files may hold them unset, and later ones win
     try:
         given = parser.parse_args(arguments)
     except ArgumentError as error:
@@ -98,6 +99,18 @@ def parse(parser: ArgumentParser, arguments: Sequence[str]) -> Namespace:
 
         check_classes(given.as_dict(), where)
     return given
+
+
+def _last(arguments: Sequence[str], names: Sequence[str]) -> list[str]:
+    """The arguments with the options of these names, and their values, behind all others."""
+    options = tuple(f"--{name}" for name in names)
+    rest, last = list[str](), list[str]()
+    before = ""
+    for argument in arguments:
+        is_value = before in options and not argument.startswith("--")
+        (last if is_value or argument.partition("=")[0] in options else rest).append(argument)
+        before = argument
+    return [*rest, *last]
 
 
 def imported(arguments: Sequence[str]) -> list[str]:

@@ -103,6 +103,13 @@ def test_a_recipe_does_not_say_where_to_write_and_what_to_delete(
     assert (tmp_path / "victim" / "metrics.json").is_file()
 
 
+@pytest.mark.parametrize("out", [["--out", "there"], ["--out=there"]])
+def test_where_to_write_is_of_the_command_line_wherever_it_stands(tmp_path, out):
+    (tmp_path / "printed.yaml").write_text("out: null\noverwrite: false\nseed: 3\n")
+    given = parse_recipe(train_parser(), ["--overwrite", *out, "--config", str(tmp_path / "printed.yaml")])
+    assert (str(given.out), given.overwrite, given.seed) == ("there", True, 3)
+
+
 def test_what_print_config_writes_and_a_runs_configuration_are_recipes(capsys, tmp_path, defaults):
     with pytest.raises(SystemExit):
         train_parser().parse_args(["--print_config"])
