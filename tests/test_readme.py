@@ -25,6 +25,7 @@ def test_python_example_runs_and_starts_as_the_sum_of_the_networks(tmp_path, mon
     assert set(names["per_network"]) == set(batch)
     assert [group["name"] for group in names["groups"]] == ["accelerometer", "fusion"]
     assert (tmp_path / "fused.onnx").stat().st_size > 1000
+    assert torch.equal(names["again"](batch), names["net"].eval()(batch))
     others = {key: value for key, value in names.items() if key in ("FusionPoint", "fuse", "networks", "batch")}
     exec(chosen, others)
     assert others["net"](batch).shape == (8, 7)

@@ -1,6 +1,5 @@
 """`fuse()`: one network out of several, fused at named submodules."""
 
-import inspect
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -13,6 +12,8 @@ from msafusion.attach.choices import Choice, check_choices, is_alone
 from msafusion.attach.containers import main_tensor
 from msafusion.attach.layout import Trail
 from msafusion.attach.lockstep import NetworkRun
+from msafusion.attach.methods import Made, make_head
+from msafusion.attach.methods import head_options as options_of_head
 from msafusion.attach.network import FusedNetwork, Inputs
 from msafusion.attach.points import FusionPoint, Joint, find_taps, join
 from msafusion.attach.reading import HeadAt, Outputs, Reading, prediction_in, reading_points, taps_of
@@ -85,7 +86,8 @@ def fuse(
     if isinstance(head, nn.Module):
         net.head = head
     else:
-        net.head = _make_head(head, net, outputs, num_outputs, head_options or {})
+        net.head_made = _make_head(head, net, outputs, num_outputs, head_options or {})
+        net.head = net.head_made.module
         if example is not None:
             net.head.to(main_tensor(next(iter(example.values()))).device)
     if outputs:
@@ -139,7 +141,7 @@ class _Probe:
 
 def _make_head(
     name: str, net: FusedNetwork, outputs: Mapping[str, Any], num_outputs: int | None, options: Mapping[str, Any]
-) -> Head:
+) -> Made:
     """The head for the channels of what it reads.
 
     Raises:
@@ -149,17 +151,14 @@ def _make_head(
         channels = {stream: vector.shape[1] for stream, vector in outputs.vectors.items()}
     else:
         channels = {stream: prediction_in(output, stream).shape[-1] for stream, output in outputs.items()}
-    known = list(inspect.signature(HEADS[name]).parameters)[2:]
     if len(net.readings) > 1:
-        if "levels" not in known:
+        if "levels" not in options_of_head(name):
             raise ValueError(f'head="{name}" reads one level, got {len(net.readings)} in head_at; name one.')
         options = {"levels": [[tap.stream for tap in taps_of(reading)] for reading in net.readings], **options}
-    if unknown := [option for option in options if option not in known]:
-        raise ValueError(f"head '{name}' has no option '{unknown[0]}'; its options are {', '.join(known) or 'none'}.")
-    head = HEADS[name](channels, num_outputs, **options)
-    if head.takes_predictions and net.readings:
+    made = make_head(name, channels, num_outputs, options)
+    if isinstance(made.module, Head) and made.module.takes_predictions and net.readings:
         raise ValueError(f'head="{name}" takes the networks\' predictions, got head_at; leave it out.')
-    return head
+    return made
 
 
 def _dry_run(

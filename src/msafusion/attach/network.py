@@ -4,6 +4,7 @@ import functools
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from collections.abc import Set as Collection
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -13,7 +14,9 @@ from msafusion.attach.containers import main_tensor
 from msafusion.attach.hooks import PointHooks
 from msafusion.attach.inputs import InputRule, presence_with
 from msafusion.attach.lockstep import FuseAt, run_in_lockstep
+from msafusion.attach.parts import Parts
 from msafusion.attach.points import FusionPoint
+from msafusion.attach.pretrained import load_fused, save_fused
 from msafusion.attach.reading import Outputs, Reading, prediction_in, taps_of, without_missing
 from msafusion.attach.state import not_traced
 from msafusion.attach.tracing import export
@@ -39,7 +42,7 @@ def _not_exported(forward: Callable[..., Tensor]) -> Callable[..., Tensor]:
     return call
 
 
-class FusedNetwork(nn.Module):
+class FusedNetwork(Parts):
     """Networks that run side by side and are fused at points inside; made by `fuse()`.
 
     The networks stay the modules they were: used alone they behave as before, and `networks[name]` has its own keys.
@@ -54,21 +57,15 @@ class FusedNetwork(nn.Module):
     def __init__(
         self, networks: Mapping[str, nn.Module], points: Sequence[FusionPoint], time_axis: Mapping[str, int]
     ) -> None:
-        super().__init__()
-        self.networks = nn.ModuleDict(networks)
-        self.joints, self.readings = nn.ModuleList(), nn.ModuleList()
-        self.head: nn.Module = nn.Identity()
+        super().__init__(networks)
         self.hooks = PointHooks(
             [{name: member.submodule for name, member in point.members.items()} for point in points],
             [point.name for point in points],
         )
-        self.orders: dict[str, list[int]] = {}
-        """Network -> the points in the order in which it reached them in the dry run."""
         self._told: set[str] = set()
         self.input_rules = {
             name: InputRule.of(name, network, time_axis.get(name)) for name, network in networks.items()
         }
-        self._frozen: dict[str, list[str]] = {}
 
     @_not_exported
     @not_traced
@@ -187,56 +184,49 @@ class FusedNetwork(nn.Module):
         batch_axes = {name: self.input_rules[name].batch_axis for name in self._order(example)}
         return export(self, {name: example[name] for name in batch_axes}, batch_axes, dynamic_time)
 
-    def freeze(self, *names: str) -> "FusedNetwork":
-        """Stop training networks (or "fusion", "head"): no gradients, and eval mode whatever `train()` says."""
-        for name in names:
-            part = self._part(name)
-            parameters = [key for key, parameter in part.named_parameters() if parameter.requires_grad]
-            self._frozen[name] = [*self._frozen.get(name, []), *parameters]
-            part.requires_grad_(False).eval()
-        return self
+    def save_pretrained(self, folder: str | Path) -> None:
+        """Write `model.safetensors` (all weights, the networks' too) and `config.json` (points, head, options) there.
 
-    def unfreeze(self, *names: str) -> "FusedNetwork":
-        """Undo `freeze` for parts, or for all of them: exactly the parameters that it froze train again."""
-        for name in names or tuple(self._frozen):
-            part, keys = self._part(name), set(self._frozen.pop(name, []))
-            for key, parameter in part.named_parameters():
-                parameter.requires_grad_(parameter.requires_grad or key in keys)
-            part.train(self.training)
-        return self
+        Your own modules as fusion or head are in the weights, and in the configuration by the name of their class only.
 
-    def train(self, mode: bool = True) -> "FusedNetwork":
-        """Train or eval mode for all parts but the frozen ones, which stay in eval mode."""
-        super().train(mode)
-        for name in self._frozen:
-            self._part(name).eval()
-        return self
-
-    def parameter_groups(self, rates: Mapping[str, float], default: float) -> list[dict[str, Any]]:
-        """Groups for an optimizer, one for each part that trains, with learning rates by part.
+            net.save_pretrained("fused")
+            again = FusedNetwork.from_pretrained("fused", networks={"video": VideoNet(), "audio": AudioNet()})
 
         Args:
-            rates: learning rate of a network's name, "fusion" or "head".
-            default: learning rate of the parts not named.
+            folder: made where it is not there; a model in it is replaced.
 
         Raises:
-            ValueError: `rates` names an unknown part.
+            ValueError: an option that JSON does not have, state that is no tensor; or links or a file in the way.
         """
-        for name in rates:
-            self._part(name)
-        groups, seen = [], set()
-        for name in (*self.networks, "fusion", "head"):
-            parameters = [p for p in self._part(name).parameters() if p.requires_grad and id(p) not in seen]
-            seen.update(map(id, parameters))
-            if parameters:
-                groups.append({"params": parameters, "lr": rates.get(name, default), "name": name})
-        return groups
+        save_fused(self, Path(folder))
 
-    def _part(self, name: str) -> nn.Module:
-        parts = {**dict(self.networks.items()), "fusion": self.joints, "head": self.head}
-        if name not in parts:
-            raise ValueError(f"unknown part '{name}' of the fused network; {nearest(name, parts)}")
-        return parts[name]
+    @classmethod
+    def from_pretrained(
+        cls,
+        folder: str | Path,
+        networks: Mapping[str, nn.Module],
+        *,
+        head: nn.Module | None = None,
+        fusions: Mapping[int, nn.Module] | None = None,
+    ) -> "FusedNetwork":
+        """The network that `save_pretrained` wrote, in eval mode: the same outputs to the last bit; no example needed.
+
+        Nothing is imported or run but the methods that FUSIONS and HEADS know. Where anything does not fit, the
+        networks are left as they were.
+
+        Args:
+            folder: where it is.
+            networks: name -> a network as it was built for `fuse()`; its weights and their dtypes are replaced by the
+                saved ones.
+            head: where the head was a module of your own: one like it.
+            fusions: where fusion methods were: the point's number (from 0, as in `fusion_status()`) -> one like it.
+
+        Raises:
+            ValueError: files are missing, broken or foreign, or a network or module is missing, unknown or another than
+                the saved one; the message names it.
+            TypeError: a network is not a module.
+        """
+        return load_fused(cls, Path(folder), networks, head, fusions or {})
 
     def _order(self, inputs: Inputs) -> list[str]:
         return [name for name in self.networks if name in inputs]

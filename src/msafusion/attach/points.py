@@ -1,7 +1,5 @@
 """Fusion points: which submodules of which networks meet, and how their outputs become streams and go back."""
 
-import inspect
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -11,6 +9,8 @@ from torch import Tensor, nn
 
 from msafusion.attach.arguments import check_axes, check_type
 from msafusion.attach.layout import Layout, Path, Trail, describe, get, put, select, tensors_in
+from msafusion.attach.members import Member
+from msafusion.attach.methods import Made, make_fusion
 from msafusion.attach.timing import TimeMask, Timing
 from msafusion.fusion import FUSIONS
 from msafusion.streams import FusionError, nearest, presence_of, values_are_known, without_any
@@ -62,65 +62,56 @@ class FusionPoint:
                 f"a FusionPoint got the module {type(fusion).__name__} and the options {', '.join(options)}, expected "
                 "options only beside a method's name; set them on the module."
             )
-        self.members = {network: _Member.parse(network, spec) for network, spec in streams.items()}
+        self.members = {network: Member.parse(network, spec) for network, spec in streams.items()}
         self.fusion, self.options, self.channel_axis, self.time_axis = fusion, options, channel_axis, time_axis
-        self.name = name or " + ".join(f"{network}.{member.submodule}" for network, member in self.members.items())
+        self.name = name or self._usual_name()
+
+    def _usual_name(self) -> str:
+        return " + ".join(f"{network}.{member.submodule}" for network, member in self.members.items())
 
     def __repr__(self) -> str:
-        return f"FusionPoint({self.name!r}, fusion={self.fusion!r})"
-
-
-@dataclass(frozen=True)
-class _Member:
-    """One network's part in a point: the submodule, and the streams named by the user (none: all, named by rule)."""
-
-    submodule: str
-    selectors: dict[str, str | None]
-
-    @classmethod
-    def parse(cls, network: str, spec: str | Mapping[str, str]) -> "_Member":
-        expected = 'a submodule\'s name or {stream: "submodule"}'
-        check_type(f"network '{network}' of a FusionPoint", spec, (str, Mapping), expected)
-        named = {network: spec} if isinstance(spec, str) else dict(spec)
-        parts: dict[str, tuple[str, str | None]] = {}
-        for stream, text in named.items():
-            match = re.fullmatch(r"([^\[\]]+)(?:\[([^\[\]]+)\])?", text) if isinstance(text, str) else None
-            if match is None:
-                raise TypeError(
-                    f"network '{network}' of a FusionPoint got {text!r}, expected a submodule's name such as 'layer3' "
-                    "or 'layer3[0]'; see named_modules() of the network."
-                )
-            parts[stream] = match[1], match[2]
-        submodules = sorted({submodule for submodule, _ in parts.values()})
-        if len(submodules) > 1:
-            raise FusionError(
-                f"network '{network}' offers streams of the submodules {' and '.join(map(repr, submodules))} at one "
-                "fusion point, expected one, where the network waits; fuse at a module that returns both streams."
-            )
-        if not submodules:
-            raise ValueError(f"network '{network}' of a FusionPoint names no stream; give {{stream: 'submodule'}}.")
-        by_rule = isinstance(spec, str) and next(iter(parts.values()))[1] is None
-        return cls(submodules[0], {} if by_rule else {stream: selector for stream, (_, selector) in parts.items()})
+        """What makes the same point again, where `fusion` is a method's name."""
+        told: dict[str, Any] = {"fusion": self.fusion}
+        for key in ("channel_axis", "time_axis"):
+            if (axis := getattr(self, key)) is not None:
+                told[key] = dict(axis) if isinstance(axis, Mapping) else axis
+        if self.name != self._usual_name():
+            told["name"] = self.name
+        streams = {network: member.spec for network, member in self.members.items()}
+        more = "".join(f", {key}={value!r}" for key, value in {**told, **self.options}.items())
+        return f"FusionPoint({streams!r}{more})"
 
 
 @dataclass(frozen=True)
 class Tap:
-    """One stream at a point: whose it is, where in the submodule's output, and how its axes lie."""
+    """One stream at a point: whose it is, where in the submodule's output, its shape in the example, its axes."""
 
     stream: str
     network: str
     path: Path
     layout: Layout
-    dims: int
+    shape: tuple[int, ...]
     timing: Timing = field(default_factory=Timing)
+
+    @property
+    def dims(self) -> int:
+        """The number of its axes."""
+        return len(self.shape)
+
+    @property
+    def channels(self) -> int:
+        """The number of its channels."""
+        return self.shape[self.layout.channel_axis]
 
 
 class Joint(nn.Module):
     """A fusion point in place: takes the submodules' outputs, fuses their streams, puts them back."""
 
-    def __init__(self, taps: list[Tap], fusion: nn.Module, name: str) -> None:
+    def __init__(self, taps: list[Tap], fusion: nn.Module | Made, name: str) -> None:
         super().__init__()
-        self.taps, self.fusion, self.name = taps, fusion, name
+        self.made = fusion if isinstance(fusion, Made) else None
+        self.fusion: nn.Module = fusion.module if isinstance(fusion, Made) else fusion
+        self.taps, self.name = taps, name
 
     def extra_repr(self) -> str:
         """Its streams, for printing."""
@@ -262,7 +253,7 @@ def find_taps(
             axis = point.channel_axis
             axis = axis.get(stream) if isinstance(axis, Mapping) else axis
             layout = trails[network].layout(get(output, path), member.submodule, path, module, where, axis)
-            taps.append(Tap(stream, network, path, layout, get(output, path).dim()))
+            taps.append(Tap(stream, network, path, layout, tuple(get(output, path).shape)))
     names = [tap.stream for tap in taps]
     for name in names:
         if names.count(name) > 1:
@@ -287,12 +278,5 @@ def join(
     taps = find_taps(point, networks, outputs, trails)
     if isinstance(point.fusion, nn.Module):
         return Joint(taps, point.fusion, point.name)
-    channels = {tap.stream: get(outputs[tap.network], tap.path).shape[tap.layout.channel_axis] for tap in taps}
-    try:
-        return Joint(taps, FUSIONS[point.fusion](channels, **point.options), point.name)
-    except ValueError as error:
-        raise FusionError(f"fusion point {point.name}: {error}") from error
-    except TypeError as error:  # an unknown option, or a value of another type
-        known = ", ".join(list(inspect.signature(FUSIONS[point.fusion]).parameters)[1:])
-        said = f"fusion point {point.name}: {error}; the options of '{point.fusion}' are {known}."
-        raise FusionError(said) from error
+    channels = {tap.stream: tap.channels for tap in taps}
+    return Joint(taps, make_fusion(point.fusion, channels, point.options, f"fusion point {point.name}"), point.name)

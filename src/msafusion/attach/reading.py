@@ -76,10 +76,7 @@ def _level(level: HeadLevel, several: bool) -> FusionPoint:
     for network, member in level.members.items():
         name = f"{network}.{member.submodule}" if several else network
         if member.selectors:
-            streams[network] = {
-                stream: member.submodule if selector is None else f"{member.submodule}[{selector}]"
-                for stream, selector in member.selectors.items()
-            }
+            streams[network] = member.spec
         else:
             streams[network], names[network] = ({name: member.submodule} if several else member.submodule), name
     channel_axis, time_axis = level.channel_axis, level.time_axis

@@ -2,8 +2,8 @@
 
 from msafusion.checkpoints.pretrained import Imported, load_pretrained
 from msafusion.checkpoints.reference import load_reference
-from msafusion.checkpoints.saved import ModelError, read_model, save_model
-from msafusion.checkpoints.weights import WeightsMismatch, read_weights
+from msafusion.checkpoints.weights import read_weights
+from msafusion.files.saved_model import ModelError, WeightsMismatch, read_model, save_model
 
 __all__ = [
     "Imported",

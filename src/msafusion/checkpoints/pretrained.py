@@ -14,8 +14,8 @@ from torch import Tensor, nn
 
 from msafusion.backbones import HCN, I3D, CNN1d, InflatedResNet, MFCCNet, ResNet3d, ResNeXt3d, SequenceLSTM
 from msafusion.checkpoints.reference import I3D_LAYERS
-from msafusion.checkpoints.saved import ModelError
-from msafusion.checkpoints.weights import check_fit, counters_of, weights_of
+from msafusion.checkpoints.weights import counters_of, weights_of
+from msafusion.files.saved_model import ModelError, check_fit
 
 log = logging.getLogger(__name__)
 Inflation = Literal["center", "mean"]

@@ -11,8 +11,8 @@ from torch import Tensor, nn
 
 from msafusion.attach import FusedNetwork
 from msafusion.backbones import HCN, I3D, InflatedResNet, MFCCNet, ResNeXt3d, SequenceLSTM
-from msafusion.checkpoints.saved import ModelError
-from msafusion.checkpoints.weights import check_fit, weights_of
+from msafusion.checkpoints.weights import weights_of
+from msafusion.files.saved_model import ModelError, check_fit
 from msafusion.fusion import MSAF
 
 Module = TypeVar("Module", bound=nn.Module)

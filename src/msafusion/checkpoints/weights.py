@@ -10,49 +10,12 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
-from msafusion.checkpoints.saved import ModelError
 from msafusion.files.reading import reading
+from msafusion.files.saved_model import ModelError, Shapes
 from msafusion.files.torch_file import check_tensor, check_torch_file
 
-Shapes = Mapping[str, tuple[int, ...]]
 WRAPPERS = ("state_dict", "model_state_dict", "model")
 """Entries under which checkpoints keep their weights beside epoch, optimizer and such."""
-
-
-class WeightsMismatch(ModelError):
-    """Weights do not fit a module.
-
-    Attributes:
-        missing: keys that the module needs and the weights lack.
-        unexpected: keys that the weights have beside.
-        wrong_shape: key -> (shape in the weights, shape in the module).
-    """
-
-    def __init__(self, what: str, missing: list[str], unexpected: list[str], wrong_shape: dict[str, tuple]) -> None:
-        self.missing, self.unexpected, self.wrong_shape = missing, unexpected, wrong_shape
-        problems = [f"missing {key}" for key in missing] + [f"unexpected {key}" for key in unexpected]
-        problems += [f"{key} has shape {got}, expected {expected}" for key, (got, expected) in wrong_shape.items()]
-        counts = f"{len(missing)} keys missing, {len(unexpected)} unexpected, {len(wrong_shape)} of another shape"
-        super().__init__(
-            f"the weights do not fit {what} ({counts}): " + "; ".join(problems[:10]) + ("; ..." * (len(problems) > 10))
-        )
-
-
-def check_fit(what: str, weights: Mapping[str, Tensor], expected: Shapes) -> None:
-    """Refuse weights whose keys or shapes differ from those expected.
-
-    Raises:
-        WeightsMismatch: they do; it names every key.
-    """
-    missing = [key for key in expected if key not in weights]
-    unexpected = [key for key in weights if key not in expected]
-    wrong_shape = {
-        key: (tuple(weights[key].shape), shape)
-        for key, shape in expected.items()
-        if key in weights and tuple(weights[key].shape) != shape
-    }
-    if missing or unexpected or wrong_shape:
-        raise WeightsMismatch(what, missing, unexpected, wrong_shape)
 
 
 def read_weights(file: str | Path) -> dict[str, Tensor]:

@@ -15,9 +15,9 @@ from msafusion import plugins
 from msafusion.attach import FusedNetwork
 from msafusion.checkpoints import ModelError, read_model
 from msafusion.failures import Failure, attempted
+from msafusion.files.bounds import at_most, needed_for
 from msafusion.media import Extractor, extractor_from
 from msafusion.networks import plan_from
-from msafusion.networks.bounds import at_most, needed_for
 from msafusion.predict.gathering import Gathering
 from msafusion.predict.prediction import Failed, Prediction
 from msafusion.predict.reading import Window, read_all

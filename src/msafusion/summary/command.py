@@ -13,9 +13,9 @@ from rich.table import Table
 
 from msafusion.arguments import parse, verb_parser
 from msafusion.class_names import allow_registered, check_recipe
+from msafusion.files.bounds import at_most, memory
 from msafusion.files.json_file import write_json
 from msafusion.networks import NETWORKS, NetworkPlan
-from msafusion.networks.bounds import at_most, memory
 from msafusion.streams import check_count, nearest
 from msafusion.summary.measure import PartSummary, summarise
 

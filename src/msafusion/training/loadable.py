@@ -7,7 +7,7 @@ from typing import Any
 import torch
 
 from msafusion.attach import FusedNetwork
-from msafusion.checkpoints.weights import check_fit
+from msafusion.files.saved_model import check_fit
 from msafusion.media import extractor_from
 from msafusion.networks import NETWORKS, NetworkPlan, plan_from
 from msafusion.preprocessing import KINDS, preprocessing_from

@@ -7,8 +7,8 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 from msafusion.attach import FusedNetwork
+from msafusion.files.bounds import at_most, memory
 from msafusion.networks import NetworkPlan
-from msafusion.networks.bounds import at_most, memory
 from msafusion.preprocessing import Preprocessing
 from msafusion.samples import Sample, Splits, as_dataset, collate, with_streams
 

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from msafusion.networks.bounds import NetworkTooLarge, at_most
+from msafusion.files.bounds import NetworkTooLarge, at_most
 
 LARGE = {
     "made": lambda x: torch.zeros(10**6),
