@@ -19,6 +19,7 @@ import torch
 from PIL import Image
 from torch import nn
 
+from msafusion import FusionPoint, fuse
 from msafusion.preparation.writing import write_prepared
 
 CHANCE = np.random.default_rng(0)
@@ -34,6 +35,18 @@ def saved(name: str, save: Callable[[Path], Any]) -> Callable[[Path], Path]:
         return file
 
     return write
+
+
+def fused_parts() -> dict[str, nn.Module]:
+    """Small networks, as their user builds them."""
+    return {name: nn.Sequential(nn.Linear(3, 4), nn.Linear(4, 2)) for name in "ab"}
+
+
+def fused(folder: Path) -> None:
+    """A saved fused network."""
+    example = {name: torch.ones(2, 3) for name in "ab"}
+    point = FusionPoint({"a": "0", "b": "0"}, block_channels=4)
+    fuse(fused_parts(), point, head="concat", num_outputs=2, example=example).save_pretrained(folder)
 
 
 def within(write: Callable[[Path], Any], name: str) -> Callable[[Path], Path]:

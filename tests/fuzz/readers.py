@@ -17,6 +17,7 @@ import scipy.io
 import torch
 from safetensors.numpy import save_file
 
+from msafusion import FusedNetwork
 from msafusion.checkpoints.weights import read_weights
 from msafusion.commands.download import _earlier
 from msafusion.compare.jobs import Job
@@ -49,6 +50,11 @@ class Reader:
 
     write: Callable[[Path], Path]
     read: Callable[[Path], Any]
+
+
+def _read_fused(file: Path) -> None:
+    net = FusedNetwork.from_pretrained(file.parent, networks=mini.fused_parts())
+    net({name: torch.ones(2, 3) for name in "ab"})
 
 
 def _read_arrays(file: Path) -> None:
@@ -193,6 +199,8 @@ READERS: dict[str, Reader] = {
     "prepared_table": Reader(lambda folder: mini.prepared(folder).with_name("samples.csv"), _read_prepared),
     "prepared_array": Reader(lambda folder: mini.prepared(folder).parent / "words" / "s0.npy", _read_prepared),
     "model_config": Reader(mini.within(saved_models.write_signal_model, "config.json"), lambda file: load(file.parent)),
+    "fused_config": Reader(mini.within(mini.fused, "config.json"), _read_fused),
+    "fused_weights": Reader(mini.within(mini.fused, "*.safetensors"), _read_fused),
     "model_windows": Reader(
         mini.within(saved_models.write_window_model, "config.json"), lambda file: load(file.parent)
     ),
