@@ -21,7 +21,7 @@ MISSING = {"nan", "NaN", "NaT", "NA", "N/A", "#N/A", "<NA>", "None", "NULL", "nu
 BREAK = re.compile(r"\s*[\n\r\v\f\t\x1c-\x1e\x85\u2028\u2029]\s*")
 """What begins another line, or a column, with the blanks around it."""
 CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
-"""What steers a terminal or turns its direction, begins a line or is no character."""
+"""Characters that control a terminal, change the writing direction or begin a line, and halves of characters."""
 
 _said: set[str] = set()
 
@@ -61,11 +61,11 @@ def number(text: str, pattern: re.Pattern[str] = SCIENTIFIC) -> float | None:
 
 
 def texts_of(values: Iterable[Any]) -> list[str]:
-    """Values of a column as text, as Python writes them (0.0 stays "0.0"); empty where missing (None, NaN, NaT).
+    """Values of a column as text, as Python writes them (0.0 stays "0.0"); empty where missing (None, NaN).
 
     Raises:
-        ValueError: one has no text of its own: a list, a mapping, a complex number, bytes that are no UTF-8. Python
-            would write something for each, of which no name or number can be told.
+        ValueError: one has no text of its own: a list, a mapping, a complex number, bytes that are not UTF-8. What
+            Python would write for these is neither a name nor a number.
     """
     texts = []
     for row, value in enumerate(values, start=1):
@@ -75,7 +75,7 @@ def texts_of(values: Iterable[Any]) -> list[str]:
             raise ValueError(f"row {row} holds {value[:40]!r}, expected text in UTF-8; write it as such") from None
         except TypeError:
             raise ValueError(
-                f"row {row} holds {str(value)[:40]}, expected a number or a text; store one value a row"
+                f"row {row} holds {str(value)[:40]}, expected a number or a string; store one value per row"
             ) from None
     return texts
 
@@ -85,7 +85,7 @@ def _text_of(value: Any) -> str:
         return value.decode()
     if isinstance(value, complex | list | tuple | dict | set):
         raise TypeError
-    if value is None or (isinstance(value, float) and math.isnan(value)) or str(value) == "NaT":
+    if value is None or (isinstance(value, float) and math.isnan(value)):
         return ""
     return format(value, "f") if isinstance(value, Decimal) else str(value)
 

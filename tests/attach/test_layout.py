@@ -101,6 +101,15 @@ def test_batch_and_time_of_equal_size_after_a_time_first_network_are_told_by_cha
     assert taps(Steps(nn.TransformerEncoderLayer(6, 2, 8)), "point", torch.randn(4, 4, 6)) == {"a": (1, 2)}
 
 
+def test_batch_and_time_of_equal_size_are_an_error_where_no_sample_can_be_changed():
+    with torch.device("meta"):
+        network, example = Steps(nn.TransformerEncoderLayer(6, 2, 8)), torch.randn(4, 4, 6)
+    with pytest.raises(
+        FusionError, match=r"batch and time cannot be told apart.*example with a batch size that differs"
+    ):
+        taps(network, "point", example)
+
+
 def test_a_module_shared_with_another_network_tells_nothing_there():
     shared = nn.Linear(6, 6)
 

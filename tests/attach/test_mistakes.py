@@ -248,7 +248,7 @@ def test_missing_example_missing_networks_and_unknown_options():
 
 OTHER_TYPES = {
     "networks": ({"networks": Chain()}, "networks is a Chain, expected {name: module}"),
-    "names": ({"networks": {1: Chain()}}, "network's name is a int, expected a text, and it is 1"),
+    "names": ({"networks": {1: Chain()}}, "network's name is a int, expected a string (it is 1)"),
     "at": ({"at": "first"}, "at is a str, expected FusionPoint"),
     "at of a mapping": ({"at": {"a": "first"}}, "at is a dict, expected FusionPoint"),
     "at of a number": ({"at": 3}, "at is a int, expected FusionPoint"),

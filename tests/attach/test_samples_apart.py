@@ -87,29 +87,3 @@ def test_rows_in_another_order_than_samples_are_refused():
     networks = {"a": Vectors(order=lambda x: x.flip(0)), "b": Vectors()}
     with pytest.raises(FusionError, match=r"submodule 'layer' of network 'a'.*\(5, 8\).*first sample is not the first"):
         fuse(networks, FusionPoint({"a": "layer", "b": "layer"}, block_channels=4), example=inputs)
-
-
-class Carrying(nn.Module):
-    """Keeps running statistics and its last state, in eval mode, too."""
-
-    def __init__(self):
-        super().__init__()
-        self.layer, self.output, self.state = nn.Linear(4, 8), nn.Linear(8, 3), None
-        self.register_buffer("calls", torch.zeros(()))
-        self.register_buffer("mean", torch.zeros(4))
-
-    def forward(self, x):
-        self.calls += 1
-        self.mean = 0.9 * self.mean + 0.1 * x.mean(0)
-        self.state = self.layer(x)
-        return self.output(self.state)
-
-
-def test_fuse_leaves_what_networks_carry_from_call_to_call():
-    network, inputs = Carrying(), {"a": torch.randn(5, 4), "b": torch.randn(5, 4)}
-    mean = network.mean
-    net = fuse({"a": network, "b": Vectors()}, FusionPoint({"a": "layer", "b": "layer"}, "se"), example=inputs)
-    assert (float(network.calls), network.state) == (0, None)
-    assert network.mean is mean
-    net(inputs)
-    assert float(network.calls) == 1

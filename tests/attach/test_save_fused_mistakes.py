@@ -79,7 +79,7 @@ def test_absent_broken_and_foreign_folders_are_named(folder, tmp_path):
         ({"preprocessing": {}, "classes": []}, r"msafusion\.load\(\) reads"),
     ):
         (folder / "config.json").write_text(json.dumps(values))
-        refused(folder, cnns(), f"describes no fused network, expected what save_pretrained.* wrote; {said}")
+        refused(folder, cnns(), f"config.json.* a fused network, expected what save_pretrained.* wrote; {said}")
     (folder / "config.json").write_text("{")
     refused(folder, cnns(), r"config\.json' cannot be read")
 

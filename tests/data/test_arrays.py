@@ -178,7 +178,7 @@ def bad(what):
         ("complex", r"'text' is complex \(24, 4\), expected real numbers"),
         ("group of nan", "video_of: row 4 is empty, expected its group"),
         ("no date", "video_of: row 2 is empty, expected its group"),
-        ("complex labels", r"label: row 1 holds 1j, expected a number or a text"),
+        ("complex labels", r"label: row 1 holds 1j, expected a number or a string"),
         ("label of nan", "row 4 has no label"),
         ("missing", "has no array 'split'"),
         ("empty", "'label' is empty"),

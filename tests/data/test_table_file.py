@@ -13,8 +13,8 @@ from msafusion.preprocessing import DataError
     ("label", "message"),
     [
         (lambda n: b"\xff%d" % (n % 2), r"manifest.parquet', label: row 1 holds b'\\xff0', expected text in UTF-8"),
-        (lambda n: [n % 2], r"manifest.parquet', label: row 1 holds \[0\], expected a number or a text"),
-        (lambda n: {"is": n % 2}, "manifest.parquet', label: row 1 holds {'is': 0}, expected a number or a text"),
+        (lambda n: [n % 2], r"manifest.parquet', label: row 1 holds \[0\], expected a number or a string"),
+        (lambda n: {"is": n % 2}, "manifest.parquet', label: row 1 holds {'is': 0}, expected a number or a string"),
         (lambda n: None if n == 2 else n % 2, "row 3 has no label"),
         (lambda n: float("nan") if n == 2 else n % 2 + 0.5, "row 3 has no label"),
     ],

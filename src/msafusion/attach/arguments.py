@@ -1,4 +1,4 @@
-"""The types of what users give to `fuse()` and `FusionPoint`: one line where one is another."""
+"""Checks of the types of the arguments of `fuse()` and `FusionPoint`."""
 
 from collections.abc import Mapping
 from numbers import Integral
@@ -8,10 +8,10 @@ from torch import nn
 
 
 def check_type(what: str, given: Any, kinds: type | tuple[type, ...], expected: str) -> None:
-    """Refuse another type.
+    """Refuse an argument of any other type.
 
     Raises:
-        TypeError: it is.
+        TypeError: the type is not one of `kinds`.
     """
     if not isinstance(given, kinds):
         got = f"the class {given.__name__}" if isinstance(given, type) else f"a {type(given).__name__}"
@@ -19,10 +19,10 @@ def check_type(what: str, given: Any, kinds: type | tuple[type, ...], expected: 
 
 
 def check_axes(what: str, given: Any, owner: str) -> None:
-    """Refuse what is no axis, or none for each name; None leaves it to be found.
+    """Accept the number of an axis, one for each name, or None, which leaves it to be found.
 
     Raises:
-        TypeError: it is not.
+        TypeError: it is something else.
     """
     axes = given.values() if isinstance(given, Mapping) else [given]
     for axis in axes:
@@ -31,12 +31,12 @@ def check_axes(what: str, given: Any, owner: str) -> None:
 
 
 def check_networks(networks: Any) -> None:
-    """Refuse what is not modules by name.
+    """Accept modules by name.
 
     Raises:
-        TypeError: it is not.
+        TypeError: it is something else.
     """
     check_type("networks", networks, (Mapping, nn.ModuleDict), "{name: module}; give each network a name")
     for name, network in networks.items():
-        check_type("a network's name", name, str, f"a text, and it is {name!r}")
+        check_type("a network's name", name, str, f"a string (it is {name!r})")
         check_type(f"network '{name}'", network, nn.Module, "a torch.nn.Module; pass the module itself")

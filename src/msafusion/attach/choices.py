@@ -26,7 +26,7 @@ class Choice:
     Attributes:
         submodule: of the fusion point.
         paths: of the streams in its output.
-        alone: there is no other tensor in it.
+        alone: the output holds no other floating-point tensor.
         where: the submodule, in messages.
     """
 
@@ -42,10 +42,10 @@ def is_alone(output: Any, paths: Sequence[Path]) -> bool:
 
 
 def check_choices(network: nn.Module, rule: InputRule, given: Any, choices: Sequence[Choice]) -> None:
-    """Refuse streams that a network does not go on with, and goes on with others beside; warn where there are none.
+    """Refuse streams that a network ignores while it uses other tensors of the same output; warn where it uses none.
 
-    So it is with an LSTM's steps where only its last state is used, or a copy of the features that is for users. What
-    is connected with the output but does not change it is not refused: weights that are still zero hide everything.
+    An example of the former are the steps of an LSTM of which only the last state is used. A stream that is connected
+    to the network's output but does not change it is accepted: weights that are still zero hide every effect.
 
     Args:
         network: in eval mode.
@@ -54,7 +54,7 @@ def check_choices(network: nn.Module, rule: InputRule, given: Any, choices: Sequ
         choices: at its fusion points.
 
     Raises:
-        FusionError: the network's output follows the other tensors of a submodule only.
+        FusionError: the network's output depends only on the other tensors of a submodule's output.
     """
     if not choices or main_tensor(given).is_meta:  # no values to compare
         return
@@ -81,7 +81,7 @@ def check_choices(network: nn.Module, rule: InputRule, given: Any, choices: Sequ
             warnings.warn(
                 f"{choice.where}: network '{rule.network}' does not go on with its output ({keys}), so that fusion "
                 "changes the other networks only (what it returns is not used, or was changed in place).",
-                stacklevel=2,
+                stacklevel=4,  # the caller of fuse()
             )
 
 

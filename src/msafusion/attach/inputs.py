@@ -161,9 +161,9 @@ class InputRule:
         return TimeMask.from_lengths(on_device, steps, may_be_cut=self.lengths_at is not None)
 
     def _as_time_mask(self, mask: Tensor) -> TimeMask | None:
-        """Of an attention_mask; None: it is of no use here, and other than 0 and 1.
+        """The real steps that an attention_mask tells; None: it holds other values, and no stream needs it.
 
-        A float one of zeros alone is added to scores and pads nothing: there the real steps are the zeros.
+        A floating-point mask of zeros alone is one that is added to attention scores: there, zeros are the real steps.
         """
         if mask.dtype != torch.bool and values_are_known(mask) and mask.numel():
             ones = mask == 1
@@ -172,7 +172,7 @@ class InputRule:
                     return None
                 raise ValueError(
                     f"attention_mask of '{self.network}' holds {mask.unique().tolist()[:3]}, expected bool, or 1 for "
-                    "real steps and 0 for padding; give it so, or lengths beside it."
+                    "real steps and 0 for padding; convert it, or give lengths as well."
                 )
         return TimeMask(mask.bool())
 

@@ -1,7 +1,7 @@
 """Where a module's output keeps its features: which tensors of it, and which of their axes are batch and channels."""
 
 import copy
-from collections.abc import Callable, Mapping, MutableMapping
+from collections.abc import Mapping, MutableMapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -14,6 +14,8 @@ from msafusion.streams import FusionError
 
 Path = tuple[int | str, ...]
 """Keys that lead from a module's output to one tensor in it; () is the output itself."""
+NEGLIGIBLE = 1e-5
+"""Of the largest change: what rounding may do to other samples."""
 
 
 @dataclass(frozen=True)
@@ -43,12 +45,21 @@ class Rows:
     """Where the first sample of an example shows in a submodule's output.
 
     Attributes:
-        samples: of the example.
-        moved: path of a tensor -> which of its elements change with the first sample; None: not known.
+        samples: number of them.
+        before, after: the output for the example, and for one with another first sample.
     """
 
     samples: int
-    moved: Callable[[Path], Tensor | None]
+    before: Any
+    after: Any
+
+    def moved(self, path: Path) -> Tensor | None:
+        """Which elements of a tensor change with the first sample; None: unknown."""
+        one, other = get(self.before, path), get(self.after, path)
+        if not isinstance(one, Tensor) or one.shape != other.shape or not one.is_floating_point() or not one.numel():
+            return None
+        change = (one.detach() - other.detach()).abs().nan_to_num()
+        return change > NEGLIGIBLE * change.max()
 
 
 @dataclass

@@ -13,10 +13,10 @@ from msafusion.streams import FusionError
 
 @dataclass(frozen=True)
 class Made:
-    """A module of FUSIONS or HEADS with what it was made of.
+    """A module of FUSIONS or HEADS with the arguments that it was made with.
 
-    Args:
-        module: what was made; where another has taken its place, the rest says nothing about that one.
+    Attributes:
+        module: the module; if another has taken its place since, this says nothing about that one.
         method: its name in the registry.
         channels: stream name -> number of channels, in the streams' order.
         options: of the method.

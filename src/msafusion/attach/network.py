@@ -34,8 +34,8 @@ def _not_exported(forward: Callable[..., Tensor]) -> Callable[..., Tensor]:
     def call(*args: Any, **kwargs: Any) -> Tensor:
         if torch.compiler.is_exporting():
             raise FusionError(
-                "torch.export cannot follow the switching between fused networks; call net.export(example), whose "
-                "result is an ExportedProgram, too (also for torch.onnx.export)."
+                "torch.export cannot trace the switching between fused networks; call net.export(example), which "
+                "returns an ExportedProgram as well (torch.onnx.export takes it)."
             )
         return forward(*args, **kwargs)
 
@@ -193,10 +193,11 @@ class FusedNetwork(Parts):
             again = FusedNetwork.from_pretrained("fused", networks={"video": VideoNet(), "audio": AudioNet()})
 
         Args:
-            folder: made where it is not there; a model in it is replaced.
+            folder: created if it does not exist; a model in it is replaced.
 
         Raises:
-            ValueError: an option that JSON does not have, state that is no tensor; or links or a file in the way.
+            ValueError: an option cannot be written as JSON, part of the state is not a tensor, or a link or a file is
+                in the way.
         """
         save_fused(self, Path(folder))
 
@@ -216,14 +217,15 @@ class FusedNetwork(Parts):
 
         Args:
             folder: where it is.
-            networks: name -> a network as it was built for `fuse()`; its weights and their dtypes are replaced by the
+            networks: name -> a network built as it was for `fuse()`; its weights and their dtypes are replaced by the
                 saved ones.
-            head: where the head was a module of your own: one like it.
-            fusions: where fusion methods were: the point's number (from 0, as in `fusion_status()`) -> one like it.
+            head: a module like the one saved, if the head was a module of your own.
+            fusions: number of a fusion point (from 0, as in `fusion_status()`) -> a module like the one saved, for the
+                points whose fusion was a module of your own.
 
         Raises:
-            ValueError: files are missing, broken or foreign, or a network or module is missing, unknown or another than
-                the saved one; the message names it.
+            ValueError: files are missing, broken or not written by `save_pretrained`, or a network or module is
+                missing, unknown or differs from the saved one; the message names it.
             TypeError: a network is not a module.
         """
         return load_fused(cls, Path(folder), networks, head, fusions or {})

@@ -76,19 +76,22 @@ class Parts(nn.Module):
         return groups
 
     def print_trainable_parameters(self) -> None:
-        """Print how many parameters train, of how many: `trainable params: 120 || all params: 480 || trainable%: 25`.
+        """Print how many parameters train, as peft does.
 
-        net.freeze("video").print_trainable_parameters()
+        Example:
+            net.freeze("video").print_trainable_parameters()
+            # trainable params: 120 || all params: 480 || trainable%: 25.0000
         """
         trainable, every = self.fusion_status().counts
         percent = 100 * trainable / max(every, 1)
         print(f"trainable params: {trainable:,} || all params: {every:,} || trainable%: {percent:.4f}")
 
     def fusion_status(self) -> FusionStatus:
-        """What is fused where, with the streams' shapes, and of each part its parameters and whether it is frozen.
+        """What is fused where, with the streams' shapes, and the parameters of each part and whether it is frozen.
 
-        print(net.fusion_status())
-        net.fusion_status().points[0].streams["audio"].shape  # in the example: (8, 64, 100)
+        Example:
+            print(net.fusion_status())
+            net.fusion_status().points[0].streams["audio"].shape  # in the example: (8, 64, 100)
         """
         return status_of(self.parts, self.frozen, self.head_made, self.joints, self.readings, self.hooks.points)
 
@@ -101,7 +104,7 @@ class Parts(nn.Module):
         """The part of a name.
 
         Raises:
-            ValueError: there is none.
+            ValueError: no part has that name.
         """
         parts = self.parts
         if name not in parts:

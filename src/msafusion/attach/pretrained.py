@@ -142,7 +142,7 @@ def _config(folder: Path) -> Entry:
         ours = "preprocessing" in values and "classes" in values
         remedy = "msafusion.load() reads the model of a training run" if ours else "give the folder it wrote"
         raise ModelError(
-            f"'{folder / CONFIG}' describes no fused network, expected what save_pretrained() wrote; {remedy}."
+            f"'{folder / CONFIG}' does not describe a fused network, expected what save_pretrained() wrote; {remedy}."
         )
     if values.get("format") != FORMAT or type(values["format"]) is not int:
         raise ModelError(
@@ -173,7 +173,7 @@ def _check_own(given: nn.Module | None, entry: Entry, what: str, argument: str) 
             f"{what} was a module of your own ({kind}), which config.json cannot build; pass one like it as {argument}."
         )
     if type(given).__name__ != kind:
-        raise ModelError(f"{what} is a {type(given).__name__}, expected a {kind} as saved; pass such a one.")
+        raise ModelError(f"{what} is a {type(given).__name__}, expected a {kind} as saved; pass one of that class.")
 
 
 def _placed(config: Entry, networks: Mapping[str, nn.Module], folder: Path) -> dict[str, nn.Module]:

@@ -5,16 +5,13 @@ from contextlib import contextmanager
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 from torch.nn.utils.rnn import PackedSequence
 
 from msafusion.attach.containers import is_ragged, timed_tensor
 from msafusion.attach.inputs import InputRule
-from msafusion.attach.layout import Path, Rows, Trail, get
+from msafusion.attach.layout import Rows, Trail
 from msafusion.attach.trials import Trials
-
-NEGLIGIBLE = 1e-5
-"""Of the largest change: what rounding may do to other samples."""
 
 
 def rows_of(network: nn.Module, rule: InputRule, given: Any, submodules: list[str]) -> dict[str, Rows]:
@@ -41,18 +38,9 @@ def rows_of(network: nn.Module, rule: InputRule, given: Any, submodules: list[st
     if after is None:
         return {}
     return {
-        submodule: Rows(trials.shape[axis], lambda path, one=one, other=other: _moved(one, other, path))
+        submodule: Rows(trials.shape[axis], one, other)
         for submodule, one, other in zip(submodules, before, after, strict=True)
     }
-
-
-def _moved(before: Any, after: Any, path: Path) -> Tensor | None:
-    """Which elements of a stream have changed; None: not known."""
-    one, other = get(before, path), get(after, path)
-    if not isinstance(one, Tensor) or one.shape != other.shape or not one.is_floating_point() or not one.numel():
-        return None
-    change = (one.detach() - other.detach()).abs().nan_to_num()
-    return change > NEGLIGIBLE * change.max()
 
 
 @contextmanager

@@ -42,7 +42,7 @@ def plain_values(value: Any, where: str) -> Any:
         return [plain_values(one, where) for one in value]
     raise ValueError(
         f"{where} is {str(value)[:80]!r} ({type(value).__name__}), which config.json cannot hold, expected numbers, "
-        "texts, lists and dicts with texts as keys; give the module itself instead of a method's name."
+        "strings, lists and dicts with strings as keys; give the module itself instead of a method's name."
     )
 
 
@@ -50,7 +50,7 @@ def method_config(module: nn.Module, made: Made | None, where: str) -> dict[str,
     """How a fusion or head was made; `method` is None where it is a module of the user's own.
 
     Raises:
-        ValueError: an option is no plain value.
+        ValueError: an option is not a plain value.
     """
     if made is None or made.module is not module:
         return {"method": None, "class": type(module).__name__}
@@ -102,7 +102,7 @@ class Entry:
         """The value of a key.
 
         Raises:
-            ModelError: it is not there, or of another kind; bool is no int.
+            ModelError: it is missing, or of another kind (a bool does not count as an int).
         """
         value = self.values.get(key, dataclasses.MISSING)
         if value is dataclasses.MISSING or not isinstance(value, kinds) or (type(value) is bool and bool not in kinds):
@@ -133,7 +133,7 @@ def taps_from(entry: Entry) -> list[Tap]:
     """The streams that `joint_config` wrote.
 
     Raises:
-        ModelError: they are not such.
+        ModelError: the entry does not hold what was written.
     """
     taps = [_tap(one) for one in entry.entries("streams")]
     submodules = entry.pairs("submodules", str)
@@ -172,7 +172,7 @@ def channels_from(entry: Entry) -> dict[str, int]:
     """The channels that `method_config` wrote, in their order.
 
     Raises:
-        ModelError: they are not such.
+        ModelError: the entry does not hold what was written.
     """
     pairs = entry.list_of("channels", list)
     if any(len(pair) != 2 or type(pair[0]) is not str or type(pair[1]) is not int for pair in pairs):

@@ -37,7 +37,9 @@ def check_state(net: Parts, config: Entry, state: Mapping[str, Tensor], folder: 
                     "build the network as it was saved."
                 )
     if rest := [key for key in state if not key.startswith(tuple(names))]:
-        raise ModelError(f"the weights in '{folder}' hold '{rest[0]}', which is of no part; save the network again.")
+        raise ModelError(
+            f"the weights in '{folder}' hold '{rest[0]}', which belongs to none of its parts; save the network again."
+        )
     for keys in shared_keys(built):
         values = [state[key] for key in keys]
         if any(not torch.equal(_bytes(one), _bytes(values[0])) for one in values[1:]):
@@ -56,7 +58,7 @@ def check_state(net: Parts, config: Entry, state: Mapping[str, Tensor], folder: 
     frozen = (f"{_prefix(name)}{key}" for name, keys in net.frozen.items() for key in keys)
     for key in chain(config.list_of("without_gradients", str), frozen):
         if key not in known:
-            raise ModelError(f"'{folder / CONFIG}' freezes '{key}', which is no parameter; save the network again.")
+            raise ModelError(f"'{folder / CONFIG}' freezes '{key}', which is not a parameter; save the network again.")
 
 
 def _prefix(part: str) -> str:

@@ -13,11 +13,12 @@ import torch
 from torch import Tensor, nn
 from torch._dispatch.python import enable_python_dispatcher
 from torch._dynamo.source import ConstantSource
-from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
+from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.fx.experimental.proxy_tensor import make_fx
 from torch.fx.experimental.symbolic_shapes import DimDynamic, ShapeEnv, StatelessSymbolicContext
-from torch.nn.parameter import is_lazy
 from torch.utils import _pytree as pytree
+
+from msafusion.attach.carried import Carried
 
 
 @contextlib.contextmanager
@@ -27,49 +28,24 @@ def evaluating(module: nn.Module, *, gradients: bool = False) -> Iterator[None]:
     Its mode by its own `train()`, which may do more than set a flag (LoRA layers merge their weights and part them
     again), and what it carries from call to call (running statistics, the state of a recurrent network).
     """
-    carried = [(part, _carried(part)) for part in module.modules()]
     modes = {part: part.training for part in module.modules() if hasattr(part, "training")}  # frozen TorchScript: none
     try:
         if any(modes.values()):
             module.eval()
-        with contextlib.nullcontext() if gradients else torch.no_grad():
-            yield
+        carried = [Carried.of(part) for part in module.modules()]
+        try:
+            with contextlib.nullcontext() if gradients else torch.no_grad():
+                yield
+        finally:  # before `train()`, which goes by what `eval()` has noted
+            for one in carried:
+                one.put_back()
     finally:
-        for part, values in carried:
-            _put_back(part, values)
         for part, mode in modes.items():  # a parent before its children, which may differ
             if part.training != mode:
                 part.train(mode)
         for part, mode in modes.items():
             if part.training != mode:  # set by hand, against its own train()
                 part.training = mode
-
-
-def _carried(part: nn.Module) -> dict[str, tuple[Tensor | None, Tensor | None]]:
-    """Name -> (what it is, a copy of its values) of a module's buffers and of attributes that may be tensors."""
-    if isinstance(part, torch.jit.ScriptModule):  # keeps them in C++
-        return {}
-    own = {**part._buffers, **{k: v for k, v in vars(part).items() if v is None or isinstance(v, Tensor)}}
-    return {
-        name: (value, None if value is None or _has_no_values(value) else value.detach().clone())
-        for name, value in own.items()
-    }
-
-
-def _has_no_values(value: Tensor) -> bool:
-    return value.is_meta or is_lazy(value) or isinstance(value, FakeTensor)
-
-
-def _put_back(part: nn.Module, carried: Mapping[str, tuple[Tensor | None, Tensor | None]]) -> None:
-    for name, (value, copy) in carried.items():
-        place = part._buffers if name in part._buffers else vars(part)
-        now = place.get(name)
-        if value is not None and is_lazy(value):  # made real by its first input
-            continue
-        if now is not value and (now is None or isinstance(now, Tensor)):
-            place[name] = value
-        if value is not None and copy is not None and not torch.equal(value, copy):
-            value.detach().copy_(copy)
 
 
 class _Flat(nn.Module):

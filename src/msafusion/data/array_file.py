@@ -132,8 +132,10 @@ class ArrayFile:
         values = self.whole(name)
         if values.ndim != 1:
             raise DataError(f"'{self.path}': '{name}' has shape {values.shape}, expected (n,); {REMEDY}.")
-        with self._reading():  # NumPy gives dates of nanoseconds as numbers
-            entries = (values.astype(str) if values.dtype.kind in "mM" else values).tolist()
+        with self._reading():
+            if values.dtype.kind in "mM":  # NumPy gives dates of nanoseconds as numbers
+                values = np.where(np.isnat(values), None, values.astype(str).astype(object))
+            entries = values.tolist()
         try:
             return texts_of(entries)
         except ValueError as error:

@@ -44,8 +44,8 @@ def promised(file: Path, container: "InputContainer", stream: Any) -> float:
 def second_recording(file: Path, name: str) -> int:
     """Where a second recording begins (byte) in a file to which it was joined; 0: there is none, or stamps tell it.
 
-    FFmpeg reads only the first one (WAV, MP4, FLV), begins its stamps anew (Ogg), or loses blocks between (FLAC). Of
-    mp3, AAC and AVI it reads all.
+    FFmpeg reads only the first one (WAV, MP4, FLV), restarts its time stamps (Ogg), or loses blocks in between (FLAC).
+    Joined mp3, AAC and AVI it reads whole.
 
     Args:
         file: the recording.
