@@ -133,9 +133,10 @@ class ArrayFile:
         if values.ndim != 1:
             raise DataError(f"'{self.path}': '{name}' has shape {values.shape}, expected (n,); {REMEDY}.")
         with self._reading():
-            if values.dtype.kind in "mM":  # NumPy gives dates of nanoseconds as numbers
-                values = np.where(np.isnat(values), None, values.astype(str).astype(object))
-            entries = values.tolist()
+            if values.dtype.kind in "mM":  # as text first: NumPy gives dates of nanoseconds as numbers
+                entries = [None if text == "NaT" else text for text in values.astype(str).tolist()]
+            else:
+                entries = values.tolist()
         try:
             return texts_of(entries)
         except ValueError as error:
