@@ -36,7 +36,9 @@ def train_in_two_processes(folder):
 
 def in_two_processes(what, folder):
     """Run a function of this file in the processes that Lightning starts."""
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "MASTER_ADDR": "127.0.0.1"}
+    # said, as Python leaves a script's own folder out where PYTHONSAFEPATH is set
+    here = os.pathsep.join([str(Path(__file__).parent), *filter(None, [os.environ.get("PYTHONPATH")])])
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "MASTER_ADDR": "127.0.0.1", "PYTHONPATH": here}
     process = subprocess.Popen(
         [sys.executable, __file__, what, folder],
         env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True,
