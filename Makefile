@@ -37,6 +37,7 @@ benchmark: .venv/ready
 	$(BIN)/python benchmarks/module.py
 	$(BIN)/python benchmarks/networks.py
 	$(BIN)/python benchmarks/loading.py
+	$(BIN)/python benchmarks/startup.py
 
 .venv/ready: pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv

@@ -22,15 +22,17 @@ settings.load_profile("msafusion")
 
 def unchecked(value):
     """A function, method or property without jaxtyping's wrapper; anything else as it is."""
+    from msafusion._compat import disabled_once_compiling
+
     if isinstance(value, classmethod | staticmethod):
         return type(value)(unchecked(value.__func__))
     if isinstance(value, property):
         return property(unchecked(value.fget))
-    if hasattr(value, "_torchdynamo_orig_callable"):  # torch.compiler.disable around the wrapper
+    if hasattr(value, "_torchdynamo_orig_callable"):  # `disabled_once_compiling` around the wrapper
         inner = value._torchdynamo_orig_callable
         without = unchecked(inner)
         recursive = value._torchdynamo_disable_recursive
-        return value if without is inner else torch.compiler.disable(without, recursive=recursive)
+        return value if without is inner else disabled_once_compiling(without, recursive=recursive)
     if inspect.isfunction(value) and "jaxtyping" in value.__code__.co_filename:
         return value.__wrapped__
     return value
@@ -57,7 +59,8 @@ def _repeatable():
 @pytest.fixture(autouse=True)
 def _fresh_dynamo():
     yield
-    torch._dynamo.reset()
+    if "torch._dynamo" in sys.modules:
+        torch._dynamo.reset()
 
 
 def pytest_collection_finish():

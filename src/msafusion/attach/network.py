@@ -241,17 +241,16 @@ class FusedNetwork(Parts):
 
         In training a network may leave out submodules (layers dropped at random): it is not waited for there.
         """
-
-        @not_traced
-        def call(name: str) -> Any:
-            rule = self.input_rules[name]
-            return rule.call(self.networks[name], inputs[name], lengths.get(name), present.get(name))
-
-        calls = {name: (lambda name=name: call(name)) for name in self._order(inputs)}
+        given = {name: (inputs[name], lengths.get(name), present.get(name)) for name in self._order(inputs)}
+        calls = {name: functools.partial(self._call_network, name, *one) for name, one in given.items()}
         orders = {name: order for name, order in self.orders.items() if self.networks[name].training}
         with self.hooks.attached(dict(self.networks.items())):
-            outputs = run_in_lockstep(self.hooks, calls, self.hooks.points, self.hooks.where, fuse_at, orders)
-        return {name: outputs[name] for name in calls}
+            found = run_in_lockstep(self.hooks, calls, self.hooks.points, self.hooks.where, fuse_at, orders)
+        return {name: found[name] for name in calls}
+
+    @not_traced
+    def _call_network(self, name: str, given: Any, lengths: Tensor | None, present: Tensor | None) -> Any:
+        return self.input_rules[name].call(self.networks[name], given, lengths, present)
 
     def _tell_skipped(self, point: int, absent: Collection[str]) -> None:
         """Say which network has left out which point in a step."""

@@ -29,14 +29,16 @@ from torch.nn.utils import parametrize
 from torch.overrides import _get_current_function_mode_stack, _pop_mode, _push_mode
 from torch.utils import _device
 
+from msafusion._compat import disabled_once_compiling
+
 try:
     from jaxtyping._storage import _shape_storage  # private: it has no public way to keep coroutines apart
 except ImportError:  # another version keeps its sizes elsewhere; only checked functions around a point suffer
     _shape_storage = threading.local()
 
-not_traced = torch.compiler.disable(recursive=False)
+not_traced = partial(disabled_once_compiling, recursive=False)
 """For what calls networks: torch.compile leaves its frame alone and goes on compiling the networks."""
-untraced = torch.compiler.disable(recursive=True)
+untraced = partial(disabled_once_compiling, recursive=True)
 """For what calls none."""
 
 _core, _autograd = torch._C, torch._C._autograd  # pyright: ignore[reportAttributeAccessIssue]

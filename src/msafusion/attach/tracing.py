@@ -1,7 +1,8 @@
 """One flat graph of a fused network, for torch.export and ONNX.
 
 torch.export cannot follow the switching between networks, but a tracer that records tensor operations can: the graph
-that `make_fx` records has no networks any more, and exports as any module does.
+that `make_fx` records has no networks any more, and exports as any module does. The tracer's modules, which bring
+`torch._dynamo` and sympy, are imported by the functions that need them: `import msafusion; msafusion.fuse` needs none.
 """
 
 import contextlib
@@ -11,11 +12,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch._dispatch.python import enable_python_dispatcher
-from torch._dynamo.source import ConstantSource
 from torch._subclasses.fake_tensor import FakeTensorMode
-from torch.fx.experimental.proxy_tensor import make_fx
-from torch.fx.experimental.symbolic_shapes import DimDynamic, ShapeEnv, StatelessSymbolicContext
 from torch.utils import _pytree as pytree
 
 from msafusion.attach.carried import Carried
@@ -72,6 +69,10 @@ def export(
     Raises:
         ValueError: the example holds something else than tensors, or the network's code fixes the batch size.
     """
+    from torch._dispatch.python import enable_python_dispatcher
+    from torch.fx.experimental.proxy_tensor import make_fx
+    from torch.fx.experimental.symbolic_shapes import ShapeEnv
+
     for name, given in example.items():
         for tensor in pytree.tree_leaves(given):
             if not isinstance(tensor, Tensor):
@@ -153,6 +154,9 @@ def _with_batch(given: Any, batch: int, axis: int) -> Any:
 
 def _fake(mode: FakeTensorMode, tensor: Tensor, batch_axis: int, dynamic_time: bool, name: str) -> Tensor:
     """A tensor without values whose free axes are symbols, the same one for equal sizes."""
+    from torch._dynamo.source import ConstantSource
+    from torch.fx.experimental.symbolic_shapes import DimDynamic, StatelessSymbolicContext
+
     free = _free_axes(tensor, batch_axis, dynamic_time)
     sizes = [DimDynamic.DUCK if axis in free else DimDynamic.STATIC for axis in range(tensor.dim())]
     context = StatelessSymbolicContext(dynamic_sizes=sizes)
