@@ -44,7 +44,7 @@ benchmark: .venv/ready
 	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[dev]"
 	touch .venv/ready
 
-# one set of docs/results.md: make results/watch.json, make results/utd_mhad.json DATA=folder
+# one set of docs/results.md: make results/smartwatch_exercises.json, make results/utd_mhad.json DATA=folder
 results/%.json: .venv/ready FORCE
 	$(BIN)/msafusion compare --data configs/$*.yaml $(if $(DATA),--data.root $(DATA)) --seeds 10 --out runs/compare/$*
 	mkdir -p results && cp runs/compare/$*/results.json $@

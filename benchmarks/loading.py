@@ -34,10 +34,10 @@ from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 
-from msafusion.media import Extractor, Frames, Mfcc
-from msafusion.preparation.prepared import PreparedFolder, write_prepared
-from msafusion.preprocessing import Clips
-from msafusion.samples import Batch, Sample, collate
+from msafusion.data.media import Extractor, Frames, Mfcc
+from msafusion.data.preparation.prepared import PreparedFolder, write_prepared
+from msafusion.data.preprocessing import Clips
+from msafusion.data.samples import Batch, Sample, collate
 from msafusion.training.stage import loader
 
 BATCH, THREADS, WORKERS = 4, 2, (0, 1, 2)

@@ -123,7 +123,7 @@ def steps_of(case: str) -> dict[str, Callable[[], object]]:
     torch.manual_seed(0)
     shapes, block_channels, segments = CASES[case]
     channels = {str(i): shape[1] for i, shape in enumerate(shapes)}
-    ours = MSAF(channels, block_channels, segments=segments, gain="none")
+    ours = MSAF(channels, block_channels, segments=segments, init="paper")
     loop = LoopSegments(list(channels.values()), block_channels, segments)
     inputs = [torch.randn(shape, requires_grad=True) for shape in shapes]
     gradients = [torch.randn(shape) for shape in shapes]

@@ -63,8 +63,8 @@ def build(name: str, batch: int, device: str = "cpu") -> tuple[FusedNetwork, dic
 def training_step(net: FusedNetwork, inputs: dict[str, Tensor]) -> Callable[[], object]:
     """Forward, backward and Adam step; batch norms of the fusion would refuse a single sample, so they stay in eval."""
     net.train()
-    for joint in net.joints:
-        joint.eval()
+    for fusion_layer in net.fusion_layers:
+        fusion_layer.eval()
     optimizer = torch.optim.Adam(net.parameters(), lr=1e-5)
 
     def step() -> None:

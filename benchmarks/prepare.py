@@ -40,11 +40,11 @@ Detector = Callable[[np.ndarray], np.ndarray]
 
 def each_frame(frames: np.ndarray) -> np.ndarray:
     """The largest face of each frame; where there is none, the box before."""
-    from msafusion.media.face import LEAST_SHARE, LEAST_SIDE
-    from msafusion.media.mtcnn import FaceDetector
+    from msafusion.data.media.face import MIN_SHARE, MIN_SIDE
+    from msafusion.data.media.mtcnn import FaceDetector
 
     height, width = frames.shape[1:3]
-    detector, boxes = FaceDetector(max(LEAST_SIDE, min(height, width) * LEAST_SHARE)), []
+    detector, boxes = FaceDetector(max(MIN_SIDE, min(height, width) * MIN_SHARE)), []
     box = np.array([0.0, 0.0, width, height])
     for frame in frames:
         found = [face.box for face in detector(frame)]
@@ -54,7 +54,7 @@ def each_frame(frames: np.ndarray) -> np.ndarray:
 
 
 def same_boxes(frames: np.ndarray) -> np.ndarray:
-    from msafusion.media.face import face_boxes
+    from msafusion.data.media.face import face_boxes
 
     return face_boxes(frames)[0]
 
@@ -107,8 +107,8 @@ def run_script(files: Sequence[Path], target: Path, detect: Detector) -> dict[st
 
 
 def run_prepare(data: Path, target: Path, workers: int, clips: int) -> dict[str, float]:
-    from msafusion.data.manifest import ManifestFiles
-    from msafusion.preparation.preparing import prepare
+    from msafusion.data.datasets.manifest import ManifestFiles
+    from msafusion.data.preparation.preparing import prepare
 
     video = {"kind": "Frames", "num_frames": NUM_FRAMES, "size": SIZE, "face": "crop", "margin": MARGIN}
     audio = {"kind": "Mfcc", "rate": RATE, "offset": OFFSET, "seconds": SECONDS}

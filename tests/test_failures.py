@@ -11,10 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from msafusion.failures import Failure, TraceLog, attempted
-from msafusion.preparation.engines import in_processes, run_work
-from msafusion.preprocessing import DataError
-from msafusion.written import shown
+from msafusion.data.preparation.engines import in_processes, run_work
+from msafusion.failures import DataError, Failure, TraceLog, attempted
+from msafusion.text import shown
 
 
 class Panic(BaseException):
@@ -107,7 +106,7 @@ WORK = """
 import os, sys, time
 from pathlib import Path
 from msafusion import cli
-from msafusion.preparation.engines import in_processes
+from msafusion.data.preparation.engines import in_processes
 
 def slow(number):
     Path(FOLDER, str(os.getpid())).touch()

@@ -56,7 +56,7 @@ def test_outputs_stay_and_batch_norms_after_convolutions_go(network, example, le
 
 @torch.no_grad()
 def test_a_fused_network_keeps_its_fusion_its_missing_streams_and_its_layout():
-    net = seen(ravdess(num_classes=3, gain="none"))
+    net = seen(ravdess(num_classes=3, init="paper"))
     inputs = {"video": torch.randn(2, 3, 6, 32, 32), "audio": torch.randn(2, 13, 60)}
     fast = for_inference(net, inputs)
     torch.testing.assert_close(fast(inputs), net(inputs), rtol=1e-3, atol=1e-3)
@@ -66,7 +66,9 @@ def test_a_fused_network_keeps_its_fusion_its_missing_streams_and_its_layout():
     torch.testing.assert_close(fast(inputs, lengths=lengths), net(inputs, lengths=lengths), rtol=1e-3, atol=1e-3)
     assert fast.network.networks["video"].layer1[0].conv2.weight.is_contiguous(memory_format=torch.channels_last_3d)
     assert (
-        [name for name in norms(fast) if "joints" in name] == [name for name in norms(fast) if "fusion" in name] != []
+        [name for name in norms(fast) if "fusion_layers" in name]
+        == [name for name in norms(fast) if "fusion" in name]
+        != []
     )
 
 
@@ -86,7 +88,7 @@ def test_a_batch_norm_behind_a_fusion_point_is_left():
 
     networks = {"a": network("a"), "b": network("b")}
     example = {name: torch.randn(2, 2, 12) for name in networks}
-    point = FusionPoint({"a": "0", "b": "0"}, block_channels=2, reduction=1, gain="none")
+    point = FusionPoint({"a": "0", "b": "0"}, block_channels=2, reduction=1, init="paper")
     net = seen(fuse(networks, point, example=example))
     fast = for_inference(net, example)
     assert sorted(fast.folded) == ["networks.a.4", "networks.b.4"]

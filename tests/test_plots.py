@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 
 from msafusion.commands.plot import run_plot
-from msafusion.media import WHOLE, Extracted, Extractor
+from msafusion.data.media import WHOLE, Extracted, Extractor
+from msafusion.data.preparation.prepared import write_prepared
+from msafusion.data.preparation.raw import RawItem, RawReader
+from msafusion.failures import DataError
 from msafusion.plots import plot_item, plot_prepared, plot_sample
-from msafusion.preparation.prepared import write_prepared
-from msafusion.preparation.raw import RawItem, RawReader
-from msafusion.preprocessing import DataError
 
 RNG = np.random.default_rng(0)
 VIDEO = RNG.integers(0, 256, (3, 20, 12, 16), dtype=np.uint8)

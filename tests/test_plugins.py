@@ -9,21 +9,23 @@ import yaml
 
 import msafusion
 from msafusion import plugins
+from msafusion.commands.evaluate import run_evaluate
+from msafusion.commands.recipe_options import parse_recipe, train_parser
+from msafusion.commands.train import run_train
+from msafusion.data.preprocessing import Windows
+from msafusion.data.samples import Splits
 from msafusion.fusion import FUSIONS
-from msafusion.preprocessing import Windows
-from msafusion.samples import Splits
 from msafusion.training.loadable import check_saved
-from msafusion.training.options import parse_recipe, run_evaluate, run_train, train_parser
 from msafusion.training.testing import build
 
 OWN = """
-from msafusion.data import Watch
+from msafusion.data.datasets import SmartwatchExercises
 from msafusion.fusion import FUSIONS, MMTM, Head
 from msafusion.fusion.late import Mean
 from msafusion.networks import SmallCNN
-from msafusion.preprocessing import Windows
+from msafusion.data.preprocessing import Windows
 class OwnPlan(SmallCNN): pass
-class OwnData(Watch): pass
+class OwnData(SmartwatchExercises): pass
 class OwnHead(Mean): pass
 class OwnWindows(Windows): pass
 FUSIONS["own_gates"] = MMTM
@@ -56,7 +58,7 @@ def own(tmp_path, monkeypatch):
 def test_own_classes_come_in_at_the_users_word(own, tmp_path, monkeypatch):
     out, word = tmp_path / "run", ["--import", own]
     options = ["--data", "OwnData", "--network", f"{own}.OwnPlan", "--network.fusion", "own_gates"]
-    short = ["--alone.epochs", "1", "--fused.epochs", "1", "--trainer.limit_train_batches", "1"]
+    short = ["--unimodal.epochs", "1", "--multimodal.epochs", "1", "--trainer.limit_train_batches", "1"]
     for named in (options[:2], options[2:]):
         with pytest.raises(ValueError, match="--import"):
             run_train(["--out", str(out), *named, *short])
@@ -120,7 +122,7 @@ def test_entry_points_of_installed_packages(own, tmp_path, monkeypatch):
 
 
 def test_what_could_not_be_loaded_again_is_not_trained(tmp_path):
-    from msafusion.data import Watch
+    from msafusion.data.datasets import SmartwatchExercises
     from msafusion.networks import SmallCNN
 
     class Unknown(SmallCNN):
@@ -130,7 +132,7 @@ def test_what_could_not_be_loaded_again_is_not_trained(tmp_path):
         def __init__(self, width: int = 8) -> None:
             super().__init__(widths=(width, 2 * width, width))
 
-    splits = Watch().splits()
+    splits = SmartwatchExercises().splits()
     saved = {"preprocessing": splits.preprocessing.as_dict(), "extraction": {}}
     for plan, message in ((Unknown(), "add --import tests?|add --import"), (Forgetful(), "add --import")):
         with pytest.raises(ValueError, match=message):

@@ -9,15 +9,17 @@ import yaml
 
 import msafusion
 from msafusion import plugins
-from msafusion.bounded_yaml import MOST_BYTES, read_yaml
 from msafusion.commands.compare import compare_parser, run_compare
-from msafusion.preparation import PreparedFolder
-from msafusion.summary.command import find_plan
-from msafusion.training.options import parse_recipe, run_evaluate, run_train, train_parser
+from msafusion.commands.evaluate import run_evaluate
+from msafusion.commands.recipe_options import parse_recipe, train_parser
+from msafusion.commands.summary import find_plan
+from msafusion.commands.train import run_train
+from msafusion.data.preparation import PreparedFolder
+from msafusion.files.yaml_file import MAX_BYTES, read_yaml
 
 TREE = {
     "data": {
-        "class_path": "msafusion.data.Manifest",
+        "class_path": "msafusion.data.datasets.Manifest",
         "init_args": {
             "root": "x",
             "streams": {"audio": {"kind": "Mfcc"}},
@@ -31,8 +33,8 @@ TREE = {
         "init_args": {"widths": [8, 8], "fusion_options": {"x": 1}, "backbones": {"audio": "cnn1d"}, "fusion": "msaf"},
     },
     "weights": {"audio": "x.pth"},
-    "alone": {"epochs": 1, "decay_after": [3]},
-    "fused": {"epochs": 1, "monitor": "loss"},
+    "unimodal": {"epochs": 1, "decay_after": [3]},
+    "multimodal": {"epochs": 1, "monitor": "loss"},
     "trainer": {"strategy": "ddp", "accelerator": "cpu", "devices": [0], "precision": 32, "val_check_interval": 1.0},
     "seed": 1,
     "start": "alone",
@@ -205,7 +207,7 @@ BOMBS = {
     "digits": "seed: " + "9" * 50_000,
     "sixties": "seed: 1" + ":1" * 40_000,
     "many": "a: [" + "1," * 500_000 + "]",
-    "large": "# " + "x" * (MOST_BYTES + 1),
+    "large": "# " + "x" * (MAX_BYTES + 1),
 }
 
 
@@ -237,5 +239,5 @@ def test_a_key_that_comes_twice_is_refused(text, tmp_path, parsers):
 
 
 def test_ordinary_aliases_are_read(tmp_path):
-    (tmp_path / "a.yaml").write_text("alone: &stage {epochs: 3}\nfused: {<<: *stage, batch_size: 4}\n")
-    assert read_yaml(tmp_path / "a.yaml")["fused"] == {"epochs": 3, "batch_size": 4}
+    (tmp_path / "a.yaml").write_text("unimodal: &stage {epochs: 3}\nmultimodal: {<<: *stage, batch_size: 4}\n")
+    assert read_yaml(tmp_path / "a.yaml")["multimodal"] == {"epochs": 3, "batch_size": 4}

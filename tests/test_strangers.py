@@ -11,13 +11,12 @@ import pytest
 from PIL import Image
 from raw_media import grey_frames, write_video
 
-from msafusion.data import Arrays
-from msafusion.data.table_file import read_manifest
-from msafusion.failures import Failure, TraceLog
+from msafusion.data.datasets import Arrays
+from msafusion.data.datasets.table_file import read_manifest
+from msafusion.data.media.stored import ImageFile, read_array
+from msafusion.data.media.video import read_frames
+from msafusion.failures import DataError, Failure, TraceLog
 from msafusion.files.links import check_no_links
-from msafusion.media.stored import ImageFile, read_array
-from msafusion.media.video import read_frames
-from msafusion.preprocessing import DataError
 
 
 @pytest.mark.slow

@@ -10,11 +10,11 @@ from types import FrameType
 from typing import NoReturn
 
 from msafusion.failures import TraceLog, failure_of
-from msafusion.written import one_line
+from msafusion.text import one_line
 
 VERBS = {
-    "train": ("msafusion.training.options:run_train", "train networks alone, then fused, and test once"),
-    "evaluate": ("msafusion.training.options:run_evaluate", "compute the test metrics of a run again"),
+    "train": ("msafusion.commands.train:run_train", "train networks alone, then fused, and test once"),
+    "evaluate": ("msafusion.commands.evaluate:run_evaluate", "compute the test metrics of a run again"),
     "compare": (
         "msafusion.commands.compare:run_compare",
         "train and test every fusion method alike, with several seeds",
@@ -25,7 +25,7 @@ VERBS = {
     "download": ("msafusion.commands.download:run_download", "fetch a public data set"),
     "plot": ("msafusion.commands.plot:run_plot", "draw one prepared sample"),
     "summary": (
-        "msafusion.summary.command:run_summary",
+        "msafusion.commands.summary:run_summary",
         "parameters, FLOPs, memory and time of a network, by part",
     ),
 }

@@ -12,16 +12,20 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
-from msafusion.written import one_line, shown
+from msafusion.text import one_line, shown
 
 Result = TypeVar("Result")
 
 ENDING = (KeyboardInterrupt, SystemExit, GeneratorExit)
 """What ends the process or the loop rather than one item."""
-MOST_SAID = 500
+MAX_SAID = 500
 """Characters of an error's text."""
-MOST_CALLS = 50
+MAX_CALLS = 50
 """Calls in a traceback that is kept."""
+
+
+class DataError(ValueError):
+    """The data are not what the reader expects; the message says which file, what was expected and what to do."""
 
 
 @dataclass(frozen=True)
@@ -85,8 +89,8 @@ def failure_of(error: BaseException, files: Iterable[Path | str] = ()) -> Failur
     named = [*dict.fromkeys(map(str, files))]
     paths = [file.partition("#")[0] for file in named]  # `#key` is an array in a file
     said = one_line(str(error), [*named, *paths, *(Path(path).name for path in paths)])
-    if len(said) > MOST_SAID:
-        said = said[:MOST_SAID] + " ..."
+    if len(said) > MAX_SAID:
+        said = said[:MAX_SAID] + " ..."
     if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":  # the latter is torch's
         why = f" ({said})" if said else ""
         return Failure(_named(f"not enough memory{why}; free some, or run fewer things at once.", named))
@@ -104,7 +108,7 @@ def failure_of(error: BaseException, files: Iterable[Path | str] = ()) -> Failur
     where = f" in {Path(places[-1].filename).name}, line {places[-1].lineno}" if places else ""
     line = f"unexpected {type(error).__name__}{where} ({said or 'without a text'}); please report it."
     # a RecursionError has a thousand calls, of which the last say enough
-    return Failure(_named(line, named), "".join(traceback.format_exception(error, limit=-MOST_CALLS)))
+    return Failure(_named(line, named), "".join(traceback.format_exception(error, limit=-MAX_CALLS)))
 
 
 def _foreseen(error: BaseException) -> bool:

@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from msafusion.data.preparation.prepared import PreparedFolder
+from msafusion.data.preparation.raw import RawReader
+from msafusion.data.preprocessing import Layout
 from msafusion.files.numpy_file import mapped_npy
 from msafusion.files.reading import reading
-from msafusion.preparation.prepared import PreparedFolder
-from msafusion.preparation.raw import RawReader
-from msafusion.preprocessing import Layout
 from msafusion.streams import nearest
 
 if TYPE_CHECKING:
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 FORMATS = (".png", ".pdf", ".svg")
 WIDTH = 11.0
 """Of a figure (inches)."""
-MOST_FRAMES, MOST_LINES = 8, 8
+MAX_FRAMES, MAX_LINES = 8, 8
 """Frames in a strip; channels that are drawn as lines, more become a heat map."""
 _KINECT_20 = "0-1 1-2 2-3 1-4 4-5 5-6 6-7 1-8 8-9 9-10 10-11 3-12 12-13 13-14 14-15 3-16 16-17 17-18 18-19"
 _KINECT_25 = (
@@ -135,7 +135,7 @@ def _height(values: np.ndarray, layout: Layout) -> float:
     if layout != "video":
         return 2.1
     height, width = values.shape[-2:]
-    return min(0.6 + WIDTH / MOST_FRAMES * height / width, 3.0)
+    return min(0.6 + WIDTH / MAX_FRAMES * height / width, 3.0)
 
 
 def _guessed(values: np.ndarray) -> Layout:
@@ -175,7 +175,7 @@ def _draw_channels(row: "SubFigure", values: np.ndarray, rate: float | None, axe
     """(channels, time): lines or a heat map."""
     axes = row.subplots()
     step = 1 / rate if rate else 1.0
-    if len(values) <= MOST_LINES:
+    if len(values) <= MAX_LINES:
         for number, channel in enumerate(values):
             axes.plot(np.arange(len(channel)) * step, channel, linewidth=0.9, label=str(number))
         axes.legend(title="channel", fontsize=6, title_fontsize=6, loc="center left", bbox_to_anchor=(1, 0.5))
@@ -222,8 +222,8 @@ def _draw_bodies(row: "SubFigure", bodies: np.ndarray, rate: float | None) -> No
 
 def _strip(row: "SubFigure", steps: int, rate: float | None) -> "list[tuple[Axes, int]]":
     """Axes side by side, and the time step of each."""
-    chosen = np.unique(np.linspace(0, steps - 1, MOST_FRAMES).round().astype(int))
-    strip = row.subplots(1, MOST_FRAMES, squeeze=False)[0]
+    chosen = np.unique(np.linspace(0, steps - 1, MAX_FRAMES).round().astype(int))
+    strip = row.subplots(1, MAX_FRAMES, squeeze=False)[0]
     for axes in strip:
         axes.set(xticks=[], yticks=[])
     for axes in strip[len(chosen) :]:

@@ -15,13 +15,14 @@ from importlib import metadata
 from types import ModuleType
 from typing import Any
 
-from msafusion.data import DATASETS, READERS
+from msafusion.data.datasets import DATASETS, READERS
+from msafusion.data.extractors import EXTRACTORS
+from msafusion.data.media import Extractor
+from msafusion.data.preparation import RawReader
+from msafusion.data.preprocessing import KINDS, Preprocessing
+from msafusion.data.samples import DataSource
 from msafusion.fusion import FUSIONS, HEADS, Head
-from msafusion.media import EXTRACTORS, Extractor
 from msafusion.networks import NETWORKS, NetworkPlan
-from msafusion.preparation import RawReader
-from msafusion.preprocessing import KINDS, Preprocessing
-from msafusion.samples import DataSource
 
 GROUP = "msafusion.plugins"
 REGISTRIES: dict[type, dict[str, Any]] = {

@@ -126,9 +126,9 @@ def pair(a, b, point, example, **options):
 
 def stir(net):
     """Give the fusion something to do: block logits away from zero."""
-    for joint in net.joints:
-        nn.init.normal_(joint.fusion.block_weight)
-        nn.init.normal_(joint.fusion.block_bias)
+    for fusion_layer in net.fusion_layers:
+        nn.init.normal_(fusion_layer.fusion.block_weight)
+        nn.init.normal_(fusion_layer.fusion.block_bias)
     return net
 
 

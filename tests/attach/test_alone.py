@@ -60,8 +60,8 @@ def test_a_layer_left_out_in_a_training_step_is_a_missing_stream_there(left_out)
     order = ("first", "second", "third")
     net.networks["a"].order = tuple(name for name in order if name != left_out)
     seen = []
-    for joint in net.joints:
-        joint.fusion.register_forward_pre_hook(lambda module, args: seen.append(sorted(args[0])))
+    for fusion_layer in net.fusion_layers:
+        fusion_layer.fusion.register_forward_pre_hook(lambda module, args: seen.append(sorted(args[0])))
     with pytest.warns(UserWarning, match=f"network 'a' left out its submodule '{left_out}'"):
         output = net(example)
     assert seen == [["b"] if name == left_out else ["a", "b"] for name in order]

@@ -27,7 +27,7 @@ def test_a_frozen_network_keeps_weights_and_statistics_while_the_rest_trains():
     changed = {key for key, value in net.state_dict().items() if not torch.equal(value, before[key])}
     assert not {key for key in changed if key.startswith("networks.video.")}
     assert "networks.audio.bn1.running_mean" in changed
-    assert any(key.startswith("joints.") for key in changed)
+    assert any(key.startswith("fusion_layers.") for key in changed)
     assert net.training
     assert not any(module.training for module in net.networks["video"].modules())
 
@@ -36,9 +36,11 @@ def test_unfreeze_gives_back_exactly_what_freeze_took():
     net = fused_cnns()
     net.networks["video"].classifier.requires_grad_(False)
     before = trained_keys(net)
-    assert not any(key.startswith(("networks.video", "joints")) for key in trained_keys(net.freeze("video", "fusion")))
+    assert not any(
+        key.startswith(("networks.video", "fusion_layers")) for key in trained_keys(net.freeze("video", "fusion"))
+    )
     assert trained_keys(net.freeze("video")) == trained_keys(net)
-    assert trained_keys(net.unfreeze("video")) == {key for key in before if not key.startswith("joints")}
+    assert trained_keys(net.unfreeze("video")) == {key for key in before if not key.startswith("fusion_layers")}
     assert trained_keys(net.unfreeze()) == before
     assert all(module.training for module in net.modules())
 

@@ -68,7 +68,7 @@ def test_a_sample_without_a_stream_is_read_as_if_the_stream_were_absent():
 def test_fusion_between_layers_and_a_head_go_together():
     point = FusionPoint({"a": "stage1", "b": "stage1"}, fusion="mmtm")
     net = fuse(networks(), point, head="gmu", head_at=LAST, head_options={"hidden": 6}, num_outputs=5, example=batch())
-    assert (len(net.joints), len(net.readings), net.head.hidden) == (1, 1, 6)
+    assert (len(net.fusion_layers), len(net.readings), net.head.hidden) == (1, 1, 6)
     exported = net.eval().export(batch(2)).module()
     inputs = batch(5)
     torch.testing.assert_close(exported(inputs), net(inputs))

@@ -1,4 +1,4 @@
-"""With gain="identity" a new fused network is what its networks are, to the last bit; then it learns."""
+"""With init="identity" a new fused network is what its networks are, to the last bit; then it learns."""
 
 import copy
 
@@ -118,7 +118,7 @@ def test_after_one_step_gradients_reach_all_that_trains_alone_and_the_fusion(nor
     nn.functional.cross_entropy(net(example), target).backward()
     reached = {name for name, grad in gradients(net).items() if grad.abs().sum() > 0}
     assert {name for name, grad in alone.items() if grad.abs().sum() > 1e-6} <= reached
-    fusion = {f"joints.{name}" for name, _ in net.joints.named_parameters()}
+    fusion = {f"fusion_layers.{name}" for name, _ in net.fusion_layers.named_parameters()}
     # a bias before BatchNorm has no gradient: the normalisation takes it away
     without = {name for name in fusion if norm == "batch" and name.endswith("joint_bias")}
     assert fusion - without <= reached

@@ -47,7 +47,7 @@ def taps(a, submodule, example, **options):
     net = fuse(
         {"a": a}, [FusionPoint({"a": submodule}, block_channels=2, reduction=1, **options)], example={"a": example}
     )
-    return {tap.stream: (tap.layout.batch_axis, tap.layout.channel_axis) for tap in net.joints[0].taps}
+    return {tap.stream: (tap.layout.batch_axis, tap.layout.channel_axis) for tap in net.fusion_layers[0].taps}
 
 
 CASES = {
@@ -125,7 +125,7 @@ def test_a_module_shared_with_another_network_tells_nothing_there():
         FusionPoint({"a": "point", "b": "point"}, block_channels=3, reduction=1),
     ]
     net = fuse({"b": b, "a": a}, points, example=example)
-    assert {tap.stream: tap.layout.channel_axis for tap in net.joints[1].taps} == {"a": 1, "b": 2}
+    assert {tap.stream: tap.layout.channel_axis for tap in net.fusion_layers[1].taps} == {"a": 1, "b": 2}
 
 
 @pytest.mark.parametrize(
@@ -140,7 +140,7 @@ def test_channel_axis_by_stream_leaves_the_others_to_be_found():
     example = {"a": torch.randn(2, 7, 5), "b": torch.randn(2, 5, 9)}
     point = FusionPoint({"a": "point", "b": "conv1"}, block_channels=4, channel_axis={"a": 2})
     net = fuse({"a": Steps(), "b": AudioCNN()}, [point], head="concat", num_outputs=3, example=example)
-    assert net.joints[0].fusion.channels == {"a": 5, "b": 10}
+    assert net.fusion_layers[0].fusion.channels == {"a": 5, "b": 10}
 
 
 NamedPair = collections.namedtuple("NamedPair", ["person1", "person2"])
@@ -162,7 +162,7 @@ def test_one_network_offers_two_streams_and_gets_its_own_kind_of_output_back(kin
     inputs = {"skeleton": example, "video": torch.randn(2, 3, 2, 4, 4)}
     net = fuse({"skeleton": skeleton, "video": VideoCNN().eval()}, [point], example=inputs)
     skeleton.pair.register_forward_hook(lambda module, args, output: seen.append(output))
-    assert list(net.joints[0].fusion.channels) == ["person1", "person2", "video"]
+    assert list(net.fusion_layers[0].fusion.channels) == ["person1", "person2", "video"]
     assert torch.equal(net.stream_outputs(inputs)["skeleton"], expected)
     assert type(seen[0]) is type(skeleton.pair.kind({"person1": example, "person2": example}))
 
@@ -181,7 +181,7 @@ def test_one_network_offers_two_streams_and_gets_its_own_kind_of_output_back(kin
 def test_streams_of_one_output_are_named_by_rule_or_by_the_user(kind, streams, expected):
     point = FusionPoint({"skeleton": streams}, block_channels=4)
     net = fuse({"skeleton": Skeleton(KINDS[kind])}, [point], example={"skeleton": torch.randn(2, 2, 3, 7)})
-    assert {tap.stream: tap.path for tap in net.joints[0].taps} == expected
+    assert {tap.stream: tap.path for tap in net.fusion_layers[0].taps} == expected
 
 
 @pytest.mark.parametrize("entry", ["pair[2]", "pair[foo]", "pair.conv[0]"])

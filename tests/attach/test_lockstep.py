@@ -24,7 +24,7 @@ def test_one_module_in_two_networks_is_fused_in_both():
     shared, example = Chain().eval(), {"a": torch.randn(2, 4, 6), "b": torch.randn(2, 4, 8)}
     net = stir(pair(shared, shared, "second", example)).eval()
     other = stir(pair(shared, copy.deepcopy(shared), "second", example)).eval()
-    other.joints.load_state_dict(net.joints.state_dict())
+    other.fusion_layers.load_state_dict(net.fusion_layers.state_dict())
     torch.testing.assert_close(net(example), other(example))
     assert num_hooks(shared) == 0
 
@@ -34,9 +34,9 @@ def test_two_points_on_one_submodule_fuse_twice():
     points = [FusionPoint({"a": "first", "b": "first"}, block_channels=4, norm="none") for _ in range(2)]
     net = stir(fuse({"a": Chain(), "b": Chain()}, points, example=example)).eval()
     both = net(example)
-    for joint in net.joints:
-        nn.init.zeros_(joint.fusion.block_weight)
-        nn.init.zeros_(joint.fusion.block_bias)
+    for fusion_layer in net.fusion_layers:
+        nn.init.zeros_(fusion_layer.fusion.block_weight)
+        nn.init.zeros_(fusion_layer.fusion.block_bias)
         assert not torch.allclose(net(example), both)
         both = net(example)
 
@@ -189,7 +189,7 @@ def test_copies_work_apart_from_the_original(how):
         file.seek(0)
         twin = torch.load(file, weights_only=False)
     assert torch.equal(twin(example), expected)
-    nn.init.zeros_(twin.joints[0].fusion.block_weight)
+    nn.init.zeros_(twin.fusion_layers[0].fusion.block_weight)
     assert not torch.equal(twin(example), expected)
     assert torch.equal(net(example), expected)
 
@@ -199,7 +199,7 @@ def test_state_dict_goes_round():
     net, other = stir(fused_cnns(example)).eval(), fused_cnns(example).eval()
     assert other.load_state_dict(net.state_dict(), strict=True)
     assert torch.equal(other(example), net(example))
-    assert {key.split(".")[0] for key in net.state_dict()} == {"networks", "joints"}
+    assert {key.split(".")[0] for key in net.state_dict()} == {"networks", "fusion_layers"}
     assert list(net.networks) == ["video", "audio"]
 
 

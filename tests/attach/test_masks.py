@@ -12,7 +12,7 @@ TOKENS = torch.arange(10) < torch.tensor([4, 7, 10])[:, None]
 SMALL = {"hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2}
 
 
-class Watch(nn.Module):
+class SmartwatchExercises(nn.Module):
     """A fusion that changes nothing and remembers its masks."""
 
     def forward(self, features, masks=None, present=None):
@@ -43,7 +43,7 @@ class Through(nn.Module):
 
 
 def masks_at(network, submodule, example, lengths=None, given=None, **options):
-    watch, fuse_options = Watch(), {"time_axis": options.pop("input_axis", {})}
+    watch, fuse_options = SmartwatchExercises(), {"time_axis": options.pop("input_axis", {})}
     point = FusionPoint({"a": submodule, "b": "relu1"}, watch, **options)
     audio = torch.randn(3, 5, 9)
     head = _First()
@@ -159,7 +159,7 @@ def test_strided_layers_follow_the_models_own_length_rule():
     lengths, network = [160, 77, 30, 41, 100], wav2vec2()
     real = torch.arange(160) < torch.tensor(lengths)[:, None]
     rule = network.m._get_feat_extract_output_lengths(torch.tensor(lengths)).tolist()
-    watch = Watch()
+    watch = SmartwatchExercises()
     given = {"input_values": torch.randn(5, 160), "attention_mask": real.long()}
     point, audio = FusionPoint({"a": "m.encoder.layers.0", "b": "relu1"}, watch), torch.randn(5, 5, 9)
     net = fuse({"a": network, "b": AudioCNN()}, point, example={"a": given, "b": audio}, head=_First()).eval()

@@ -83,7 +83,7 @@ def test_padding_does_not_reach_the_fusion(batch_first, bidirectional):
     stir(net).eval()
     lengths = {"a": torch.tensor([7, 3, 5]), "b": torch.tensor([2, 9, 4])}
     seen = []
-    net.joints[0].fusion.register_forward_hook(lambda module, args, output: seen.append(output))
+    net.fusion_layers[0].fusion.register_forward_hook(lambda module, args, output: seen.append(output))
     net(example, lengths)
     for i in range(3):
         single = {name: arrange(given[i : i + 1]) for name, given in inputs.items()}

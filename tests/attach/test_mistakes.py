@@ -297,4 +297,4 @@ def test_mistakes_at_call():
 def test_a_single_point_needs_no_list_and_a_recurrent_network_no_option():
     example = {"a": torch.randn(2, 7, 3), "b": torch.randn(2, 5, 3)}
     point = FusionPoint({"a": "rnn", "b": "rnn"}, block_channels=4)
-    assert len(fuse({"a": Recurrent(3, 4), "b": Recurrent(3, 4)}, point, example=example).joints) == 1
+    assert len(fuse({"a": Recurrent(3, 4), "b": Recurrent(3, 4)}, point, example=example).fusion_layers) == 1

@@ -11,7 +11,7 @@ from msafusion import FusionError, FusionPoint, fuse
 LENGTHS = torch.tensor([2, 6])
 
 
-class Watch(nn.Module):
+class SmartwatchExercises(nn.Module):
     """A fusion that changes nothing and keeps its masks."""
 
     def forward(self, features, masks=None, present=None):
@@ -38,7 +38,7 @@ class Backward(Changing):
 
 def mask_of(network, **told):
     example = {"a": torch.randn(2, 6, 5), "b": torch.randn(2, 6, 5)}
-    watch = Watch()
+    watch = SmartwatchExercises()
     point = FusionPoint({"a": "point", "b": "rnn"}, watch, **told)
     net = fuse({"a": network, "b": Recurrent(5, 8)}, point, example=example).eval()
     net(example, lengths={"a": LENGTHS})
@@ -133,7 +133,7 @@ def test_the_mask_of_a_text_is_not_laid_on_as_many_regions(same):
     given = {"input_ids": ids, "attention_mask": mask}
     given |= {"features": torch.randn(2, 6, 6), "boxes": torch.randn(2, 6, 4)}
     example = {"a": given, "b": torch.randn(2, 6, 5)}
-    networks, watch = {"a": Regions(), "b": Recurrent(5, 8)}, Watch()
+    networks, watch = {"a": Regions(), "b": Recurrent(5, 8)}, SmartwatchExercises()
     fuse(networks, FusionPoint({"a": "text", "b": "rnn"}, watch), example=example)(example)
     assert torch.equal(watch.masks["a"], mask.bool())
     net = fuse(

@@ -40,7 +40,7 @@ def assert_apart(net, inputs):
     """A change of the first sample of one network changes no other prediction."""
     net.eval()
     with torch.no_grad():
-        for parameter in net.joints.parameters():
+        for parameter in net.fusion_layers.parameters():
             parameter.add_(0.3 * torch.randn_like(parameter))
         changed = {**inputs, "a": torch.cat([inputs["a"][:1] + 1, inputs["a"][1:]])}
         change = (net(changed) - net(inputs)).abs().amax(1)

@@ -53,7 +53,7 @@ def assert_same(net, other, inputs, *more):
     }
     assert net.input_rules == other.input_rules
     assert net.orders == other.orders
-    for one, two in zip([*net.joints, *net.readings], [*other.joints, *other.readings], strict=True):
+    for one, two in zip([*net.fusion_layers, *net.readings], [*other.fusion_layers, *other.readings], strict=True):
         assert (one.taps, one.name) == (two.taps, two.name)
 
 
@@ -88,7 +88,7 @@ def test_a_loaded_network_saves_to_the_same_files(tmp_path):
 def test_every_method_between_layers_comes_back(fusion, tmp_path):
     at = FusionPoint({"a": "stage1", "b": "stage1"}, fusion=fusion)
     net = fuse(cnn1ds(), at, head="mean", example=arrays())
-    for parameter in net.joints.parameters():
+    for parameter in net.fusion_layers.parameters():
         nn.init.normal_(parameter)
     assert_same(net, again(net, tmp_path, cnn1ds()), arrays())
 
@@ -118,10 +118,10 @@ def test_recurrent_networks_and_their_own_lengths_come_back(batch_first, tmp_pat
     inputs = {"a": torch.randn(first), "b": torch.randn(3, 9, 2)}
     at = FusionPoint({"a": {"x": "rnn[0]"}, "b": "steps"}, fusion="mmtm", time_axis={"b": 1}, channel_axis=-1)
     net = fuse(networks(), at, example=inputs)
-    for parameter in net.joints.parameters():
+    for parameter in net.fusion_layers.parameters():
         nn.init.normal_(parameter)
     loaded = again(net, tmp_path, networks())
-    assert loaded.joints[0].taps[0].stream == "x"
+    assert loaded.fusion_layers[0].taps[0].stream == "x"
     assert_same(net, loaded, inputs, {"a": torch.tensor([7, 1, 3]), "b": torch.tensor([9, 2, 5])})
 
 
@@ -245,7 +245,7 @@ def test_modules_of_your_own_are_given_again(tmp_path):
 
 def test_a_module_put_in_place_of_a_method_counts_as_your_own(tmp_path):
     net = fused_cnns()
-    net.joints[0].fusion = MSAF({"video": 8, "audio": 10}, 2, reduction=2)
+    net.fusion_layers[0].fusion = MSAF({"video": 8, "audio": 10}, 2, reduction=2)
     with pytest.raises(ValueError, match=r"^fusion point 0 .* module of your own \(MSAF\)"):
         again(net, tmp_path, cnns())
 

@@ -92,7 +92,7 @@ def test_each_network_keeps_its_own_block_and_nothing_is_left_changed(name):
     net = pair(Calls(a), b, "point", example)
     before, state = read(), settings()
     others = []
-    net.joints[0].fusion.register_forward_pre_hook(lambda module, args: others.append(read()))
+    net.fusion_layers[0].fusion.register_forward_pre_hook(lambda module, args: others.append(read()))
     b.point.register_forward_hook(lambda module, args, output: others.append(read()))
     net(example)
     start, end = a.values[-2:]

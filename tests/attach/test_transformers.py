@@ -89,8 +89,8 @@ def test_three_transformers_keep_their_logits_exactly(vision, training):
 
 def test_channels_of_transformer_layers_are_found_on_their_last_axis():
     net, _ = trio("vit")
-    assert [tap.layout.channel_axis for tap in net.joints[0].taps] == [2, 2, 2]
-    assert net.joints[0].fusion.channels == {"vit": 16, "audio": 16, "text": 16}
+    assert [tap.layout.channel_axis for tap in net.fusion_layers[0].taps] == [2, 2, 2]
+    assert net.fusion_layers[0].fusion.channels == {"vit": 16, "audio": 16, "text": 16}
 
 
 def test_gradients_reach_every_parameter_that_gets_one_alone_and_the_fusion():
@@ -106,17 +106,17 @@ def test_gradients_reach_every_parameter_that_gets_one_alone_and_the_fusion():
         network, logits = alone(net.networks[name], given)
         torch.nn.functional.cross_entropy(logits, target).backward()
         expected |= {f"networks.{name}.{key}" for key in gradients(network)}
-    expected |= {f"joints.{name}" for name, _ in net.joints.named_parameters()}
+    expected |= {f"fusion_layers.{name}" for name, _ in net.fusion_layers.named_parameters()}
     torch.nn.functional.cross_entropy(net(inputs), target).backward()
     assert gradients(net).keys() == expected
     assert all(grad.isfinite().all() for grad in gradients(net).values())
-    fusion = {key for key in expected if key.startswith("joints.")}
+    fusion = {key for key in expected if key.startswith("fusion_layers.")}
     assert all(gradients(net)[key].abs().sum() > 0 for key in fusion)
 
 
 def test_attention_mask_hides_padding_from_the_fusion():
     net, inputs = trio("vit")
-    torch.nn.init.normal_(net.joints[0].fusion.block_weight)
+    torch.nn.init.normal_(net.fusion_layers[0].fusion.block_weight)
     net.eval()
     lengths = inputs["text"]["attention_mask"].sum(dim=1)
     together = net(inputs)
@@ -139,7 +139,7 @@ def test_options_that_return_hidden_states_still_work():
 
 def test_a_missing_transformer_equals_one_that_is_left_out_sample_by_sample():
     net, inputs = trio("vit")
-    torch.nn.init.normal_(net.joints[0].fusion.block_weight)
+    torch.nn.init.normal_(net.fusion_layers[0].fusion.block_weight)
     net.eval()
     present = {"audio": torch.tensor([True, False, True])}
     broken = {**inputs, "audio": inputs["audio"].clone()}
@@ -153,7 +153,7 @@ def test_a_missing_transformer_equals_one_that_is_left_out_sample_by_sample():
 def test_checkpointed_transformer_layers_can_be_fused_after_but_not_inside():
     """transformers 5 calls a layer's hooks outside its checkpoint, so the layer's own output is no trouble."""
     net, inputs = trio("vit")
-    torch.nn.init.normal_(net.joints[0].fusion.block_weight)
+    torch.nn.init.normal_(net.fusion_layers[0].fusion.block_weight)
     net.train()
     net(inputs).square().sum().backward()
     expected = gradients(net)
@@ -177,7 +177,7 @@ def test_checkpointed_transformer_layers_can_be_fused_after_but_not_inside():
 def test_export_of_three_transformers_runs_in_onnx_runtime_with_another_batch(tmp_path, no_shape_checks):
     onnxruntime = pytest.importorskip("onnxruntime")
     net, inputs = trio("videomae")
-    torch.nn.init.normal_(net.joints[0].fusion.block_weight)
+    torch.nn.init.normal_(net.fusion_layers[0].fusion.block_weight)
     net.eval()
     program = net.export(inputs)
     other = inputs_for("videomae", batch=5)
@@ -200,8 +200,8 @@ def test_layers_that_wav2vec2_drops_at_random_are_missing_streams_in_that_step(l
     example = {name: given for name, given in inputs_for("vit").items() if name != "vit"}
     net = fuse({"audio": speech, "text": text}, points, example=example).train()
     seen = []
-    for joint in net.joints:
-        joint.register_forward_hook(lambda joint, args, output: seen.append(set(args[0])))
+    for fusion_layer in net.fusion_layers:
+        fusion_layer.register_forward_hook(lambda fusion_layer, args, output: seen.append(set(args[0])))
     with pytest.warns(UserWarning, match="left out its submodule 'wav2vec2.encoder.layers"):
         outputs = torch.stack([net(example) for _ in range(8)])
     assert outputs.isfinite().all()

@@ -32,7 +32,7 @@ def test_kinetics_residual_networks_load_with_a_new_classifier(network, depth, m
         imported = load_pretrained(net, file)
     assert imported.source == "kenshohara/3D-ResNets-PyTorch"
     assert imported.new_classifier
-    assert "the classifier 'fc' has 400 outputs, the network 8 outputs; it starts anew" in caplog.text
+    assert "the classifier 'fc' has 400 outputs, the network 8 outputs; it starts scratch" in caplog.text
     assert torch.equal(net.fc.weight, fresh)
     ours = net.state_dict()
     assert all(torch.equal(ours[key], value) for key, value in state.items() if not key.startswith("fc."))

@@ -7,8 +7,8 @@ from torch import nn
 
 import msafusion
 from msafusion.checkpoints import ModelError, read_model, save_model
+from msafusion.data.preprocessing import Windows
 from msafusion.networks import SmallCNN
-from msafusion.preprocessing import Windows
 
 
 def test_a_saved_model_comes_back_bit_for_bit(tmp_path):

@@ -13,7 +13,7 @@ from json_lines import parsed
 from saved_models import signals, write_signal_model
 
 from msafusion.commands.predict import run_predict
-from msafusion.media.stored import StoredArray
+from msafusion.data.media.stored import StoredArray
 
 pytestmark = pytest.mark.usefixtures("without_shape_checks")  # many calls
 

@@ -12,10 +12,10 @@ from raw_media import write_video, write_wav
 from raw_ravdess import RATE, tone, write_raw_ravdess
 from saved_models import write_model_of
 
-from msafusion.data import RAVDESS
-from msafusion.data.ravdess_files import RavdessFiles
+from msafusion.data.datasets import RAVDESS
+from msafusion.data.datasets.ravdess_files import RavdessFiles
+from msafusion.data.preparation import PreparedFolder, prepare
 from msafusion.predict import load
-from msafusion.preparation import PreparedFolder, prepare
 
 pytestmark = pytest.mark.usefixtures("without_shape_checks")  # many calls
 
@@ -112,8 +112,8 @@ def test_a_clip_with_its_landmarks_is_seen_as_in_training(command, clip_run):
 @pytest.mark.slow
 def test_raw_clips_are_prepared_trained_on_and_predicted(clip_run, tmp_path, monkeypatch, command):
     size = ["--data.root", str(clip_run.parent / "prepared"), "--data.size", "16", "--network", "SmallCNN"]
-    short = ["--alone.epochs", "1", "--fused.epochs", "1", "--out", str(tmp_path / "run")]
-    from msafusion.training.options import run_train  # seconds
+    short = ["--unimodal.epochs", "1", "--multimodal.epochs", "1", "--out", str(tmp_path / "run")]
+    from msafusion.commands.train import run_train  # seconds
 
     run_train(["--data", "RAVDESS", *size, "--data.num_valid_actors", "1", *short])
     command()  # what training printed

@@ -12,9 +12,9 @@ import pytest
 from msafusion import cli
 from msafusion.commands.prepare import run_prepare
 from msafusion.commands.verify import run_verify
-from msafusion.media import WHOLE, Extracted, Extractor
-from msafusion.preparation.raw import RawItem, RawReader
-from msafusion.preprocessing import DataError
+from msafusion.data.media import WHOLE, Extracted, Extractor
+from msafusion.data.preparation.raw import RawItem, RawReader
+from msafusion.failures import DataError
 
 
 @dataclass(frozen=True)
@@ -190,6 +190,6 @@ def test_a_thorough_look_reads_files_whole_and_writes_nothing(command, source):
 
 
 def test_verifying_tells_how_far_it_is_off_a_terminal(command, source, tmp_path, monkeypatch):
-    monkeypatch.setattr("msafusion.preparation.progress.SECONDS_BETWEEN_LINES", 0)
+    monkeypatch.setattr("msafusion.data.preparation.progress.SECONDS_BETWEEN_LINES", 0)
     command("prepare", "numbers", source, tmp_path / "out")
     assert "verifying: 3/3" in command("verify", "prepared", tmp_path / "out")[1]

@@ -8,16 +8,25 @@ import pytest
 import torch
 
 from msafusion.commands.compare import run_compare
+from msafusion.compare.config import Method, check_names, fingerprint
 from msafusion.compare.costs import training_peak
 from msafusion.compare.jobs import Job
-from msafusion.compare.setting import Method, check_names, fingerprint
 from msafusion.compare.tuning import STAGE, drawn
-from msafusion.data import Arrays
+from msafusion.data.datasets import Arrays
 from msafusion.networks import SmallCNN
 
 QUICK = [
     *("--network.widths", "[8,8]", "--network.fuse_at", "[stage1,stage2]", "--workers", "1"),
-    *("--alone.epochs", "1", "--fused.epochs", "1", "--alone.batch_size", "16", "--fused.batch_size", "16"),
+    *(
+        "--unimodal.epochs",
+        "1",
+        "--multimodal.epochs",
+        "1",
+        "--unimodal.batch_size",
+        "16",
+        "--multimodal.batch_size",
+        "16",
+    ),
 ]
 
 
@@ -95,8 +104,8 @@ def test_the_same_again_runs_only_what_is_missing_and_gives_the_same(arrays, fin
 
 
 def test_another_setting_does_not_go_on_in_the_folder(arrays, finished):
-    with pytest.raises(ValueError, match="was begun with another fused; choose another --out"):
-        compare(arrays, finished[1], "--fusions", "msaf", "--seeds", "1", "--fused.epochs", "2")
+    with pytest.raises(ValueError, match="was begun with another multimodal; choose another --out"):
+        compare(arrays, finished[1], "--fusions", "msaf", "--seeds", "1", "--multimodal.epochs", "2")
 
 
 @MANY_CALLS
@@ -104,7 +113,9 @@ def test_all_methods_start_from_the_same_networks(finished, arrays, tmp_path):
     """With no second stage, and mid-network methods that begin as no fusion, all are the sum."""
     out = tmp_path / "start"
     fusions = "sum,msaf,mmtm,se,cross_attention,bottleneck"
-    result = compare(arrays, out, "--fusions", fusions, "--seeds", "1", "--fused.epochs", "0", "--robustness", "false")
+    result = compare(
+        arrays, out, "--fusions", fusions, "--seeds", "1", "--multimodal.epochs", "0", "--robustness", "false"
+    )
     fused = {row["fusion"]: row["metrics"] for row in result["rows"] if "alone" not in row["fusion"]}
     assert all(metrics == fused["sum"] for metrics in fused.values())
     assert result["robustness"] == []
@@ -153,7 +164,7 @@ def test_single_networks_without_their_weights_are_not_finished(finished, tmp_pa
     folder = tmp_path / "run"
     shutil.copytree(finished[1], folder)
     assert Job(1).rows(folder) is not None
-    shutil.rmtree(folder / "alone" / "text-1")
+    shutil.rmtree(folder / "unimodal" / "text-1")
     assert Job(1).rows(folder) is None
 
 
@@ -163,7 +174,7 @@ def test_other_samples_do_not_go_on_in_the_folder(arrays, finished, tmp_path):
     other = tmp_path / arrays.name
     np.savez(other, **changed)
     assert fingerprint(Arrays(other).splits()) != fingerprint(Arrays(arrays).splits())
-    assert json.loads((finished[1] / "setting.json").read_text())["samples"]
+    assert json.loads((finished[1] / "recipe.json").read_text())["samples"]
 
 
 @pytest.mark.parametrize("name", ["alone", "sum", "none", "a/b", "msaf alone", ""])

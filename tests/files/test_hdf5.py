@@ -2,9 +2,9 @@ import h5py
 import numpy as np
 import pytest
 
+from msafusion.failures import DataError
 from msafusion.files.hdf5 import member, part
 from msafusion.files.hdf5_texts import ENTRY
-from msafusion.preprocessing import DataError
 
 NAMES = np.array(["", "calm", "happy ü"] * 30, object)
 

@@ -5,8 +5,8 @@ import numpy as np
 import pytest
 from scipy.io import loadmat, savemat
 
+from msafusion.failures import DataError
 from msafusion.files.matlab5 import numeric_part
-from msafusion.preprocessing import DataError
 
 VALUES = np.arange(6.0).reshape(2, 3)
 

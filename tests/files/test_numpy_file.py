@@ -4,8 +4,8 @@ import zipfile
 import numpy as np
 import pytest
 
+from msafusion.failures import DataError
 from msafusion.files.numpy_file import mapped_npy, opened_npz, read_npy
-from msafusion.preprocessing import DataError
 
 VALUES = np.arange(12.0).reshape(3, 4)
 

@@ -4,8 +4,8 @@ import zipfile
 import pytest
 import torch
 
+from msafusion.failures import DataError
 from msafusion.files.torch_file import check_tensor, check_torch_file
-from msafusion.preprocessing import DataError
 
 STATE = {"a.weight": torch.ones(3, 4), "epoch": 3, "more": {"b": torch.zeros(2, dtype=torch.bfloat16)}}
 

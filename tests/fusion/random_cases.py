@@ -16,7 +16,7 @@ class Case:
 
 
 @st.composite
-def cases(draw, *, min_streams=1, max_segments=3, min_rank=0, gains=("identity", "none")):
+def cases(draw, *, min_streams=1, max_segments=3, min_rank=0, inits=("identity", "paper")):
     """A module in eval mode with random parameters, and float64 features for it (rank = number of position axes)."""
     segments = draw(st.integers(1, max_segments))
     block_channels = draw(st.integers(1, 6))
@@ -35,7 +35,7 @@ def cases(draw, *, min_streams=1, max_segments=3, min_rank=0, gains=("identity",
         reduction=reduction,
         lowest_attention=draw(st.sampled_from([0.0, 0.3, 1.0])),
         segments=segments,
-        gain=draw(st.sampled_from(gains)),
+        init=draw(st.sampled_from(inits)),
         norm=draw(st.sampled_from(norms)),
     )
     return Case(randomised(module).double().eval(), features)
@@ -60,7 +60,7 @@ def with_streams(module: MSAF, names: list[str]) -> MSAF:
         reduction=module.reduction,
         lowest_attention=module.lowest_attention,
         segments=module.segments,
-        gain=module.gain,
+        init=module.init,
         norm=module.norm_kind,
     )
     state = module.state_dict()

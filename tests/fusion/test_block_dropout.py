@@ -9,7 +9,7 @@ from msafusion import MSAF
 
 
 def new_module(**options):
-    """With gain="identity" a new module multiplies by the dropout's factor and nothing else."""
+    """With init="identity" a new module multiplies by the dropout's factor and nothing else."""
     return MSAF({"a": 8, "b": 6}, 4, norm="none", **options)
 
 
@@ -58,9 +58,9 @@ def test_evaluation_is_not_affected():
     assert_close(module(features), plain(features), rtol=0, atol=0)
 
 
-@pytest.mark.parametrize("gain", ["identity", "none"])
-def test_a_dropped_block_adds_nothing_to_the_join_but_stays_in_the_softmax(gain):
-    options = {"block_dropout": 0.5, "lowest_attention": 0.25, "gain": gain, "reduction": 2}
+@pytest.mark.parametrize("init", ["identity", "paper"])
+def test_a_dropped_block_adds_nothing_to_the_join_but_stays_in_the_softmax(init):
+    options = {"block_dropout": 0.5, "lowest_attention": 0.25, "init": init, "reduction": 2}
     module = randomised(new_module(**options))
     features = {"a": torch.randn(64, 8), "b": torch.randn(64, 6)}
     outputs, attention = module(features, return_attention=True)
@@ -72,9 +72,9 @@ def test_a_dropped_block_adds_nothing_to_the_join_but_stays_in_the_softmax(gain)
     joined = (blocks * factor.unsqueeze(2)).sum(dim=1)
     joint = torch.relu(joined @ module.joint_weight[0].T + module.joint_bias[0])
     logits = torch.einsum("nci,bi->bnc", module.block_weight[0], joint) + module.block_bias[0]
-    expected = torch.softmax(logits / {"identity": 0.3, "none": 1.0}[gain], dim=1)
+    expected = torch.softmax(logits / {"identity": 0.3, "paper": 1.0}[init], dim=1)
     assert_close(torch.cat(list(attention.values()), dim=2)[:, 0], expected)
-    weight = expected * (4 if gain == "identity" else 1)
+    weight = expected * (4 if init == "identity" else 1)
     assert_close(output, (0.25 + 0.75 * weight) * blocks * factor.unsqueeze(2))
 
 

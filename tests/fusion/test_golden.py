@@ -8,7 +8,7 @@ import torch
 from safetensors import safe_open
 
 from msafusion import MSAF
-from msafusion.checkpoints import load_reference
+from msafusion.reproduce import load_reference
 
 GOLDEN = Path(__file__).parents[1] / "golden"
 FIXTURES = sorted(
@@ -32,7 +32,7 @@ def golden(name):
         reduction=config["reduction_factor"],
         lowest_attention=config["lowest_atten"],
         segments=config["split_block"],
-        gain="none",
+        init="paper",
     )
     return load_reference(module, groups["param"]), groups
 

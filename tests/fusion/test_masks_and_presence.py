@@ -119,11 +119,11 @@ def test_streams_given_as_present_are_as_streams_not_mentioned():
     assert_close(module(features, masks, {"a": present["a"], "b": everyone}), expected)
 
 
-@pytest.mark.parametrize("gain", ["identity", "none"])
+@pytest.mark.parametrize("init", ["identity", "paper"])
 @pytest.mark.parametrize("training", [False, True])
-def test_nan_in_missing_and_padded_data_reaches_no_gradient(gain, training):
+def test_nan_in_missing_and_padded_data_reaches_no_gradient(init, training):
     module, features, masks, present = small_case()
-    module.gain = gain
+    module.init = init
     gradients = []
     for garbage in (torch.nan, 7.0):
         features["a"][0] = features["b"][1] = garbage

@@ -187,7 +187,7 @@ def test_bad_option(options, parts):
 @pytest.mark.parametrize(
     ("options", "parts"),
     [
-        ({"gain": "unity"}, ("gain is 'unity'", "expected 'identity' or 'none'", "set gain to one of them")),
+        ({"init": "unity"}, ("init is 'unity'", "expected 'identity' or 'paper'", "set init to one of them")),
         ({"norm": "instance"}, ("norm is 'instance'", "expected 'batch', 'layer' or 'none'", "set norm to one of")),
         ({"block_channels": 4.0}, ("block_channels is 4.0", "expected a positive integer", "set block_channels")),
         ({"channels": {"a": "8"}}, ("channels['a'] is '8'", "expected a positive integer", "set channels['a'] to")),

@@ -55,16 +55,16 @@ def test_fullgraph_compilation_agrees_with_eager(way, segments):
 
 
 @pytest.mark.parametrize(
-    ("gain", "norm"),
+    ("init", "norm"),
     [
         ("identity", "batch"),
-        ("none", "layer"),
-        *(pytest.param(*options, marks=pytest.mark.slow) for options in (("identity", "layer"), ("none", "batch"))),
-        *(pytest.param(gain, "none", marks=pytest.mark.slow) for gain in ("identity", "none")),
+        ("paper", "layer"),
+        *(pytest.param(*options, marks=pytest.mark.slow) for options in (("identity", "layer"), ("paper", "batch"))),
+        *(pytest.param(init, "none", marks=pytest.mark.slow) for init in ("identity", "paper")),
     ],
 )
-def test_a_compiled_training_step_agrees_with_eager(norm, gain):
-    module, results = new_module(norm=norm, gain=gain, segments=2).train(), []
+def test_a_compiled_training_step_agrees_with_eager(norm, init):
+    module, results = new_module(norm=norm, init=init, segments=2).train(), []
     state = {key: value.clone() for key, value in module.state_dict().items()}
     features, masks, present = new_inputs()
     for call in (module, torch.compile(module, fullgraph=True, backend="aot_eager")):

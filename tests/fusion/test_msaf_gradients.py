@@ -12,21 +12,21 @@ HERE = torch.tensor([True, False, True])
 pytestmark = pytest.mark.usefixtures("without_shape_checks")  # hundreds of calls
 
 
-@pytest.mark.parametrize("gain", ["identity", "none"])
+@pytest.mark.parametrize("init", ["identity", "paper"])
 @pytest.mark.parametrize("norm", ["batch", "layer", "none"])
 @pytest.mark.parametrize("training", [False, True])
-def test_gradcheck(gain, norm, training):
-    check({"gain": gain, "norm": norm}, training=training)
+def test_gradcheck(init, norm, training):
+    check({"init": init, "norm": norm}, training=training)
 
 
 @pytest.mark.parametrize("segments", [1, 2])
-@pytest.mark.parametrize("gain", ["identity", "none"])
+@pytest.mark.parametrize("init", ["identity", "paper"])
 @pytest.mark.parametrize(
     ("masks", "present"),
     [(None, None), ({"a": MASK}, None), (None, {"b": HERE}), ({"a": MASK, "b": MASK[:, 2:]}, {"a": HERE})],
 )
-def test_gradcheck_with_masks_segments_and_presence(segments, gain, masks, present):
-    check({"gain": gain, "segments": segments, "lowest_attention": 0.2}, masks, present)
+def test_gradcheck_with_masks_segments_and_presence(segments, init, masks, present):
+    check({"init": init, "segments": segments, "lowest_attention": 0.2}, masks, present)
 
 
 def check(options, masks=None, present=None, training=True):

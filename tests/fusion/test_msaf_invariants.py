@@ -43,7 +43,7 @@ def test_output_is_every_channel_times_one_number_per_segment(case):
     outputs, attention = case.module(case.features, return_attention=True)
     num_blocks = sum(case.module.num_blocks.values())
     for name, feature in case.features.items():
-        weight = attention[name] * (num_blocks if case.module.gain == "identity" else 1)
+        weight = attention[name] * (num_blocks if case.module.init == "identity" else 1)
         gate = case.module.lowest_attention + (1 - case.module.lowest_attention) * weight
         gate = gate.flatten(2)[..., : feature.shape[1]]
         if case.module.segments == 1:
@@ -129,7 +129,7 @@ def test_identity_gain_still_learns():
     assert module.block_bias.grad.abs().max() > 0
 
 
-@given(cases(gains=["none"]))
+@given(cases(inits=["paper"]))
 def test_without_gain_no_channel_grows(case):
     for name, output in case.module(case.features).items():
         assert (output.abs() <= case.features[name].abs() * (1 + 1e-12)).all()

@@ -13,9 +13,9 @@ from msafusion.fusion import pooling
 from msafusion.fusion.pooling import PooledMap
 
 
-def module_and_features(dtype=torch.float64, gain="none"):
+def module_and_features(dtype=torch.float64, init="paper"):
     torch.manual_seed(1)
-    module = randomised(MSAF({"a": 5, "b": 4}, 4, reduction=1, gain=gain, lowest_attention=0.2)).to(dtype)
+    module = randomised(MSAF({"a": 5, "b": 4}, 4, reduction=1, init=init, lowest_attention=0.2)).to(dtype)
     features = {"a": torch.randn(3, 5, 4, 2, dtype=dtype), "b": torch.randn(3, 4, 6, dtype=dtype)}
     return module, {name: feature.requires_grad_() for name, feature in features.items()}
 
@@ -83,12 +83,12 @@ LOSSES = [squares, attention_only, outputs_and_attention, one_stream, expanded_g
 
 
 @pytest.mark.parametrize("loss", LOSSES)
-@pytest.mark.parametrize("gain", ["identity", "none"])
-def test_gradients_by_hand_equal_plain_autograd(large_map, loss, gain):
+@pytest.mark.parametrize("init", ["identity", "paper"])
+def test_gradients_by_hand_equal_plain_autograd(large_map, loss, init):
     gradients = []
     for elements in (PLAIN, BY_HAND, 50):
         large_map(elements)
-        module, features = module_and_features(gain=gain)
+        module, features = module_and_features(init=init)
         outputs, attention = module(features, return_attention=True)
         assert is_by_hand(outputs["a"]) == (elements != PLAIN)
         loss(outputs, attention).backward()

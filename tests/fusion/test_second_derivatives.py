@@ -90,7 +90,7 @@ def test_second_derivatives_of_a_learned_gate_equal_plain_autograd(large_map, ca
     for elements in (PLAIN, BY_HAND):
         large_map(elements)
         torch.manual_seed(2)
-        module = randomised(MSAF({"a": 4, "b": 2}, 2, reduction=1, norm="none", gain="none")).double()
+        module = randomised(MSAF({"a": 4, "b": 2}, 2, reduction=1, norm="none", init="paper")).double()
         scale = torch.rand(1, 4, 1, dtype=torch.float64).requires_grad_()
         feature = torch.randn(3, 4, 6, dtype=torch.float64).requires_grad_()
         parameters = [parameter.detach().requires_grad_() for parameter in module.parameters()]

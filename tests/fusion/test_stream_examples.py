@@ -36,7 +36,7 @@ def sigmoid(logits):
         (MMTM, 2, 2.0),
         (lambda channels: MMTM(channels, reduction=2), 4, 2.0),
         (lambda channels: MMTM(channels, reduction=100), 1, 2.0),
-        (lambda channels: SqueezeExcitation(channels, start="random"), 4, 1.0),
+        (lambda channels: SqueezeExcitation(channels, init="paper"), 4, 1.0),
         (lambda channels: SqueezeExcitation(channels, reduction=1), 8, 2.0),
     ],
 )
@@ -54,7 +54,7 @@ def test_gates_are_those_of_the_papers(method, hidden, highest):
 
 
 def test_a_published_start_of_squeeze_and_excitation_halves_what_has_no_evidence():
-    module = SqueezeExcitation({"video": 3}, start="random")
+    module = SqueezeExcitation({"video": 3}, init="paper")
     nn.init.zeros_(module.excite.weight)
     nn.init.zeros_(module.excite.bias)
     assert_close(module({"video": torch.full((1, 3, 2), 4.0)})["video"], torch.full((1, 3, 2), 2.0))

@@ -165,7 +165,7 @@ def test_a_new_module_changes_no_bit(method, type_now):
 
 @pytest.mark.parametrize("method", [*GATES, *TOKENS])
 def test_a_new_module_with_a_random_start_changes_something_and_a_reset_starts_anew(method):
-    module, features = METHODS[method](CHANNELS, start="random"), new_features(dtype=torch.float32)
+    module, features = METHODS[method](CHANNELS, init="paper"), new_features(dtype=torch.float32)
     for name, output in module(features).items():
         assert not torch.isclose(output, features[name]).any(dim=1).all()
     identity = METHODS[method](CHANNELS)

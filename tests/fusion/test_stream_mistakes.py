@@ -12,7 +12,7 @@ from msafusion.fusion.squeeze_excitation import SqueezeExcitation
 BAD_OPTIONS = {
     "no stream": ({"channels": {}}, "channels is empty, expected at least one stream"),
     "no channels": ({"channels": {"video": 0}}, "'video'.* is 0, expected a positive integer"),
-    "start": ({"start": "zero"}, "start is 'zero', expected 'identity' or 'random'"),
+    "init": ({"init": "zero"}, "init is 'zero', expected 'identity' or 'paper'"),
     "reduction": ({"reduction": 0}, "reduction is 0, expected a positive integer"),
     "width": ({"width": 0}, "width is 0, expected a positive integer"),
     "heads": ({"width": 6, "num_heads": 4}, "width is 6, expected a multiple of num_heads = 4"),
@@ -21,10 +21,10 @@ BAD_OPTIONS = {
     "num_tokens": ({"num_tokens": 0}, "num_tokens is 0, expected a positive integer"),
 }
 TAKES = {
-    MMTM: ["no stream", "no channels", "start", "reduction"],
-    SqueezeExcitation: ["no stream", "no channels", "start", "reduction"],
-    CrossAttention: ["no stream", "no channels", "start", "width", "heads", "max_positions", "dropout"],
-    BottleneckTokens: ["no stream", "no channels", "start", "width", "heads", "num_tokens"],
+    MMTM: ["no stream", "no channels", "init", "reduction"],
+    SqueezeExcitation: ["no stream", "no channels", "init", "reduction"],
+    CrossAttention: ["no stream", "no channels", "init", "width", "heads", "max_positions", "dropout"],
+    BottleneckTokens: ["no stream", "no channels", "init", "width", "heads", "num_tokens"],
 }
 
 

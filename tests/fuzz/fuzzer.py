@@ -23,7 +23,7 @@ from msafusion.failures import failure_of
 
 SECONDS, MEGABYTES = 20, 1000
 """Of one input: time, and memory beyond what the process had before."""
-MOST_SERVED = 500
+MAX_SERVED = 500
 """Inputs of one process, so that what a library never gives back does not add up."""
 SIZES = (0, 1, 0x7F, 0xFF, 0x7FFF, 0xFFFF, 0x7FFFFFFF, 0xFFFFFFFF, 10**9, 2**40, 2**62, 2**64 - 1)
 DIGIT = re.compile(rb"[0-9]")
@@ -74,7 +74,7 @@ class Worker:
 
     def outcome(self, file: Path) -> tuple[str, str]:
         """What the reader makes of a file, and its words."""
-        if not self.process or self.served == MOST_SERVED:
+        if not self.process or self.served == MAX_SERVED:
             self.close()
             self._start()
         self.served += 1

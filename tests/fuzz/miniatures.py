@@ -20,7 +20,7 @@ from PIL import Image
 from torch import nn
 
 from msafusion import FusionPoint, fuse
-from msafusion.preparation.writing import write_prepared
+from msafusion.data.preparation.writing import write_prepared
 
 CHANCE = np.random.default_rng(0)
 TONE = np.sin(np.arange(8000) / 20).astype(np.float32)
@@ -172,7 +172,7 @@ def recipe(file: Path) -> None:
     file.write_text(
         "data:\n  class_path: Arrays\n  init_args: {root: x.npz}\n"
         "network:\n  class_path: SmallCNN\n  init_args: {fusion: msaf, widths: [8, 8, 8]}\n"
-        "fused: {epochs: 2, learning_rate: 1.0e-3, fusion_learning_rate: 3.0e-3}\nseed: 3\n"
+        "multimodal: {epochs: 2, learning_rate: 1.0e-3, fusion_learning_rate: 3.0e-3}\nseed: 3\n"
         "trainer: &t {accelerator: cpu}\n"
     )
 

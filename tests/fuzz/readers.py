@@ -20,27 +20,27 @@ from safetensors.numpy import save_file
 from msafusion import FusedNetwork
 from msafusion.checkpoints.weights import read_weights
 from msafusion.commands.download import _earlier
+from msafusion.commands.recipe_options import parse_recipe, train_parser
+from msafusion.compare.config import Method
 from msafusion.compare.jobs import Job
-from msafusion.compare.running import _check_setting
-from msafusion.compare.setting import Method
-from msafusion.data.arrays import Arrays
-from msafusion.data.mosei_csd import CmuSdkFiles
-from msafusion.data.mosei_pickles import SentimentPickle
-from msafusion.data.mosei_raw import read_folds
-from msafusion.data.ntu_rgbd import _read_list
-from msafusion.data.table_file import read_manifest
-from msafusion.data.unpickle import load_plain_npy
-from msafusion.download.unpack import unpack, unpacked
-from msafusion.media import Frames, ImageFile, Mfcc
-from msafusion.media.matlab import read_variable
-from msafusion.media.skeleton import NtuSkeleton
-from msafusion.media.stored import read_array
+from msafusion.compare.running import _check_recipe
+from msafusion.data.datasets.arrays import Arrays
+from msafusion.data.datasets.mosei_csd import CmuSdkFiles
+from msafusion.data.datasets.mosei_pickles import SentimentPickle
+from msafusion.data.datasets.mosei_raw import read_folds
+from msafusion.data.datasets.ntu_rgbd import _read_list
+from msafusion.data.datasets.table_file import read_manifest
+from msafusion.data.datasets.unpickle import load_plain_npy
+from msafusion.data.download.unpack import unpack, unpacked
+from msafusion.data.media import Frames, ImageFile, Mfcc
+from msafusion.data.media.matlab import read_variable
+from msafusion.data.media.skeleton import NtuSkeleton
+from msafusion.data.media.stored import read_array
+from msafusion.data.preparation.journal import Journal, read_settings
+from msafusion.data.preparation.prepared import PreparedFolder
 from msafusion.predict.inputs import recordings
 from msafusion.predict.model import TrainedModel, load
 from msafusion.predict.prediction import Failed
-from msafusion.preparation.journal import Journal, read_settings
-from msafusion.preparation.prepared import PreparedFolder
-from msafusion.training.options import parse_recipe, train_parser
 from msafusion.training.stage import _read_checkpoint
 
 
@@ -120,9 +120,9 @@ READERS: dict[str, Reader] = {
     "checkpoint": Reader(mini.saved("last.ckpt", mini.checkpoint), _read_checkpoint),
     "settings": Reader(mini.saved("settings.json", mini.as_json(SETTINGS)), lambda file: read_settings(file.parent)),
     "journal": Reader(mini.saved("journal.jsonl", mini.journal), _read_journal),
-    "compare_setting": Reader(
-        mini.saved("setting.json", mini.as_json({"data": "x", "seeds": [1, 2], "fused": {"epochs": 1}})),
-        lambda file: _check_setting(file.parent, {"data": "x", "seeds": [1, 2], "fused": {"epochs": 1}}),
+    "compare_recipe": Reader(
+        mini.saved("recipe.json", mini.as_json({"data": "x", "seeds": [1, 2], "multimodal": {"epochs": 1}})),
+        lambda file: _check_recipe(file.parent, {"data": "x", "seeds": [1, 2], "multimodal": {"epochs": 1}}),
     ),
     "compare_run": Reader(
         lambda folder: mini.saved("runs/sum-0.json", lambda file: (file.parent.mkdir(), mini.as_json(RUN)(file)))(

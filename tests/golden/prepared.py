@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from msafusion.preparation.prepared import write_prepared
+from msafusion.data.preparation.prepared import write_prepared
 
 
 def write_ravdess(root, actors=range(1, 25), classes=("calm", "happy"), frames=6, size=32, steps=60):

@@ -15,7 +15,7 @@ PUBLISHED = [name for name in NETWORKS if name != "SmallCNN"]
 OTHER_OPTIONS = {
     "SmallCNN": {"widths": (8, 12), "fuse_at": ("stage2",), "head": "mean", "fusion": "mmtm"},
     "Ravdess": {"reference": True, "block_dropout": 0.0},
-    "Mosei": {"gain": "none", "segments": 3},
+    "Mosei": {"init": "paper", "segments": 3},
     "NtuRgbd": {"rgb": "resnet50", "padding": "same"},
 }
 
@@ -51,7 +51,10 @@ def test_options_come_back_from_plain_values(name):
     assert type(again) is type(plan)
     assert vars(again) == vars(plan) != vars(NETWORKS[name]())
     nets = typical(again), typical(plan), typical(NETWORKS[name]())
-    kinds = [[type(module) for module in net.modules()] + [str(joint) for joint in net.joints] for net in nets]
+    kinds = [
+        [type(module) for module in net.modules()] + [str(fusion_layer) for fusion_layer in net.fusion_layers]
+        for net in nets
+    ]
     assert kinds[0] == kinds[1] != kinds[2]
 
 
@@ -70,7 +73,7 @@ def test_each_network_alone_shares_its_weights_with_the_whole(name):
     plan, inputs = NETWORKS[name](), small_inputs(name)
     net = plan.build(plan.typical_channels, 3)
     for stream in net.networks:
-        alone = plan.alone(net, stream, 3).eval()
+        alone = plan.unimodal(net, stream, 3).eval()
         assert isinstance(alone, FusedNetwork)
         assert list(alone.networks) == [stream]
         before = alone({stream: inputs[stream]})
@@ -89,7 +92,7 @@ def test_training_a_network_alone_changes_the_whole(name):
     stream = list(net.networks)[-1]
     before = [parameter.detach().clone() for parameter in net.networks[stream].parameters()]
     others = [parameter.detach().clone() for key, parameter in net.named_parameters() if f".{stream}." not in key]
-    alone = plan.alone(net, stream, 3)
+    alone = plan.unimodal(net, stream, 3)
     optimizer = torch.optim.SGD(alone.parameters(), 0.1)
     torch.nn.functional.cross_entropy(alone({stream: inputs[stream]}), torch.tensor([0, 1, 2, 0])).backward()
     optimizer.step()

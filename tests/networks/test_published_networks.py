@@ -54,7 +54,7 @@ def random_inputs(name, batch=2):
 def stir(net):
     """The network with fusion modules that do something."""
     with torch.no_grad():
-        for key, parameter in net.joints.named_parameters():
+        for key, parameter in net.fusion_layers.named_parameters():
             if "block_" in key:
                 parameter.normal_(0, 1)
     return net
@@ -155,7 +155,7 @@ def test_one_forward_of_ntu_rgbd_gives_both_logits_for_two_losses():
         assert f"networks.{stream}.{last[stream]}.weight" in reached[stream]
         assert f"networks.{other}.{last[other]}.weight" not in reached[stream]
         assert any(key.startswith(f"networks.{other}.") for key in reached[stream])  # through the fusion
-        assert any(key.startswith("joints.") for key in reached[stream])
+        assert any(key.startswith("fusion_layers.") for key in reached[stream])
 
 
 # missing streams
@@ -195,9 +195,9 @@ def test_samples_that_lack_a_stream_equal_the_smaller_set(name, stirred):
 
 
 @torch.no_grad()
-@pytest.mark.parametrize("gain", ["identity", "none"])
-def test_mosei_of_a_padded_batch_equals_each_sample_alone(gain):
-    net, inputs = stir(NETWORKS["mosei"](gain=gain)).eval(), random_inputs("mosei", batch=4)
+@pytest.mark.parametrize("init", ["identity", "paper"])
+def test_mosei_of_a_padded_batch_equals_each_sample_alone(init):
+    net, inputs = stir(NETWORKS["mosei"](init=init)).eval(), random_inputs("mosei", batch=4)
     lengths = {
         "visual": torch.tensor([12, 5, 9, 7]),
         "audio": torch.tensor([6, 12, 5, 11]),

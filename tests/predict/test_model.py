@@ -1,4 +1,4 @@
-"""Recordings as arrays: windows, batches, contributions, streams that are missing, values."""
+"""Standardize as arrays: windows, batches, contributions, streams that are missing, values."""
 
 import json
 
@@ -9,9 +9,10 @@ from saved_models import SIGNALS, signals, write_model, write_signal_model, writ
 
 import msafusion
 from msafusion.checkpoints import ModelError
+from msafusion.data.preprocessing import Standardize
+from msafusion.failures import DataError
 from msafusion.predict import Failed, Recording, reading
 from msafusion.predict.reading import read_all, read_window
-from msafusion.preprocessing import DataError, Recordings
 
 pytestmark = pytest.mark.usefixtures(
     "without_shape_checks"
@@ -25,7 +26,7 @@ def model(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def files(tmp_path_factory):
-    """Recordings of 2 s, 7 s, 2 s without sound, and 3.5 s."""
+    """Standardize of 2 s, 7 s, 2 s without sound, and 3.5 s."""
     folder = tmp_path_factory.mktemp("files")
     kinds = [(20, tuple(SIGNALS)), (70, tuple(SIGNALS)), (20, ("motion",)), (35, tuple(SIGNALS))]
     return [
@@ -241,7 +242,7 @@ def test_an_array_too_short_for_the_network_or_its_windows_fails_alone(tmp_path,
 
 def test_arrays_that_the_network_cannot_take_fail_alone(tmp_path):
     samples = [{"motion": torch.randn(20, 2), "place": torch.randn(5)}]
-    preprocessing = Recordings.fitted(samples, {"motion": "sequence", "place": "map"})
+    preprocessing = Standardize.fitted(samples, {"motion": "sequence", "place": "map"})
     model = msafusion.load(write_model(tmp_path / "run", preprocessing, {"motion": (2, 20), "place": (5,)}))
     motion = signals()["motion"]
     bad = write(tmp_path / "bad.npz", {"motion": motion, "place": np.zeros((5, 3))})

@@ -8,9 +8,9 @@ from torch import nn
 
 from msafusion import FusionPoint, fuse
 from msafusion.backbones import CNN1d
-from msafusion.preprocessing import Clips
-from msafusion.samples import Splits
-from msafusion.training.stage import Place
+from msafusion.data.preprocessing import Clips
+from msafusion.data.samples import Splits
+from msafusion.training.stage import RunContext
 
 CHANNELS = {"a": 2, "b": 3}
 SEED = 5
@@ -34,9 +34,9 @@ def splits(train=None):
     return Splits(*parts, classes=["x", "y", "z"], channels=CHANNELS, preprocessing=Clips(CHANNELS))
 
 
-def place(folder, resume=False, **trainer):
+def run_context(folder, resume=False, **trainer):
     options = {"accelerator": "cpu", "devices": 1, **trainer}
-    return Place(folder, options, 0, SEED, resume, Console(file=io.StringIO()))
+    return RunContext(folder, options, 0, SEED, resume, Console(file=io.StringIO()))
 
 
 def with_chance():

@@ -11,7 +11,7 @@ import pytest
 
 from msafusion.cli import main
 from msafusion.commands.prepare import run_prepare
-from msafusion.training.options import parse_recipe, train_parser
+from msafusion.commands.recipe_options import parse_recipe, train_parser
 
 
 def fails(capsys, monkeypatch, *arguments):
@@ -29,10 +29,10 @@ def fails(capsys, monkeypatch, *arguments):
     ("arguments", "message"),
     [
         (["trian"], "unknown command 'trian', expected one of train, evaluate"),
-        (["train", "--alone.epochs", "many"], 'Parser key "alone.epochs"'),
+        (["train", "--unimodal.epochs", "many"], 'Parser key "unimodal.epochs"'),
         (["train", "--epochs", "3"], "--epochs"),
         (["train", "--config", "nowhere.yaml"], "nowhere.yaml"),
-        (["train", "--alone.epochs", "-1"], "epochs is -1, expected 0 or more"),
+        (["train", "--unimodal.epochs", "-1"], "epochs is -1, expected 0 or more"),
         (["train", "--data.valid_subjects", "[1,2]"], r"share \[1, 2\]"),
         (["train", "--data.test_subjects", "[11]"], r"name the unknown \[11\]"),
         (["train", "--data.file", "nowhere.npy", "--out", "OUT"], "no file 'nowhere.npy'"),
@@ -44,7 +44,7 @@ def fails(capsys, monkeypatch, *arguments):
         (["train", "--trainer.devices", "-3", "--out", "OUT"], "trainer options do not work here: `devices` selected"),
         (["train", "--out", "/proc/run"], "cannot write into '/proc/run'"),
         (
-            ["train", "--alone.learning_rate", "1e30", "--trainer.limit_train_batches", "3", "--out", "OUT"],
+            ["train", "--unimodal.learning_rate", "1e30", "--trainer.limit_train_batches", "3", "--out", "OUT"],
             "the loss became NaN or infinite in epoch 1",
         ),
         (["train", "--trainer.limit_train_batches", "0", "--out", "OUT"], "ended without a validation"),
@@ -116,7 +116,7 @@ def test_what_print_config_writes_and_a_runs_configuration_are_recipes(capsys, t
     (tmp_path / "recipe.yaml").write_text(capsys.readouterr().out)
     (tmp_path / "config.yaml").write_text(defaults)
     for name in ("recipe.yaml", "config.yaml"):
-        assert parse_recipe(train_parser(), ["--config", str(tmp_path / name)]).fused.epochs == 10
+        assert parse_recipe(train_parser(), ["--config", str(tmp_path / name)]).multimodal.epochs == 10
 
 
 def test_another_class_has_its_own_defaults():
@@ -125,22 +125,22 @@ def test_another_class_has_its_own_defaults():
     assert given.data.init_args.valid_subjects == [7]
     assert given.network.init_args.block_dropout == 0.2
     given = parse_recipe(train_parser(), ["--data.valid_subjects", "[6]", "--network.dropout", "0.5"])
-    assert given.data.class_path.endswith("Watch")
+    assert given.data.class_path.endswith("SmartwatchExercises")
     assert given.data.init_args.valid_subjects == [6]
     assert given.network.class_path.endswith("SmallCNN")
 
 
 def test_resuming_with_other_options_is_refused(capsys, monkeypatch, tmp_path, defaults):
     (tmp_path / "config.yaml").write_text(defaults)
-    line = fails(capsys, monkeypatch, "train", "--out", tmp_path, "--resume", "--fused.epochs", "5")
-    assert "--fused.epochs is 5, but the run in" in line
+    line = fails(capsys, monkeypatch, "train", "--out", tmp_path, "--resume", "--multimodal.epochs", "5")
+    assert "--multimodal.epochs is 5, but the run in" in line
     assert "was started with 10" in line
 
 
 def test_a_torn_checkpoint_and_an_unfinished_run_are_named(capsys, monkeypatch, tmp_path, defaults):
     (tmp_path / "config.yaml").write_text(defaults)
     assert "is not finished (no model); go on by" in fails(capsys, monkeypatch, "evaluate", tmp_path)
-    checkpoint = tmp_path / "checkpoints" / "alone-accelerometer" / "last.ckpt"
+    checkpoint = tmp_path / "checkpoints" / "unimodal-accelerometer" / "last.ckpt"
     checkpoint.parent.mkdir(parents=True)
     checkpoint.write_bytes(b"torn")
     assert f"'{checkpoint}' is not loaded: a mark is missing" in fails(

@@ -28,9 +28,9 @@ def fill(folder, *names):
 
 
 RUN = (
-    *("config.yaml", "metrics.json", "model/config.json", "model/model.safetensors", "alone/a/config.json"),
-    *("model/.model.safetensors", ".metrics.json", "checkpoints/fused/last.ckpt", "logs/fused/metrics.csv"),
-    "logs/fused/events.out.tfevents.1.host.2.0",
+    *("config.yaml", "metrics.json", "model/config.json", "model/model.safetensors", "unimodal/a/config.json"),
+    *("model/.model.safetensors", ".metrics.json", "checkpoints/multimodal/last.ckpt", "logs/multimodal/metrics.csv"),
+    "logs/multimodal/events.out.tfevents.1.host.2.0",
 )
 
 
@@ -42,7 +42,9 @@ def test_overwriting_deletes_what_a_run_wrote(tmp_path):
     assert (tmp_path / "run" / "config.yaml").read_text() == "new"
 
 
-@pytest.mark.parametrize("other", ["notes.txt", "model/mine.bin", "alone/a/b/config.json", ".git/config", "data/a.npz"])
+@pytest.mark.parametrize(
+    "other", ["notes.txt", "model/mine.bin", "unimodal/a/b/config.json", ".git/config", "data/a.npz"]
+)
 def test_a_folder_that_holds_anything_else_is_not_overwritten(tmp_path, other):
     fill(tmp_path, *RUN, other)
     with pytest.raises(ValueError, match=other.replace(".", r"\.")):
@@ -71,18 +73,18 @@ def test_a_folder_with_links_is_not_written_into(tmp_path):
 
 
 def test_a_comparison_is_overwritten_and_its_leftovers_are_removed_as_far_as_they_are_its_own(tmp_path):
-    ours = "setting.json", "runs/sum-0.json", "alone/a-0/config.json", "ranks.png", "scratch/sum-0-1f/logs/x/y"
+    ours = "recipe.json", "runs/sum-0.json", "unimodal/a-0/config.json", "ranks.png", "scratch/sum-0-1f/logs/x/y"
     fill(tmp_path, *ours, "thesis.tex")
     with pytest.raises(ValueError, match=r"thesis\.tex"):
         running.prepare_folder(tmp_path, {}, overwrite=True)
     assert all((tmp_path / name).exists() for name in ours)
     (tmp_path / "thesis.tex").unlink()
-    (tmp_path / "setting.json").write_text('{"seed": 1}')
+    (tmp_path / "recipe.json").write_text('{"seed": 1}')
     running.prepare_folder(tmp_path, {"seed": 1}, overwrite=False)
     assert not (tmp_path / "scratch").exists()
     assert (tmp_path / "runs" / "sum-0.json").exists()
     running.prepare_folder(tmp_path, {"seed": 2}, overwrite=True)
-    assert [path.name for path in tmp_path.iterdir()] == ["setting.json"]
+    assert [path.name for path in tmp_path.iterdir()] == ["recipe.json"]
 
 
 @pytest.mark.filterwarnings("ignore:.*multi-threaded.*fork:DeprecationWarning")

@@ -5,13 +5,13 @@ import csv
 
 import pytest
 import torch
-from small_stages import CHANNELS, SEED, assert_same, checkpoint, place, plain, samples, splits
+from small_stages import CHANNELS, SEED, assert_same, checkpoint, plain, run_context, samples, splits
 from torch import nn
 from torch.utils.data import DistributedSampler
 
 from msafusion import fuse
-from msafusion.preprocessing import Clips
-from msafusion.samples import Splits, collate
+from msafusion.data.preprocessing import Clips
+from msafusion.data.samples import Splits, collate
 from msafusion.training.stage import run_stage
 from msafusion.training.stage_options import StageOptions
 
@@ -51,7 +51,7 @@ def test_the_average_of_the_weights_is_what_is_validated_and_kept(rate, tmp_path
         losses = [float(nn.functional.cross_entropy(e.eval()(valid["inputs"]), valid["label"])) for e in expected]
 
     net = plain()
-    figures = run_stage("stage", net, splits(), options, place(tmp_path))
+    figures = run_stage("stage", net, splits(), options, run_context(tmp_path))
     with (tmp_path / "logs" / "stage" / "metrics.csv").open() as file:
         assert [float(row["valid/loss"]) for row in csv.DictReader(file)] == pytest.approx(losses, rel=1e-4)
     assert figures == {"epoch": losses.index(min(losses)), "loss": pytest.approx(min(losses), rel=1e-4)}
@@ -65,7 +65,7 @@ def test_the_last_epoch_is_kept_on_request_even_where_another_was_better(tmp_pat
         epochs=4, batch_size=4, learning_rate=1.0, schedule="constant", monitor="loss", keep="last", per_stream_loss=0.0
     )
     net = plain()
-    figures = run_stage("stage", net, splits(), options, place(tmp_path))
+    figures = run_stage("stage", net, splits(), options, run_context(tmp_path))
     with (tmp_path / "logs" / "stage" / "metrics.csv").open() as file:
         losses = [float(row["valid/loss"]) for row in csv.DictReader(file)]
     assert min(losses) < losses[-1]
@@ -80,7 +80,7 @@ def test_the_last_step_is_kept_on_request_whatever_the_validations(tmp_path):
     """Two validations in an epoch of three and a bit of them; the figure is of the weights that are kept."""
     options = StageOptions(epochs=2, batch_size=2, learning_rate=0.1, monitor="loss", keep="last", per_stream_loss=0.0)
     net = plain()
-    figures = run_stage("stage", net, splits(), options, place(tmp_path, val_check_interval=3))
+    figures = run_stage("stage", net, splits(), options, run_context(tmp_path, val_check_interval=3))
     last = checkpoint(tmp_path, "last")
     assert last["global_step"] == 2 * 8
     assert_same(net.state_dict(), {name.removeprefix("network."): v for name, v in last["state_dict"].items()})
@@ -99,7 +99,7 @@ def test_what_cannot_train_is_refused_before_the_first_step(tmp_path):
         (video, {"precision": "bf16-mixed"}, r"wrong gradients of 3D convolutions.*add --trainer\.precision 32-true"),
     ):
         with pytest.raises(ValueError, match=named):
-            run_stage("stage", net, few, StageOptions(epochs=1), place(tmp_path, **trainer))
+            run_stage("stage", net, few, StageOptions(epochs=1), run_context(tmp_path, **trainer))
     one = Splits(samples(0, 16), samples(100, 1), samples(200, 3), list("xyz"), CHANNELS, Clips(CHANNELS))
     with pytest.raises(ValueError, match=r"1 sample for 2 devices.*set --trainer\.devices to 1, or give more"):
-        run_stage("stage", plain(), one, StageOptions(epochs=1), place(tmp_path, devices=2))
+        run_stage("stage", plain(), one, StageOptions(epochs=1), run_context(tmp_path, devices=2))

@@ -9,8 +9,8 @@ import torch
 from safetensors.numpy import save_file
 from torch.utils.data import RandomSampler
 
-from msafusion.data import Arrays, Watch
-from msafusion.preparation.prepared import PreparedFolder, write_prepared
+from msafusion.data.datasets import Arrays, SmartwatchExercises
+from msafusion.data.preparation.prepared import PreparedFolder, write_prepared
 from msafusion.training.stage import loader
 
 CHANNELS = {"video": 3, "words": 2, "sound": 4}
@@ -64,7 +64,7 @@ def safetensors(folder):
 
 
 def watch(_folder):
-    return Watch().splits().train[:30]
+    return SmartwatchExercises().splits().train[:30]
 
 
 SAMPLES = (prepared, h5, npz, safetensors, watch)

@@ -11,7 +11,7 @@ from raw_media import write_video
 from raw_utd_mhad import write_raw_utd_mhad
 
 import msafusion
-from msafusion.training.options import run_train
+from msafusion.commands.train import run_train
 
 CONFIGS = Path(__file__).parents[2] / "configs"
 SPLITS = ("train", "train", "train", "valid", "test", "test")
@@ -65,7 +65,16 @@ def test_recipe_goes_from_raw_files_to_a_tested_model(write, tmp_path, monkeypat
     (tmp_path / "raw").mkdir()
     root, out = write(tmp_path / "raw"), tmp_path / "run"
     given = ["--config", CONFIGS / f"{write.__name__}.yaml", "--data.root", root, "--out", out]
-    given += ["--alone.epochs", 1, "--fused.epochs", 1, "--alone.batch_size", 2, "--fused.batch_size", 2]
+    given += [
+        "--unimodal.epochs",
+        1,
+        "--multimodal.epochs",
+        1,
+        "--unimodal.batch_size",
+        2,
+        "--multimodal.batch_size",
+        2,
+    ]
     run_train(list(map(str, [*given, "--trainer.limit_train_batches", 2])))
     rows = json.loads((out / "metrics.json").read_text())["rows"]
     model = msafusion.load(out)

@@ -13,13 +13,24 @@ import yaml
 
 import msafusion
 from msafusion.backbones import MFCCNet
-from msafusion.data import RAVDESS
-from msafusion.samples import with_streams
-from msafusion.training.options import run_evaluate, run_train, train_parser
+from msafusion.commands.evaluate import run_evaluate
+from msafusion.commands.recipe_options import train_parser
+from msafusion.commands.train import run_train
+from msafusion.data.datasets import RAVDESS
+from msafusion.data.samples import with_streams
 from msafusion.training.stage import bf16_lstms_run
 
 CONFIGS = Path(__file__).parents[2] / "configs"
-QUICK = ["--alone.epochs", "1", "--fused.epochs", "1", "--trainer.limit_train_batches", "2", "--num_workers", "0"]
+QUICK = [
+    "--unimodal.epochs",
+    "1",
+    "--multimodal.epochs",
+    "1",
+    "--trainer.limit_train_batches",
+    "2",
+    "--num_workers",
+    "0",
+]
 ROWS = {
     "ravdess": {"video alone", "audio alone", "fused"},
     "mosei": {"visual alone", "audio alone", "text alone", "fused"},
@@ -27,7 +38,15 @@ ROWS = {
     "ntu_rgbd_i3d": {"rgb alone", "skeleton alone", "fused"},
     "ntu_rgbd_resnet50": {"rgb alone", "skeleton alone", "fused"},
 }
-OWN_DATA = {"avletters", "avletters_speakers", "grid", "mosi_arrays", "utd_mhad", "utd_mhad_depth", "watch"}
+OWN_DATA = {
+    "avletters",
+    "avletters_speakers",
+    "grid",
+    "mosi_arrays",
+    "utd_mhad",
+    "utd_mhad_depth",
+    "smartwatch_exercises",
+}
 """Recipes of ours for data that everyone can have, in formats of their own."""
 
 
@@ -71,7 +90,7 @@ def mosei_run(folders, tmp_path_factory):
 def test_recipe_trains_both_stages_tests_and_can_be_loaded(config, folders, tmp_path, request):
     whole = config.endswith("-modern") and ("mos" not in config or not bf16_lstms_run())  # what this CPU cannot do
     more = ["--trainer.precision", "32-true"] if whole else []
-    more += ["--alone.epochs", "0"] if config == "ravdess" else []  # large checkpoints; the others try that stage
+    more += ["--unimodal.epochs", "0"] if config == "ravdess" else []  # large checkpoints; the others try that stage
     if config == "mosei":
         run, result = request.getfixturevalue("mosei_run")
     else:
@@ -84,18 +103,21 @@ def test_recipe_trains_both_stages_tests_and_can_be_loaded(config, folders, tmp_
     saved = yaml.safe_load((run / "config.yaml").read_text())
     model = msafusion.load(run)
     assert type(model.network).__name__ == "FusedNetwork"
-    assert (saved["network"]["init_args"]["gain"] == "none") != config.endswith("-modern")
-    assert all(joint.fusion.gain == saved["network"]["init_args"]["gain"] for joint in model.network.joints)
+    assert (saved["network"]["init_args"]["init"] == "none") != config.endswith("-modern")
+    assert all(
+        fusion_layer.fusion.init == saved["network"]["init_args"]["init"]
+        for fusion_layer in model.network.fusion_layers
+    )
 
 
 def test_every_recipe_of_the_paper_has_a_modern_one_and_all_of_them_parse():
     names = {path.stem for path in CONFIGS.glob("*.yaml")}
     assert names == set(ROWS) | {f"{name}-modern" for name in ROWS} | OWN_DATA
     for name in names:
-        root = [] if name == "watch" else ["--data.root", "elsewhere"]
+        root = [] if name == "smartwatch_exercises" else ["--data.root", "elsewhere"]
         given = train_parser().parse_args(["--config", str(CONFIGS / f"{name}.yaml"), *root])
         assert not root or str(given.data.init_args.root) == "elsewhere"
-        assert name in OWN_DATA or given.fused.stream_dropout == 0.0  # not of the paper
+        assert name in OWN_DATA or given.multimodal.stream_dropout == 0.0  # not of the paper
 
 
 @pytest.mark.parametrize(
@@ -110,7 +132,7 @@ def test_every_recipe_of_the_paper_has_a_modern_one_and_all_of_them_parse():
 )
 def test_recipes_hold_the_papers_numbers(config, stage):
     given = train_parser().parse_args(["--config", str(CONFIGS / f"{config}.yaml")])
-    assert {name: given.fused[name] for name in stage} == stage
+    assert {name: given.multimodal[name] for name in stage} == stage
 
 
 def test_evaluate_gives_the_same_metrics_of_values(mosei_run, tmp_path):
@@ -127,7 +149,7 @@ def untrained(folders, tmp_path_factory):
     """A run by the published protocol that starts and ends with given weights: its folder, result, output, weights."""
     folder, network = tmp_path_factory.mktemp("untrained"), MFCCNet(2)
     torch.save({f"module.{key}": value for key, value in network.state_dict().items()}, folder / "audio.pth")
-    only = ["--alone.epochs", "0", "--fused.epochs", "0", "--data.protocol", "published"]
+    only = ["--unimodal.epochs", "0", "--multimodal.epochs", "0", "--data.protocol", "published"]
     with contextlib.redirect_stdout(io.StringIO()) as printed:
         result = train("ravdess", folders, folder / "run", *only, "--weights.audio", folder / "audio.pth")
     return folder / "run", result, printed.getvalue(), network.state_dict()
@@ -167,12 +189,12 @@ def test_a_short_utterance_is_padded_in_use_as_in_training(mosei_run):
     with pytest.raises(ValueError, match=r"stream 'text' is float32 \(16, 3\), expected finite \(time, 16\)"):
         model({**clip, "text": clip["text"].T})
     with pytest.raises(ValueError, match=r"holds the network of the stream 'text' alone"):
-        msafusion.load(mosei_run[0] / "alone" / "text")
+        msafusion.load(mosei_run[0] / "unimodal" / "text")
 
 
 def test_what_lightning_refuses_with_separate_losses_is_one_line(folders, tmp_path):
     with pytest.raises(ValueError, match="the trainer options do not work here"):
-        train("ntu_rgbd_i3d", folders, tmp_path / "run", "--alone.epochs", "0", "--trainer.gradient_clip_val", "2")
+        train("ntu_rgbd_i3d", folders, tmp_path / "run", "--unimodal.epochs", "0", "--trainer.gradient_clip_val", "2")
 
 
 @pytest.mark.parametrize(
@@ -180,14 +202,17 @@ def test_what_lightning_refuses_with_separate_losses_is_one_line(folders, tmp_pa
     [
         (["--weights.voice", "x.pth"], "weights for the unknown stream 'voice'; choose from: visual, audio, text"),
         (["--weights.audio", "nowhere.pth"], "no file 'nowhere.pth', expected weights"),
-        (["--fused.per_stream_loss", "1"], r"network 'visual' gives \(batch, 32\), expected a prediction \(batch, 1\)"),
-        (["--fused.monitor", "accuracy"], "monitor is accuracy, expected one of mae, pearson, loss for these"),
+        (
+            ["--multimodal.per_stream_loss", "1"],
+            r"network 'visual' gives \(batch, 32\), expected a prediction \(batch, 1\)",
+        ),
+        (["--multimodal.monitor", "accuracy"], "monitor is accuracy, expected one of mae, pearson, loss for these"),
         (["--network", "Ravdess"], r"network Ravdess got the streams .*'text': 16.*expected video \(3\), audio \(13\)"),
         (["--data.root", "nowhere"], r"no info\.json in 'nowhere', expected a prepared mosei folder"),
         (["--data.dataset", "mosi"], "holds mosei, expected mosi"),
-        (["--fused.losses", "separate"], r"network 'visual' gives \(batch, 32\), expected a prediction"),
+        (["--multimodal.losses", "separate"], r"network 'visual' gives \(batch, 32\), expected a prediction"),
     ],
 )
 def test_mistakes_end_in_one_clear_message(more, message, folders, tmp_path):
     with pytest.raises(ValueError, match=message):
-        train("mosei", folders, tmp_path / "run", *more, "--alone.epochs", "0")
+        train("mosei", folders, tmp_path / "run", *more, "--unimodal.epochs", "0")

@@ -8,11 +8,12 @@ import prepared
 import pytest
 import torch
 from safetensors.torch import load_file
-from small_stages import assert_same, checkpoint, place, samples, splits, with_chance
+from small_stages import assert_same, checkpoint, run_context, samples, splits, with_chance
 
-from msafusion.samples import DataSource, Splits
+from msafusion.commands.recipe_options import train_parser
+from msafusion.commands.train import run_train
+from msafusion.data.samples import DataSource, Splits
 from msafusion.training import recipe
-from msafusion.training.options import run_train, train_parser
 from msafusion.training.stage import run_stage
 from msafusion.training.stage_options import StageOptions
 
@@ -51,7 +52,7 @@ class Interrupted(DataSource):
 
     def splits(self):
         whole = self.source.splits()
-        train = Interrupting(whole.train, self.folder / "checkpoints" / "fused" / "last.ckpt")
+        train = Interrupting(whole.train, self.folder / "checkpoints" / "multimodal" / "last.ckpt")
         return Splits(train, whole.valid, whole.test, whole.classes, whole.channels, whole.preprocessing)
 
 
@@ -62,7 +63,7 @@ def test_mosei_interrupted_in_its_second_fused_epoch_and_resumed_ends_as_if_noth
     whole, cut = tmp_path / "whole", tmp_path / "cut"
     config = Path(__file__).parents[2] / "configs" / "mosei.yaml"
     given = ["--config", config, "--data.root", tmp_path / "mosei", "--out", whole, "--trainer.accelerator", "cpu"]
-    short = ["--alone.epochs", 1, "--fused.epochs", 3, "--fused.batch_size", 4]
+    short = ["--unimodal.epochs", 1, "--multimodal.epochs", 3, "--multimodal.batch_size", 4]
     run_train(list(map(str, [*given, *short])))
 
     text = (whole / "config.yaml").read_text()
@@ -73,19 +74,19 @@ def test_mosei_interrupted_in_its_second_fused_epoch_and_resumed_ends_as_if_noth
         recipe.train(
             Interrupted(made.data, cut),
             made.network,
-            made.alone,
-            made.fused,
+            made.unimodal,
+            made.multimodal,
             folder=cut,
             config=text,
             trainer=saved.trainer.as_dict(),
             start=made.start,
             seed=made.seed,
         )
-    assert torch.load(cut / "checkpoints" / "fused" / "last.ckpt", weights_only=True)["epoch"] == 0
+    assert torch.load(cut / "checkpoints" / "multimodal" / "last.ckpt", weights_only=True)["epoch"] == 0
     assert not (cut / "model").exists()
 
     run_train(["--out", str(cut), "--resume"])
-    for part in ("model", "alone/visual", "alone/audio", "alone/text"):
+    for part in ("model", "unimodal/visual", "unimodal/audio", "unimodal/text"):
         assert_same(*(load_file(run / part / "model.safetensors") for run in (whole, cut)))
     assert (whole / "metrics.json").read_text() == (cut / "metrics.json").read_text()
 
@@ -104,14 +105,14 @@ STAGES = {
 @pytest.mark.parametrize("options", STAGES.values(), ids=STAGES)
 def test_a_stage_interrupted_in_its_second_epoch_and_resumed_ends_as_if_nothing_had_happened(options, tmp_path):
     net, net_whole = with_chance(), with_chance()
-    figures = run_stage("stage", net_whole, splits(), options, place(tmp_path / "whole"))
+    figures = run_stage("stage", net_whole, splits(), options, run_context(tmp_path / "whole"))
 
     cut = tmp_path / "cut"
     broken_off = splits(Interrupting(samples(0, 16), cut / "checkpoints" / "stage" / "last.ckpt"))
     with pytest.raises(KeyboardInterrupt):
-        run_stage("stage", with_chance(), broken_off, options, place(cut))
+        run_stage("stage", with_chance(), broken_off, options, run_context(cut))
     assert checkpoint(cut, "last")["epoch"] == 0
-    assert run_stage("stage", net, splits(), options, place(cut, resume=True)) == figures
+    assert run_stage("stage", net, splits(), options, run_context(cut, resume=True)) == figures
 
     assert_same(net_whole.state_dict(), net.state_dict())
     one, other = checkpoint(tmp_path / "whole", "last"), checkpoint(cut, "last")

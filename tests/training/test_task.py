@@ -10,8 +10,8 @@ from torch.utils.data import DataLoader
 
 from msafusion import FusionPoint, fuse
 from msafusion.backbones import CNN1d
-from msafusion.preprocessing import Clips
-from msafusion.samples import as_dataset, collate
+from msafusion.data.preprocessing import Clips
+from msafusion.data.samples import as_dataset, collate
 from msafusion.training.metrics import report
 from msafusion.training.stage_options import StageOptions
 from msafusion.training.task import FusionTask
@@ -28,7 +28,7 @@ def samples(num=8):
 def network():
     networks = {"a": CNN1d(2, 3, widths=(4, 8), dropout=0.0), "b": CNN1d(3, 3, widths=(4, 8), dropout=0.0)}
     example = {"a": torch.zeros(2, 2, 20), "b": torch.zeros(2, 3, 20)}
-    point = FusionPoint({"a": "stage2", "b": "stage2"}, block_channels=4, gain="none")
+    point = FusionPoint({"a": "stage2", "b": "stage2"}, block_channels=4, init="paper")
     return fuse(networks, point, head="mean", example=example)
 
 
@@ -65,7 +65,7 @@ def test_every_batch_of_an_accumulated_step_draws_its_own_random_numbers():
 
 def by_hand(net, options, batches):
     """The published training step, written out: for each network a whole forward pass, its loss, its own Adam."""
-    shared = list(net.joints.parameters())
+    shared = list(net.fusion_layers.parameters())
     adams = {
         name: torch.optim.Adam([*net.networks[name].parameters(), *shared], options.learning_rate, weight_decay=1e-4)
         for name in net.networks

@@ -15,13 +15,14 @@ import yaml
 from safetensors.torch import load_file
 
 import msafusion
-from msafusion.data import Watch
-from msafusion.data.watch import STREAMS
-from msafusion.training.options import run_evaluate, run_train
+from msafusion.commands.evaluate import run_evaluate
+from msafusion.commands.train import run_train
+from msafusion.data.datasets import SmartwatchExercises
+from msafusion.data.datasets.smartwatch_exercises import STREAMS
 
 SHORT = [
-    *("--network.widths", "[16,32,32]", "--alone.epochs", "2", "--fused.epochs", "2", "--seed", "1"),
-    *("--alone.batch_size", "64", "--fused.batch_size", "64"),
+    *("--network.widths", "[16,32,32]", "--unimodal.epochs", "2", "--multimodal.epochs", "2", "--seed", "1"),
+    *("--unimodal.batch_size", "64", "--multimodal.batch_size", "64"),
 ]
 
 
@@ -72,7 +73,7 @@ def test_metrics_hold_the_per_class_figures_of_every_test_window(metrics):
 
 
 def test_the_model_is_the_best_epoch_on_the_validation_subjects(run, metrics):
-    with (run[0] / "logs" / "fused" / "metrics.csv").open() as file:
+    with (run[0] / "logs" / "multimodal" / "metrics.csv").open() as file:
         rows = list(csv.DictReader(file))
     accuracies = [float(row["valid/accuracy"]) for row in rows]
     assert [int(row["epoch"]) for row in rows] == [0, 1]
@@ -84,7 +85,7 @@ def test_config_is_complete(run):
     saved = yaml.safe_load((run[0] / "config.yaml").read_text())
     assert saved["data"]["init_args"]["test_subjects"] == [1, 2, 3]
     assert saved["network"]["init_args"]["fusion"] == "msaf"
-    assert saved["fused"]["fusion_learning_rate"] == 3e-3
+    assert saved["multimodal"]["fusion_learning_rate"] == 3e-3
     assert saved["trainer"]["devices"] == 1
 
 
@@ -97,13 +98,13 @@ def test_evaluate_gives_the_same_test_metrics_again(run, metrics, capsys):
 
 def test_load_gives_network_and_preprocessing_back(run, metrics):
     model = msafusion.load(run[0])
-    splits = Watch().splits()
+    splits = SmartwatchExercises().splits()
     samples = splits.test[:64]
     inputs = {name: torch.stack([sample["streams"][name] for sample in samples]) for name in STREAMS}
     assert model.network(inputs).shape == (64, 7)
     assert not model.network.training
     assert model.preprocessing == splits.preprocessing
-    raw = Watch()._read()
+    raw = SmartwatchExercises()._read()
     number = int(samples[0]["id"].split("/")[0])
     recording = {"accelerometer": raw["X"][number][:, :3], "gyroscope": raw["X"][number][:, 3:]}
     probabilities = model(recording)
@@ -139,7 +140,8 @@ def _end_after(folder, stage, epochs, number, *arguments):
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    "ends", [{"alone-gyroscope": signal.SIGTERM}, {"alone-gyroscope": signal.SIGKILL, "fused": signal.SIGTERM}]
+    "ends",
+    [{"unimodal-gyroscope": signal.SIGTERM}, {"unimodal-gyroscope": signal.SIGKILL, "multimodal": signal.SIGTERM}],
 )
 def test_ended_and_resumed_a_run_from_its_config_ends_as_if_nothing_had_happened(ends, run, metrics, tmp_path):
     folder, start = tmp_path / "ended", ("--config", run[0] / "config.yaml")
@@ -155,10 +157,10 @@ def test_ended_and_resumed_a_run_from_its_config_ends_as_if_nothing_had_happened
     for name, row in metrics.items():
         for figure in ("accuracy", "macro_f1", "unweighted_average_recall"):
             assert resumed[name]["test"][figure] == pytest.approx(row["test"][figure], abs=1e-6)
-    for part in ("model", "alone/accelerometer", "alone/gyroscope"):
+    for part in ("model", "unimodal/accelerometer", "unimodal/gyroscope"):
         one, other = (load_file(place / part / "model.safetensors") for place in (run[0], folder))
         assert all(torch.equal(one[name], other[name]) for name in one)
-    for stage in ("alone-accelerometer", "alone-gyroscope", "fused"):
+    for stage in ("unimodal-accelerometer", "unimodal-gyroscope", "multimodal"):
         with (folder / "logs" / stage / "metrics.csv").open() as file:
             assert [row["epoch"] for row in csv.DictReader(file)] == ["0", "1"]
 
@@ -166,7 +168,16 @@ def test_ended_and_resumed_a_run_from_its_config_ends_as_if_nothing_had_happened
 @pytest.mark.slow
 def test_two_processes_in_bf16_with_separate_losses_agree_on_one_result(tmp_path):
     options = [
-        *("--network.widths", "[16,32,32]", "--fused.losses", "separate", "--alone.epochs", "1", "--fused.epochs", "1"),
+        *(
+            "--network.widths",
+            "[16,32,32]",
+            "--multimodal.losses",
+            "separate",
+            "--unimodal.epochs",
+            "1",
+            "--multimodal.epochs",
+            "1",
+        ),
         *("--trainer.devices", "2", "--trainer.accelerator", "cpu"),
     ]
     done = command("train", "--out", tmp_path / "two", *options, "--trainer.precision", "bf16-mixed")

@@ -10,10 +10,10 @@ from pathlib import Path
 
 import pytest
 import torch
-from small_stages import checkpoint, place, plain, splits
+from small_stages import checkpoint, plain, run_context, splits
 from torch import nn
 
-from msafusion.samples import collate
+from msafusion.data.samples import collate
 from msafusion.training.stage import run_stage
 from msafusion.training.stage_options import StageOptions
 
@@ -21,7 +21,7 @@ from msafusion.training.stage_options import StageOptions
 def train_unevenly(folder):
     """Seven validation samples for two processes: four and three."""
     options = StageOptions(epochs=1, batch_size=2, monitor="loss", keep="last", per_stream_loss=0.0)
-    run_stage("stage", plain(), splits(), options, place(folder, devices=2, strategy="ddp"))
+    run_stage("stage", plain(), splits(), options, run_context(folder, devices=2, strategy="ddp"))
 
 
 TWO = StageOptions(
@@ -31,7 +31,7 @@ TWO = StageOptions(
 
 def train_in_two_processes(folder):
     """What this file does as a script, once in each process that Lightning starts."""
-    run_stage("stage", plain(), splits(), TWO, place(folder, devices=2, strategy="ddp", precision="64-true"))
+    run_stage("stage", plain(), splits(), TWO, run_context(folder, devices=2, strategy="ddp", precision="64-true"))
 
 
 def in_two_processes(what, folder):
@@ -67,7 +67,7 @@ def test_the_validation_loss_of_two_processes_counts_every_sample_once(tmp_path)
 def test_separate_losses_in_two_processes_give_the_weights_of_one_with_the_doubled_batch(tmp_path):
     one = copy.copy(TWO)
     one.batch_size = 2 * TWO.batch_size
-    run_stage("stage", plain(), splits(), one, place(tmp_path / "one", precision="64-true"))
+    run_stage("stage", plain(), splits(), one, run_context(tmp_path / "one", precision="64-true"))
 
     in_two_processes("train_in_two_processes", tmp_path / "two")
     expected, got = (checkpoint(tmp_path / run, "last") for run in ("one", "two"))

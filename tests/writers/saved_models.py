@@ -4,11 +4,11 @@ import numpy as np
 import torch
 
 from msafusion.checkpoints import save_model
-from msafusion.media import extractor_from
-from msafusion.media.stored import StoredArray
+from msafusion.data.extractors import extractor_from
+from msafusion.data.media.stored import StoredArray
+from msafusion.data.preprocessing import Standardize, Windows
+from msafusion.data.samples import collate
 from msafusion.networks import SmallCNN
-from msafusion.preprocessing import Recordings, Windows
-from msafusion.samples import collate
 
 SIGNALS = {"motion": 2, "sound": 3}
 """Stream -> channels, at 10 Hz."""
@@ -47,7 +47,7 @@ def write_signal_model(folder, classes=("a", "b", "c"), **more):
     samples = [{name: torch.randn(20, count) for name, count in SIGNALS.items()}]
     arrays = {name: StoredArray("sequence", count, 16, 10.0) for name, count in {**SIGNALS, **more}.items()}
     shapes = {name: (count, 16) for name, count in SIGNALS.items()}
-    return write_model(folder, Recordings.fitted(samples, layouts), shapes, classes, arrays, 2.0)
+    return write_model(folder, Standardize.fitted(samples, layouts), shapes, classes, arrays, 2.0)
 
 
 def write_window_model(folder):

@@ -10,12 +10,12 @@ from torch.utils import _pytree as pytree
 from msafusion.attach.arguments import check_axes, check_networks, check_type
 from msafusion.attach.choices import Choice, check_choices, is_alone
 from msafusion.attach.containers import main_tensor
-from msafusion.attach.layout import Trail
+from msafusion.attach.layout import LayoutTracer
 from msafusion.attach.lockstep import NetworkRun
 from msafusion.attach.methods import Made, make_head
 from msafusion.attach.methods import head_options as options_of_head
 from msafusion.attach.network import FusedNetwork, Inputs
-from msafusion.attach.points import FusionPoint, Joint, find_taps, join
+from msafusion.attach.points import FusionLayer, FusionPoint, build_fusion_layer, find_taps
 from msafusion.attach.reading import HeadAt, Outputs, Reading, prediction_in, reading_points, taps_of
 from msafusion.attach.rows import rows_of
 from msafusion.attach.time_search import keep_time
@@ -130,13 +130,13 @@ def _check_names(
 class _Probe:
     """Forward hook for a dry run: notes what a module of one network gives, when that network is what runs."""
 
-    def __init__(self, network: str, trail: Trail) -> None:
-        self.network, self.trail = network, trail
+    def __init__(self, network: str, tracer: LayoutTracer) -> None:
+        self.network, self.tracer = network, tracer
 
     def __call__(self, module: nn.Module, args: tuple[Any, ...], output: Any) -> None:
         run = NetworkRun.current()
         if run is not None and run.network == self.network:  # networks may share modules
-            self.trail.record(module, output)
+            self.tracer.record(module, output)
 
 
 def _make_head(
@@ -164,14 +164,14 @@ def _make_head(
 def _dry_run(
     net: FusedNetwork, points: Sequence[FusionPoint], levels: Sequence[FusionPoint], example: Inputs
 ) -> dict[str, Any]:
-    """Run the networks once, make the joints from what they give, and return their outputs."""
+    """Run the networks once, make the fusion layers from what they give, and return their outputs."""
     net.check_inputs(example, {}, {})
     missing = [name for name in net.networks if name not in example]
     if missing:
         raise FusionError(f"the example has no input for the networks {', '.join(missing)}; give one for each network.")
-    networks, trails = dict(net.networks.items()), {name: Trail() for name in net.networks}
+    networks, tracers = dict(net.networks.items()), {name: LayoutTracer() for name in net.networks}
     device = main_tensor(next(iter(example.values()))).device
-    joints: dict[int, Joint] = {}
+    fusion_layers: dict[int, FusionLayer] = {}
     vectors: dict[str, Tensor] = {}
     orders: dict[str, list[int]] = {name: [] for name in networks}
     choices: dict[str, list[Choice]] = {name: [] for name in networks}
@@ -181,26 +181,26 @@ def _dry_run(
             orders[name].append(index)
         if index >= len(points):
             level = levels[index - len(points)]
-            reading = joints[index] = Reading(find_taps(level, networks, outputs, trails), level.name)
+            reading = fusion_layers[index] = Reading(find_taps(level, networks, outputs, tracers), level.name)
             vectors.update(reading.vectors(outputs, {}, {}))
             return outputs
-        joint = joints[index] = join(points[index], networks, outputs, trails).to(device)
+        fusion_layer = fusion_layers[index] = build_fusion_layer(points[index], networks, outputs, tracers).to(device)
         for name in outputs:
             submodule = points[index].members[name].submodule
-            where = f"submodule '{submodule}' of network '{name}' (fusion point {joint.name})"
-            paths = [tap.path for tap in joint.taps if tap.network == name]
+            where = f"submodule '{submodule}' of network '{name}' (fusion point {fusion_layer.name})"
+            paths = [tap.path for tap in fusion_layer.taps if tap.network == name]
             alone = is_alone(outputs[name], paths)
             if not (alone and levels):  # a head may read all that comes of it
                 choices[name].append(Choice(submodule, paths, alone, where))
-        with evaluating(joint, gradients=True):  # a network may take some in its forward
-            return joint(outputs, {}, {})
+        with evaluating(fusion_layer, gradients=True):  # a network may take some in its forward
+            return fusion_layer(outputs, {}, {})
 
     with evaluating(net):
         for name, rule in net.input_rules.items():
             met = [one.members[name].submodule for one in (*points, *levels) if name in one.members]
-            trails[name].rows = rows_of(networks[name], rule, example[name], list(dict.fromkeys(met)))
+            tracers[name].rows = rows_of(networks[name], rule, example[name], list(dict.fromkeys(met)))
         probes = [
-            module.register_forward_hook(_Probe(name, trails[name]), prepend=True)
+            module.register_forward_hook(_Probe(name, tracers[name]), prepend=True)
             for name, network in networks.items()
             for module in network.modules()
             if not isinstance(module, torch.jit.ScriptModule)  # takes no hook
@@ -215,8 +215,8 @@ def _dry_run(
             tensors = [leaf for leaf in pytree.tree_leaves(outputs[name]) if isinstance(leaf, Tensor)]
             batch = rule.batch(example[name])
             rule.counts_batch = not tensors or any(batch in tensor.shape for tensor in tensors)
-            keep_time(networks[name], rule, trails[name], example[name], [*points, *levels], joints)
+            keep_time(networks[name], rule, tracers[name], example[name], [*points, *levels], fusion_layers)
     net.orders = orders
-    net.joints.extend(joints[index] for index in range(len(points)))
-    net.readings.extend(joints[len(points) + index] for index in range(len(levels)))
+    net.fusion_layers.extend(fusion_layers[index] for index in range(len(points)))
+    net.readings.extend(fusion_layers[len(points) + index] for index in range(len(levels)))
     return Outputs(outputs, vectors)

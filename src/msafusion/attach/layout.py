@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn.utils.rnn import PackedSequence
 from torch.utils import _pytree as pytree
 
-from msafusion.attach.hints import Hint, hint_of
+from msafusion.attach.module_layouts import ModuleLayout, module_layout
 from msafusion.streams import FusionError
 
 Path = tuple[int | str, ...]
@@ -19,7 +19,7 @@ NEGLIGIBLE = 1e-5
 
 
 @dataclass(frozen=True)
-class Layout:
+class StreamLayout:
     """Batch, channel and time axis of a tensor; every other axis is a position, in order."""
 
     batch_axis: int
@@ -63,16 +63,16 @@ class Rows:
 
 
 @dataclass
-class Trail:
+class LayoutTracer:
     """The hints of the modules that one network has run so far in a dry run."""
 
-    hints: list[Hint] = field(default_factory=list)
+    hints: list[ModuleLayout] = field(default_factory=list)
     rows: dict[str, Rows] = field(default_factory=dict)  # of the submodules of its points
     sequence_first: tuple[int, int] | None = None  # (time, batch) where the last module that tells has batch on axis 1
 
     def record(self, module: nn.Module, output: Any) -> None:
         """Note a module that has just run."""
-        hint = hint_of(module)
+        hint = module_layout(module)
         first = output[0] if isinstance(output, tuple) else output
         if hint is None:
             if isinstance(first, Tensor) and self.hints and self.hints[-1].keeps(first.shape):
@@ -86,8 +86,8 @@ class Trail:
 
     def layout(
         self, tensor: Tensor, submodule: str, path: Path, module: nn.Module, where: str, channel_axis: int | None
-    ) -> Layout:
-        """Layout of a module's output: the batch by trial, else as channels by its type or the nearest one before it.
+    ) -> StreamLayout:
+        """The layout of an output: the batch by trial, channels by the type of the module or of the nearest before it.
 
         Raises:
             FusionError: no module explains the shape, and the shape alone does not tell either.
@@ -96,7 +96,7 @@ class Trail:
             raise FusionError(
                 f"{where} gives shape {tuple(tensor.shape)}, expected (batch, channels, ...); choose another submodule."
             )
-        own = hint_of(module)
+        own = module_layout(module)
         rows = self.rows.get(submodule)
         found = None if rows is None else _axis_of(rows, path, tensor, self._sequence_axis(tensor), where)
         batch_axis = self._batch_axis(tensor, own, where) if found is None else found
@@ -109,13 +109,13 @@ class Trail:
         channel_axis %= tensor.dim()
         if channel_axis == batch_axis:
             raise FusionError(f"{where}: channel_axis {channel_axis} is the batch axis; name another channel_axis.")
-        return Layout(batch_axis, channel_axis)
+        return StreamLayout(batch_axis, channel_axis)
 
     def _sequence_axis(self, tensor: Tensor) -> int:
         first = self.sequence_first
         return 0 if tensor.dim() != 3 or first is None or first[1] != tensor.shape[1] else 1
 
-    def _batch_axis(self, tensor: Tensor, own: Hint | None, where: str) -> int:
+    def _batch_axis(self, tensor: Tensor, own: ModuleLayout | None, where: str) -> int:
         if not self._sequence_axis(tensor) or self.sequence_first is None:
             return 0
         time, batch = self.sequence_first
@@ -126,7 +126,7 @@ class Trail:
             )
         return 1
 
-    def _channel_axis(self, tensor: Tensor, own: Hint | None, batch_axis: int, where: str) -> int:
+    def _channel_axis(self, tensor: Tensor, own: ModuleLayout | None, batch_axis: int, where: str) -> int:
         if tensor.dim() == 2:
             return 1 - batch_axis
         mixed = own is None and len({hint.channels_last for hint in self.hints}) > 1

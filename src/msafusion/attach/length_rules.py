@@ -8,8 +8,8 @@ from msafusion.attach.timing import LengthRule
 
 Pair = tuple[int, int]
 """(steps of the input, steps of the layer)."""
-MOST_RUNS = 20
-MOST_RULES = 40_000
+MAX_RUNS = 20
+MAX_RULES = 40_000
 
 
 def fitting(pairs: Sequence[Pair]) -> list[LengthRule]:
@@ -21,7 +21,7 @@ def fitting(pairs: Sequence[Pair]) -> list[LengthRule]:
     straight = LengthRule(more // apart, least - more // apart * low, 1)
     rules = [straight] if all(straight.steps(before) == after for before, after in pairs) else []
     first, last = apart // (more + 1) + 1, apart // (more - 1) if more > 1 else 2 * apart
-    if last * (last - first + 1) <= MOST_RULES:
+    if last * (last - first + 1) <= MAX_RULES:
         for stride in range(max(first, 2), last + 1):
             # before + offset lies in [after * stride, after * stride + stride) for every pair
             start = max(after * stride - before for before, after in pairs)
@@ -71,7 +71,7 @@ def find_rules(
     candidates = [fitting(known) for known in pairs]
     tried = {before for known in pairs for before, _ in known}
     failed = 0
-    for _ in range(MOST_RUNS):
+    for _ in range(MAX_RUNS):
         open_ones = [rules for rules in candidates if len(rules) > 1]
         size = None
         for rules in open_ones:

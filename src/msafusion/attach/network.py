@@ -1,4 +1,4 @@
-"""The network that `fuse()` makes: unmodified networks, the joints where they meet, and a head."""
+"""The network that `fuse()` makes: unmodified networks, the fusion layers where they meet, and a head."""
 
 import functools
 import warnings
@@ -49,8 +49,8 @@ class FusedNetwork(Parts):
 
     Attributes:
         networks: ModuleDict, in the order given.
-        joints: the fusion modules in place, one for each FusionPoint; `joints[0].fusion` is the first one's method.
-        readings: the levels of layers that the head reads, after the joints; none: it reads the networks' outputs.
+        fusion_layers: one for each `FusionPoint`; `fusion_layers[0].fusion` is the module of the first.
+        readings: the layers that the head reads, after the fusion layers; none: it reads the networks' outputs.
         head: the module that makes one prediction of the networks' outputs.
     """
 
@@ -113,9 +113,9 @@ class FusedNetwork(Parts):
 
         def fuse_at(point: int, outputs: dict[str, Any]) -> dict[str, Any]:
             self._tell_skipped(point, inputs.keys() - outputs.keys())
-            if point < len(self.joints):
-                return self.joints[point](outputs, masks, present)
-            reading = self.readings[point - len(self.joints)]
+            if point < len(self.fusion_layers):
+                return self.fusion_layers[point](outputs, masks, present)
+            reading = self.readings[point - len(self.fusion_layers)]
             assert isinstance(reading, Reading)
             vectors.update(reading.vectors(outputs, masks, present))
             return outputs

@@ -21,7 +21,7 @@ class Parts(nn.Module):
     def __init__(self, networks: Mapping[str, nn.Module]) -> None:
         super().__init__()
         self.networks = nn.ModuleDict(networks)
-        self.joints, self.readings = nn.ModuleList(), nn.ModuleList()
+        self.fusion_layers, self.readings = nn.ModuleList(), nn.ModuleList()
         self.head: nn.Module = nn.Identity()
         self.head_made: Made | None = None
         """How the head was made, where it is one of HEADS."""
@@ -93,12 +93,12 @@ class Parts(nn.Module):
             print(net.fusion_status())
             net.fusion_status().points[0].streams["audio"].shape  # in the example: (8, 64, 100)
         """
-        return status_of(self.parts, self.frozen, self.head_made, self.joints, self.readings, self.hooks.points)
+        return status_of(self.parts, self.frozen, self.head_made, self.fusion_layers, self.readings, self.hooks.points)
 
     @property
     def parts(self) -> dict[str, nn.Module]:
-        """The networks by name, "fusion" (the joints) and "head"."""
-        return {**dict(self.networks.items()), "fusion": self.joints, "head": self.head}
+        """The networks by name, "fusion" (the fusion layers) and "head"."""
+        return {**dict(self.networks.items()), "fusion": self.fusion_layers, "head": self.head}
 
     def part(self, name: str) -> nn.Module:
         """The part of a name.

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from msafusion.attach.arguments import check_axes, check_type
-from msafusion.attach.layout import Layout, Path, Trail, describe, get, put, select, tensors_in
+from msafusion.attach.layout import LayoutTracer, Path, StreamLayout, describe, get, put, select, tensors_in
 from msafusion.attach.members import Member
 from msafusion.attach.methods import Made, make_fusion
 from msafusion.attach.timing import TimeMask, Timing
@@ -89,7 +89,7 @@ class Tap:
     stream: str
     network: str
     path: Path
-    layout: Layout
+    layout: StreamLayout
     shape: tuple[int, ...]
     timing: Timing = field(default_factory=Timing)
 
@@ -104,7 +104,7 @@ class Tap:
         return self.shape[self.layout.channel_axis]
 
 
-class Joint(nn.Module):
+class FusionLayer(nn.Module):
     """A fusion point in place: takes the submodules' outputs, fuses their streams, puts them back."""
 
     def __init__(self, taps: list[Tap], fusion: nn.Module | Made, name: str) -> None:
@@ -229,7 +229,10 @@ def _with_someone(
 
 
 def find_taps(
-    point: FusionPoint, networks: Mapping[str, nn.Module], outputs: Mapping[str, Any], trails: Mapping[str, Trail]
+    point: FusionPoint,
+    networks: Mapping[str, nn.Module],
+    outputs: Mapping[str, Any],
+    tracers: Mapping[str, LayoutTracer],
 ) -> list[Tap]:
     """The streams at a point, found in what its submodules gave in a dry run.
 
@@ -252,7 +255,7 @@ def find_taps(
         for stream, path in paths.items():
             axis = point.channel_axis
             axis = axis.get(stream) if isinstance(axis, Mapping) else axis
-            layout = trails[network].layout(get(output, path), member.submodule, path, module, where, axis)
+            layout = tracers[network].layout(get(output, path), member.submodule, path, module, where, axis)
             taps.append(Tap(stream, network, path, layout, tuple(get(output, path).shape)))
     names = [tap.stream for tap in taps]
     for name in names:
@@ -267,16 +270,21 @@ def find_taps(
     return taps
 
 
-def join(
-    point: FusionPoint, networks: Mapping[str, nn.Module], outputs: Mapping[str, Any], trails: Mapping[str, Trail]
-) -> Joint:
+def build_fusion_layer(
+    point: FusionPoint,
+    networks: Mapping[str, nn.Module],
+    outputs: Mapping[str, Any],
+    tracers: Mapping[str, LayoutTracer],
+) -> FusionLayer:
     """Make the fusion of a point for the channels of its streams.
 
     Raises:
         FusionError: see `find_taps`; the fusion method refuses its options.
     """
-    taps = find_taps(point, networks, outputs, trails)
+    taps = find_taps(point, networks, outputs, tracers)
     if isinstance(point.fusion, nn.Module):
-        return Joint(taps, point.fusion, point.name)
+        return FusionLayer(taps, point.fusion, point.name)
     channels = {tap.stream: tap.channels for tap in taps}
-    return Joint(taps, make_fusion(point.fusion, channels, point.options, f"fusion point {point.name}"), point.name)
+    return FusionLayer(
+        taps, make_fusion(point.fusion, channels, point.options, f"fusion point {point.name}"), point.name
+    )

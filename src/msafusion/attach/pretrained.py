@@ -12,14 +12,14 @@ from torch.nn.parameter import is_lazy
 from msafusion.attach.arguments import check_networks, check_type
 from msafusion.attach.methods import Made, make_fusion, make_head
 from msafusion.attach.parts import Parts
-from msafusion.attach.points import FusionPoint, Joint
+from msafusion.attach.points import FusionLayer, FusionPoint
 from msafusion.attach.reading import Reading
 from msafusion.attach.saved_config import (
     FLAGS,
     Entry,
     channels_from,
+    fusion_layer_config,
     input_config,
-    joint_config,
     method_config,
     taps_from,
 )
@@ -45,8 +45,8 @@ from msafusion.files.saved_model import (
 )
 from msafusion.fusion import FUSIONS, HEADS
 from msafusion.streams import nearest
+from msafusion.text import one_line
 from msafusion.version import __version__
-from msafusion.written import one_line
 
 Net = TypeVar("Net", bound=Parts)
 KIND, FORMAT = "msafusion.FusedNetwork", 1
@@ -63,10 +63,13 @@ def save_fused(net: Parts, folder: Path) -> None:
                 "save that part by other means."
             )
     points = [
-        {**joint_config(joint, names), **method_config(joint.fusion, joint.made, f"fusion point {joint.name}")}
-        for joint, names in zip(_joints(net.joints), net.hooks.points, strict=False)
+        {
+            **fusion_layer_config(fusion_layer, names),
+            **method_config(fusion_layer.fusion, fusion_layer.made, f"fusion point {fusion_layer.name}"),
+        }
+        for fusion_layer, names in zip(_fusion_layers(net.fusion_layers), net.hooks.points, strict=False)
     ]
-    levels = zip(_joints(net.readings), net.hooks.points[len(points) :], strict=True)
+    levels = zip(_fusion_layers(net.readings), net.hooks.points[len(points) :], strict=True)
     config = {
         "kind": KIND,
         "format": FORMAT,
@@ -75,7 +78,7 @@ def save_fused(net: Parts, folder: Path) -> None:
             input_config(rule, net.networks[name], net.orders.get(name)) for name, rule in net.input_rules.items()
         ],
         "points": points,
-        "readings": [joint_config(joint, names) for joint, names in levels],
+        "readings": [fusion_layer_config(fusion_layer, names) for fusion_layer, names in levels],
         "head": method_config(net.head, net.head_made, "the head"),
         "frozen": {name: list(keys) for name, keys in net.frozen.items()},
         "without_gradients": [key for key, one in parameters_of(net) if not one.requires_grad],
@@ -233,12 +236,12 @@ def _built(
             net.orders[name] = entry.list_of("order", int)
     for number, entry in enumerate(points):
         fusion = fusions[number] if number in fusions else _made_fusion(entry)
-        net.joints.append(Joint(taps_from(entry), fusion, entry.get("name", str)))
+        net.fusion_layers.append(FusionLayer(taps_from(entry), fusion, entry.get("name", str)))
     net.readings.extend(Reading(taps_from(entry), entry.get("name", str)) for entry in readings)
     net.head_made = None if head is not None else _made_head(config.entry("head"))
     net.head = net.head_made.module if net.head_made is not None else net.head if head is None else head
     device = next((one.device for one in networks[next(iter(networks))].parameters()), torch.device("cpu"))
-    for part in (net.joints, net.head):
+    for part in (net.fusion_layers, net.head):
         part.to(device)
     frozen = config.entry("frozen")
     net.frozen = {name: frozen.list_of(name, str) for name in frozen.values}
@@ -267,5 +270,5 @@ def _made_head(entry: Entry) -> Made:
     return make_head(method, channels_from(entry), outputs, entry.get("options", dict))
 
 
-def _joints(modules: nn.ModuleList) -> list[Joint]:
-    return [one for one in modules if isinstance(one, Joint)]
+def _fusion_layers(modules: nn.ModuleList) -> list[FusionLayer]:
+    return [one for one in modules if isinstance(one, FusionLayer)]

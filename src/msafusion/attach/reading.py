@@ -8,7 +8,7 @@ from torch.utils import _pytree as pytree
 
 from msafusion.attach.arguments import check_type
 from msafusion.attach.containers import zero_rows
-from msafusion.attach.points import DEFAULT_FUSION, FusionPoint, Joint, Tap
+from msafusion.attach.points import DEFAULT_FUSION, FusionLayer, FusionPoint, Tap
 from msafusion.attach.timing import TimeMask
 from msafusion.fusion.base import real_parts, stream_means
 from msafusion.streams import FusionError
@@ -36,7 +36,7 @@ class Outputs(dict[str, Any]):
         self.vectors, self.present = dict(vectors or {}), dict(present or {})
 
 
-class Reading(Joint):
+class Reading(FusionLayer):
     """The submodules of one level, which the head reads; the networks go on with what they gave."""
 
     def __init__(self, taps: list[Tap], name: str) -> None:

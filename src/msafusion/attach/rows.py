@@ -10,7 +10,7 @@ from torch.nn.utils.rnn import PackedSequence
 
 from msafusion.attach.containers import is_ragged, timed_tensor
 from msafusion.attach.inputs import InputRule
-from msafusion.attach.layout import Rows, Trail
+from msafusion.attach.layout import LayoutTracer, Rows
 from msafusion.attach.trials import Trials
 
 
@@ -27,12 +27,12 @@ def rows_of(network: nn.Module, rule: InputRule, given: Any, submodules: list[st
     if isinstance(given, PackedSequence) or is_ragged(given) or not submodules or timed_tensor(given).is_meta:
         return {}
     trials = Trials(network, rule, given, [(submodule, ()) for submodule in submodules])
-    trail = Trail()
-    with _recording(network, trail):
+    tracer = LayoutTracer()
+    with _recording(network, tracer):
         before = trials.run(trials.unchanged())
     if before is None or not trials.shape:
         return {}
-    time = trail.time_axis(trials.bearer_tensor) if rule.time_axis is None else rule.time_axis
+    time = tracer.time_axis(trials.bearer_tensor) if rule.time_axis is None else rule.time_axis
     axis = 1 if time == 0 and len(trials.shape) > 1 else 0
     after = trials.run(trials.changed(axis, 0, 1)) if trials.shape[axis] else None
     if after is None:
@@ -44,9 +44,9 @@ def rows_of(network: nn.Module, rule: InputRule, given: Any, submodules: list[st
 
 
 @contextmanager
-def _recording(network: nn.Module, trail: Trail) -> Iterator[None]:
+def _recording(network: nn.Module, tracer: LayoutTracer) -> Iterator[None]:
     hooks = [
-        module.register_forward_hook(lambda module, args, output: trail.record(module, output), prepend=True)
+        module.register_forward_hook(lambda module, args, output: tracer.record(module, output), prepend=True)
         for module in network.modules()
         if not isinstance(module, torch.jit.ScriptModule)  # takes no hook
     ]

@@ -14,9 +14,9 @@ from typing import Any
 from torch import nn
 
 from msafusion.attach.inputs import InputRule
-from msafusion.attach.layout import Layout
+from msafusion.attach.layout import StreamLayout
 from msafusion.attach.methods import Made
-from msafusion.attach.points import Joint, Tap
+from msafusion.attach.points import FusionLayer, Tap
 from msafusion.attach.timing import LengthRule, Timing
 from msafusion.files.saved_model import ModelError
 
@@ -66,10 +66,13 @@ def method_config(module: nn.Module, made: Made | None, where: str) -> dict[str,
     }
 
 
-def joint_config(joint: Joint, submodules: Mapping[str, str]) -> dict[str, Any]:
+def fusion_layer_config(fusion_layer: FusionLayer, submodules: Mapping[str, str]) -> dict[str, Any]:
     """A fusion point in place, or a level that the head reads: where it is and what streams it has."""
-    streams = [plain_values(dataclasses.asdict(tap), f"stream '{tap.stream}' of {joint.name}") for tap in joint.taps]
-    return {"name": joint.name, "submodules": dict(submodules), "streams": streams}
+    streams = [
+        plain_values(dataclasses.asdict(tap), f"stream '{tap.stream}' of {fusion_layer.name}")
+        for tap in fusion_layer.taps
+    ]
+    return {"name": fusion_layer.name, "submodules": dict(submodules), "streams": streams}
 
 
 def input_config(rule: InputRule, network: nn.Module, order: Sequence[int] | None) -> dict[str, Any]:
@@ -130,7 +133,7 @@ class Entry:
 
 
 def taps_from(entry: Entry) -> list[Tap]:
-    """The streams that `joint_config` wrote.
+    """The streams that `fusion_layer_config` wrote.
 
     Raises:
         ModelError: the entry does not hold what was written.
@@ -162,7 +165,7 @@ def _tap(entry: Entry) -> Tap:
         entry.get("stream", str),
         entry.get("network", str),
         tuple(entry.list_of("path", int, str)),
-        Layout(*axes),
+        StreamLayout(*axes),
         shape,
         Timing(followed, rule, timing.get("doubt", str), timing.get("disordered", bool)),
     )

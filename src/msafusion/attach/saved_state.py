@@ -23,7 +23,9 @@ def check_state(net: Parts, config: Entry, state: Mapping[str, Tensor], folder: 
     built = net.state_dict(keep_vars=True)
     networks = net.networks.items()
     names = {f"networks.{name}.": f"network '{name}' ({type(one).__name__})" for name, one in networks}
-    names |= {f"joints.{i}.": f"fusion point {getattr(one, 'name', i)}" for i, one in enumerate(net.joints)}
+    names |= {
+        f"fusion_layers.{i}.": f"fusion point {getattr(one, 'name', i)}" for i, one in enumerate(net.fusion_layers)
+    }
     names |= {"head.": "the head"}
     for prefix, what in names.items():
         saved = {key: value for key, value in state.items() if key.startswith(prefix)}
@@ -62,7 +64,7 @@ def check_state(net: Parts, config: Entry, state: Mapping[str, Tensor], folder: 
 
 
 def _prefix(part: str) -> str:
-    return {"fusion": "joints.", "head": "head."}.get(part, f"networks.{part}.")
+    return {"fusion": "fusion_layers.", "head": "head."}.get(part, f"networks.{part}.")
 
 
 def cast(net: nn.Module, dtypes: Mapping[str, torch.dtype]) -> None:

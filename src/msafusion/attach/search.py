@@ -13,9 +13,9 @@ from msafusion.attach.timing import LengthRule, Timing
 from msafusion.attach.trials import Trials
 from msafusion.streams import FusionError
 
-LEAST_STEPS = 4
+MIN_STEPS = 4
 """Of an example whose halves tell something."""
-MOST_SUBSETS = 32
+MAX_SUBSETS = 32
 """Of the further inputs that may have to be resized along."""
 TELL_POINT = "tell the FusionPoint by time_axis={stream: axis of the submodule's output, or None for no mask}"
 
@@ -69,7 +69,7 @@ class Search:
         """The same with only those further inputs resized that have to be, be it several together."""
         followers = self.followers[axis]
         fewer_of = (list(some) for count in range(len(followers)) for some in combinations(followers, count))
-        for some in islice(fewer_of, MOST_SUBSETS):
+        for some in islice(fewer_of, MAX_SUBSETS):
             self.followers[axis] = some
             fewer = self.measure(axis, other)
             if fewer is not None:
@@ -171,7 +171,7 @@ class Search:
 
     def _felt(self, i: int, along: int, axis: int, bounds: Sequence[int]) -> Felt | None:
         """What parts of the steps change at the positions of a stream; None: unknown."""
-        if self.trials.shape[axis] < LEAST_STEPS or self.base[i].is_meta:
+        if self.trials.shape[axis] < MIN_STEPS or self.base[i].is_meta:
             return None
         changes = [self._change(i, axis, *part) for part in pairwise(bounds)]
         if any(change is None for change in changes):

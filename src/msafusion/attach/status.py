@@ -7,7 +7,7 @@ from typing import Any
 from torch import nn
 
 from msafusion.attach.methods import Made
-from msafusion.attach.points import Joint
+from msafusion.attach.points import FusionLayer
 
 
 @dataclass(frozen=True)
@@ -105,7 +105,7 @@ def status_of(
     parts: Mapping[str, nn.Module],
     frozen: Iterable[str],
     head: Made | None,
-    joints: Iterable[nn.Module],
+    fusion_layers: Iterable[nn.Module],
     readings: Iterable[nn.Module],
     submodules: Sequence[Mapping[str, str]],
 ) -> FusionStatus:
@@ -115,12 +115,12 @@ def status_of(
         parts: by name.
         frozen: the names of those that are.
         head: how it was made.
-        joints: those of the points.
+        fusion_layers: those of the points.
         readings: those of the head's levels.
-        submodules: for each joint, then for each reading: network -> submodule.
+        submodules: for each fusion_layer, then for each reading: network -> submodule.
     """
-    places = [one for one in (*joints, *readings) if isinstance(one, Joint)]
-    points = [_point(joint, names) for joint, names in zip(places, submodules, strict=True)]
+    places = [one for one in (*fusion_layers, *readings) if isinstance(one, FusionLayer)]
+    points = [_point(fusion_layer, names) for fusion_layer, names in zip(places, submodules, strict=True)]
     count = len(points) - len(list(readings))
     unique = {id(one): one for part in parts.values() for one in part.parameters()}.values()
     kinds = {name: type(part).__name__ for name, part in parts.items()}
@@ -138,17 +138,21 @@ def status_of(
     )
 
 
-def _point(joint: Joint, submodules: Mapping[str, str]) -> PointStatus:
-    made = joint.made if joint.made is not None and joint.made.module is joint.fusion else None
+def _point(fusion_layer: FusionLayer, submodules: Mapping[str, str]) -> PointStatus:
+    made = (
+        fusion_layer.made if fusion_layer.made is not None and fusion_layer.made.module is fusion_layer.fusion else None
+    )
     streams = {
         tap.stream: StreamStatus(
             tap.network, submodules[tap.network], tap.shape, tap.layout.channel_axis, tap.timing.axis
         )
-        for tap in joint.taps
+        for tap in fusion_layer.taps
     }
-    kind = "" if isinstance(joint.fusion, nn.Identity) else type(joint.fusion).__name__
-    parameters = _counts(joint.fusion.parameters())[1]
-    return PointStatus(joint.name, made.method if made else kind, made.options if made else {}, streams, parameters)
+    kind = "" if isinstance(fusion_layer.fusion, nn.Identity) else type(fusion_layer.fusion).__name__
+    parameters = _counts(fusion_layer.fusion.parameters())[1]
+    return PointStatus(
+        fusion_layer.name, made.method if made else kind, made.options if made else {}, streams, parameters
+    )
 
 
 def _counts(parameters: Iterable[nn.Parameter]) -> tuple[int, int]:

@@ -13,8 +13,8 @@ from torch.nn.utils.rnn import PackedSequence
 
 from msafusion.attach.containers import is_ragged, timed_tensor
 from msafusion.attach.inputs import InputRule
-from msafusion.attach.layout import Trail
-from msafusion.attach.points import FusionPoint, Joint, Tap
+from msafusion.attach.layout import LayoutTracer
+from msafusion.attach.points import FusionLayer, FusionPoint, Tap
 from msafusion.attach.search import TELL_POINT, Search, Sought, listed
 from msafusion.attach.timing import Timing
 from msafusion.attach.trials import Trials
@@ -24,36 +24,43 @@ from msafusion.streams import FusionError
 def keep_time(
     network: nn.Module,
     rule: InputRule,
-    trail: Trail,
+    tracer: LayoutTracer,
     given: Any,
     points: Sequence[FusionPoint],
-    joints: Mapping[int, Joint],
+    fusion_layers: Mapping[int, FusionLayer],
 ) -> None:
     """Give the streams of one network the timing found, or told by their point; set `rule.time_axis` if it is not told.
 
     Args:
         network: in eval mode.
         rule: how it takes its input.
-        trail: what its modules told in a dry run.
+        tracer: what its modules told in a dry run.
         given: its example.
         points: all of them.
-        joints: index of a point -> the joint in place.
+        fusion_layers: index of a point -> the fusion_layer in place.
 
     Raises:
         FusionError: a time_axis that does not exist, or channels that turn out to be time.
     """
-    places = [(index, tap) for index, joint in joints.items() for tap in joint.taps if tap.network == rule.network]
+    places = [
+        (index, tap)
+        for index, fusion_layer in fusion_layers.items()
+        for tap in fusion_layer.taps
+        if tap.network == rule.network
+    ]
     sought = []
     for index, tap in places:
         told = points[index].channel_axis
         told = told.get(tap.stream) if isinstance(told, Mapping) else told
         sought.append(Sought(tap, points[index].members[tap.network].submodule, told is not None))
-    timings = find_timing(network, rule, trail, given, sought)
+    timings = find_timing(network, rule, tracer, given, sought)
     for (index, tap), timing in zip(places, timings, strict=True):
         timing = _as_told(points[index], tap, timing)
         layout = replace(tap.layout, time_axis=timing.axis)
-        joint = joints[index]
-        joint.taps = [replace(tap, layout=layout, timing=timing) if one is tap else one for one in joint.taps]
+        fusion_layer = fusion_layers[index]
+        fusion_layer.taps = [
+            replace(tap, layout=layout, timing=timing) if one is tap else one for one in fusion_layer.taps
+        ]
         rule.masks_matter |= timing.axis is not None or bool(timing.doubt)
         rule.others_matter |= tap.dims > 2 and timing == Timing()
 
@@ -77,7 +84,7 @@ def _as_told(point: FusionPoint, tap: Tap, found: Timing) -> Timing:
 
 
 def find_timing(
-    network: nn.Module, rule: InputRule, trail: Trail, given: Any, sought: Sequence[Sought]
+    network: nn.Module, rule: InputRule, tracer: LayoutTracer, given: Any, sought: Sequence[Sought]
 ) -> list[Timing]:
     """How each stream keeps the time of the network's input; sets `rule.time_axis` where it is not told.
 
@@ -87,7 +94,7 @@ def find_timing(
     if isinstance(given, PackedSequence) or is_ragged(given):
         doubt = f"the steps of network '{rule.network}' come in a {type(given).__name__}; {TELL_POINT}"
         return [Timing(doubt=doubt) if one.tap.dims > 2 else Timing() for one in sought]
-    shape, told, guess = tuple(timed_tensor(given).shape), rule.time_axis, trail.time_axis(timed_tensor(given))
+    shape, told, guess = tuple(timed_tensor(given).shape), rule.time_axis, tracer.time_axis(timed_tensor(given))
     if told is not None and not -len(shape) <= told < len(shape):
         raise FusionError(
             f"time_axis of '{rule.network}' is {told}, expected an axis of its input of shape {shape}; correct it."
@@ -108,7 +115,7 @@ def find_timing(
         chosen = following or list(responses)
         if len(chosen) == 1:
             rule.time_axis = chosen[0]
-        elif chosen or not trail.tells_time_axis(timed_tensor(given)):
+        elif chosen or not tracer.tells_time_axis(timed_tensor(given)):
             doubt = (
                 f"axes {listed(chosen or axes)} of the input of network '{rule.network}', shape {shape}, cannot be "
                 "told apart: which is time? Set time_axis in fuse(), or give it an example of other sizes"

@@ -1,7 +1,6 @@
-"""Weights in and out: saved models, the published MSAF networks' weights, pretrained unimodal weights."""
+"""Weights in and out: saved models and pretrained unimodal weights."""
 
 from msafusion.checkpoints.pretrained import Imported, load_pretrained
-from msafusion.checkpoints.reference import load_reference
 from msafusion.checkpoints.weights import read_weights
 from msafusion.files.saved_model import ModelError, WeightsMismatch, read_model, save_model
 
@@ -10,7 +9,6 @@ __all__ = [
     "ModelError",
     "WeightsMismatch",
     "load_pretrained",
-    "load_reference",
     "read_model",
     "read_weights",
     "save_model",

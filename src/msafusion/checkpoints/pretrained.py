@@ -13,11 +13,15 @@ from typing import Any, Literal
 from torch import Tensor, nn
 
 from msafusion.backbones import HCN, I3D, CNN1d, InflatedResNet, MFCCNet, ResNet3d, ResNeXt3d, SequenceLSTM
-from msafusion.checkpoints.reference import I3D_LAYERS
 from msafusion.checkpoints.weights import counters_of, weights_of
 from msafusion.files.saved_model import ModelError, check_fit
 
 log = logging.getLogger(__name__)
+I3D_LAYERS = (
+    *("conv_1a", "pool_2a", "conv_2b", "conv_2c", "pool_3a", "mixed_3b", "mixed_3c", "pool_4a", "mixed_4b", "mixed_4c"),
+    *("mixed_4d", "mixed_4e", "mixed_4f", "pool_5a", "mixed_5b", "mixed_5c", "average", "dropout", "logits"),
+)
+"""Our names in the order of the published code's `features.<number>`."""
 Inflation = Literal["center", "mean"]
 
 CLASSIFIERS: dict[type[nn.Module], str] = {
@@ -150,7 +154,7 @@ def load_pretrained(
     fits = not own or had == len(next(iter(own.values())))  # other differences are for check_fit to name
     if not fits:
         log.warning(
-            "%s (%s): the classifier '%s' has %s, the network %d outputs; it starts anew",
+            "%s (%s): the classifier '%s' has %s, the network %d outputs; it starts scratch",
             *(named, importer.source, classifier.rstrip(".")),
             *(f"{had} outputs" if had else "no weights", len(next(iter(own.values())))),
         )

@@ -13,19 +13,19 @@ from rich.console import Console
 from rich.table import Table
 
 from msafusion import plugins
-from msafusion.arguments import verb_parser
+from msafusion.commands.parser import verb_parser
+from msafusion.commands.recipe_options import add_recipe, parse_recipe, plain_recipe
+from msafusion.compare.config import ALL, ComparisonConfig, Method, check_names, fingerprint
 from msafusion.compare.formats import p_value
-from msafusion.compare.jobs import Work
+from msafusion.compare.jobs import JobRunner
 from msafusion.compare.pictures import draw
 from msafusion.compare.report import html, markdown
 from msafusion.compare.running import as_json, check_folder, compare, prepare_folder, suits
-from msafusion.compare.setting import ALL, Method, Setting, check_names, fingerprint
+from msafusion.data.preparation.engines import Engine
+from msafusion.data.samples import Splits
 from msafusion.fusion import FUSIONS, HEADS
-from msafusion.preparation.engines import Engine
-from msafusion.samples import Splits
 from msafusion.streams import check_count
 from msafusion.training.folder import locked
-from msafusion.training.options import add_recipe, parse_recipe, plain_recipe
 
 ARRAYS, TABLES, CONFIGS = (".npz", ".safetensors", ".h5", ".hdf5"), (".csv", ".parquet"), (".yaml", ".yml")
 
@@ -75,15 +75,15 @@ def run_compare(arguments: Sequence[str]) -> None:
     folder = given.out or Path(f"runs/compare-{datetime.now():%Y-%m-%d-%H%M%S}")
     console = Console()
     made = parser.instantiate(given)
-    config = plain_recipe(parser, given, without=("fusions", "seeds", "workers", "engine", "ray_address"))
-    setting = Setting(
+    recipe = plain_recipe(parser, given, without=("fusions", "seeds", "workers", "engine", "ray_address"))
+    config = ComparisonConfig(
         folder,
         data_name or type(made.data).__name__,
         made.data,
         made.network,
-        made.alone,
-        made.fused,
-        made.start,
+        made.unimodal,
+        made.multimodal,
+        made.init,
         given.trainer.as_dict(),
         made.robustness,
         made.on,
@@ -92,24 +92,24 @@ def run_compare(arguments: Sequence[str]) -> None:
     check_names(given.variants)
     check_folder(folder, overwrite=given.overwrite)
     with locked(folder):
-        _compare(setting, given, config, arguments, console)
+        _compare(config, given, recipe, arguments, console)
 
 
 def _compare(
-    setting: Setting, given: Namespace, config: dict[str, Any], arguments: Sequence[str], console: Console
+    config: ComparisonConfig, given: Namespace, recipe: dict[str, Any], arguments: Sequence[str], console: Console
 ) -> None:
     """Run the comparison in its folder, and write what came out."""
-    folder = setting.folder
-    splits = Work(setting).splits()
-    if splits.chosen_on_test and setting.on == "valid":
+    folder = config.folder
+    splits = JobRunner(config).splits()
+    if splits.chosen_on_test and config.on == "valid":
         raise ValueError(
             "--on valid asks for validation samples, and these data have none but the test's; leave it out."
         )
-    methods = _methods(setting, given, splits, console)
-    config["samples"] = fingerprint(splits)
-    prepare_folder(folder, config, overwrite=given.overwrite)
+    methods = _methods(config, given, splits, console)
+    recipe["samples"] = fingerprint(splits)
+    prepare_folder(folder, recipe, overwrite=given.overwrite)
     result = compare(
-        setting,
+        config,
         methods,
         range(given.seed, given.seed + given.seeds),
         tune=given.tune,
@@ -118,7 +118,7 @@ def _compare(
         ray_address=given.ray_address,
         console=console,
     )
-    result["command"], result["setting"] = shlex.join(["msafusion", "compare", *arguments]), config
+    result["command"], result["config"] = shlex.join(["msafusion", "compare", *arguments]), recipe
     (folder / "results.json").write_text(as_json(result))
     pictures = draw(result)
     for name, picture in pictures.items():
@@ -164,7 +164,7 @@ def _with_data_file(arguments: Sequence[str]) -> tuple[list[str], str | None]:
     return result, called
 
 
-def _methods(setting: Setting, given: Namespace, splits: Splits, console: Console) -> list[Method]:
+def _methods(config: ComparisonConfig, given: Namespace, splits: Splits, console: Console) -> list[Method]:
     """The contenders; of all, those that the data allow.
 
     Raises:
@@ -175,14 +175,14 @@ def _methods(setting: Setting, given: Namespace, splits: Splits, console: Consol
     if unused := [name for name in given.variants if name not in names]:
         raise ValueError(f"variants defines '{unused[0]}', which fusions does not name; add it there, or take it out.")
     methods = [Method.parse(name, given.variants) for name in names]
-    own = {"fusion": None, "fusion_options": {}, **vars(setting.network)}  # a recipe's options are of its own method
+    own = {"fusion": None, "fusion_options": {}, **vars(config.network)}  # a recipe's options are of its own method
     methods = [
         replace(method, options=own["fusion_options"]) if method.name == own["fusion"] else method for method in methods
     ]
     for name in (chosen := [method.name for method in methods]):
         if chosen.count(name) > 1:
             raise ValueError(f"fusions names '{name}' twice, expected it once; correct it.")
-    problems = {method.name: problem for method in methods if (problem := suits(setting, splits, method))}
+    problems = {method.name: problem for method in methods if (problem := suits(config, splits, method))}
     for name, problem in problems.items():
         if not everything:
             raise ValueError(f"fusion '{name}' does not suit the data or the network: {problem}")

@@ -12,8 +12,8 @@ from rich.progress import BarColumn, DownloadColumn, Progress, TaskID, TextColum
 from rich.progress import TimeRemainingColumn as TimeLeft
 from rich.progress import TransferSpeedColumn as Rate
 
-from msafusion.arguments import parse, verb_parser
-from msafusion.download import (
+from msafusion.commands.parser import parse, verb_parser
+from msafusion.data.download import (
     SOURCES,
     BrokenArchive,
     DownloadError,
@@ -25,10 +25,10 @@ from msafusion.download import (
     unpack,
     unpacked,
 )
-from msafusion.download.fetch import check_space
+from msafusion.data.download.fetch import check_space
+from msafusion.data.preparation.progress import SECONDS_BETWEEN_LINES
 from msafusion.files.json_file import write_json
 from msafusion.files.reading import read_json, reading
-from msafusion.preparation.progress import SECONDS_BETWEEN_LINES
 from msafusion.streams import nearest
 
 RECORD = "download.json"

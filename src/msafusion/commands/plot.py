@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from msafusion.arguments import parse, verb_parser
+from msafusion.commands.parser import parse, verb_parser
 from msafusion.plots import plot_prepared
 
 

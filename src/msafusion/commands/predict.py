@@ -10,14 +10,14 @@ from typing import TYPE_CHECKING, Literal, TextIO
 
 from jsonargparse import Namespace
 
-from msafusion.arguments import parse, verb_parser
+from msafusion.commands.parser import parse, verb_parser
 from msafusion.failures import Failure, TraceLog
-from msafusion.written import shown
+from msafusion.text import shown
 
 if TYPE_CHECKING:  # --help need not wait for torch
+    from msafusion.data.preparation.progress import Tell
     from msafusion.predict import Failed, Recording
     from msafusion.predict.reading import ReadRecording, Window
-    from msafusion.preparation.progress import Tell
 
 
 def run_predict(arguments: Sequence[str]) -> None:
@@ -55,11 +55,11 @@ def _predict(given: Namespace) -> None:
     from rich.console import Console
 
     from msafusion.commands.prediction_table import PredictionTable
+    from msafusion.data.preparation.progress import progress_on
     from msafusion.files.links import check_no_links
     from msafusion.predict import Failed, load
     from msafusion.predict.inputs import NothingNamed, recordings
     from msafusion.predict.reading import read_all
-    from msafusion.preparation.progress import progress_on
     from msafusion.streams import check_count
 
     check_count("--batch_size", given.batch_size)

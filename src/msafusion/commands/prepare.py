@@ -7,13 +7,13 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from msafusion.arguments import imported, parse, verb_parser
+from msafusion.commands.parser import imported, parse, verb_parser
 from msafusion.commands.reading import Readers, add_reader, all_readers, dataset_of, made_reader
-from msafusion.preparation.engines import Engine
-from msafusion.preparation.preparing import PrepareReport, prepare
+from msafusion.data.preparation.engines import Engine
+from msafusion.data.preparation.preparing import PrepareReport, prepare
 
 PURPOSE = "Read a raw data set and write it as a prepared folder, in parallel; the same again goes on."
-MOST_SHOWN = 10
+MAX_SHOWN = 10
 
 
 def run_prepare(arguments: Sequence[str], readers: Readers | None = None) -> None:
@@ -75,8 +75,8 @@ def _table(report: PrepareReport) -> Table:
     table.add_row("already there", str(report.skipped), "")
     table.add_row("with notes", str(len(report.notes)), "")
     table.add_row("failed", str(len(report.failed)), "")
-    for name in list(report.failed)[:MOST_SHOWN]:
+    for name in list(report.failed)[:MAX_SHOWN]:
         table.add_row(f"  {name}", "", report.failed[name])
-    if len(report.failed) > MOST_SHOWN:
-        table.add_row("  ...", "", f"{len(report.failed) - MOST_SHOWN} more in the report")
+    if len(report.failed) > MAX_SHOWN:
+        table.add_row("  ...", "", f"{len(report.failed) - MAX_SHOWN} more in the report")
     return table

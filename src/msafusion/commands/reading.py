@@ -5,7 +5,7 @@ from pathlib import Path
 
 from jsonargparse import ArgumentParser, Namespace
 
-from msafusion.preparation.raw import RawReader
+from msafusion.data.preparation.raw import RawReader
 from msafusion.streams import nearest
 
 Readers = Mapping[str, Callable[..., RawReader]]
@@ -14,7 +14,7 @@ Readers = Mapping[str, Callable[..., RawReader]]
 
 def all_readers() -> Readers:
     """Those of this package."""
-    from msafusion.data import READERS
+    from msafusion.data.datasets import READERS
 
     return READERS
 

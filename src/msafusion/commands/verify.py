@@ -8,20 +8,20 @@ from pathlib import Path
 from jsonargparse.typing import PositiveInt
 from rich.console import Console
 
-from msafusion.arguments import imported, parse, verb_parser
+from msafusion.commands.parser import imported, parse, verb_parser
 from msafusion.commands.reading import Readers, add_reader, all_readers, dataset_of, made_reader
+from msafusion.data.preparation.engines import run_work
+from msafusion.data.preparation.item_preparer import ItemPreparer
+from msafusion.data.preparation.prepared import PreparedFolder
+from msafusion.data.preparation.progress import Tell, progress_on
+from msafusion.data.preparation.raw import RawReader, Verification
 from msafusion.failures import TraceLog
 from msafusion.files.json_file import write_json
-from msafusion.preparation.engines import run_work
-from msafusion.preparation.prepared import PreparedFolder
-from msafusion.preparation.progress import Tell, progress_on
-from msafusion.preparation.raw import RawReader, Verification
-from msafusion.preparation.work import Work
-from msafusion.written import shown
+from msafusion.text import shown
 
 PURPOSE = "Look at every file of a raw data set, or of a prepared folder (`msafusion verify prepared FOLDER`)."
 PREPARED = "prepared"
-MOST_SHOWN = 20
+MAX_SHOWN = 20
 
 
 def run_verify(arguments: Sequence[str], readers: Readers | None = None) -> None:
@@ -74,7 +74,7 @@ def run_verify(arguments: Sequence[str], readers: Readers | None = None) -> None
 def _unread(reader: RawReader, found: Verification, workers: int, tell: Tell) -> Iterator[str]:
     """One line for each sample that `prepare` would report, where it is not `found` already."""
     items, failed, log = reader.items(), 0, TraceLog()
-    work = Work(reader, None, reader.channels(), reader.layouts())
+    work = ItemPreparer(reader, None, reader.channels(), reader.layouts())
     with closing(run_work(work, items, workers=workers, engine="joblib", ray_address=None)) as results:
         for done, outcome in enumerate(results, start=1):
             if outcome.failure is not None:
@@ -90,8 +90,8 @@ def _show(console: Console, found: Verification, listed: bool) -> None:
         console.print(f"{what}: {number}", highlight=False)
     for title, lines in (("broken", found.broken), ("missing", found.missing), ("skipped", found.skipped)):
         console.print(f"{title}: {len(lines)}", highlight=False)
-        for line in lines[:MOST_SHOWN]:
+        for line in lines[:MAX_SHOWN]:
             console.print(f"  {shown(line)}", highlight=False, markup=False, soft_wrap=True)
-        if len(lines) > MOST_SHOWN:
+        if len(lines) > MAX_SHOWN:
             rest = "" if listed else "; --out FILE lists all"
-            console.print(f"  ... and {len(lines) - MOST_SHOWN} more{rest}", highlight=False)
+            console.print(f"  ... and {len(lines) - MAX_SHOWN} more{rest}", highlight=False)

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
-from msafusion.training.testing import Condition, Inputs
+from msafusion.training.testing import Condition, StreamInputs
 
 NOISE = (0.5, 1.0, 2.0)
 """Standard deviations of the noise, in those of the training samples (inputs are standardised)."""
@@ -31,7 +31,7 @@ def conditions_for(inputs: Mapping[str, Tensor], seed: int) -> dict[str, Conditi
     for stream, values in inputs.items():
         if values.dim() in (3, 5):
             for part in SHIFTS:
-                found[f"{stream} shifted by {part:g}"] = _Late(stream, part)
+                found[f"{stream} shifted by {part:g}"] = _LateFusion(stream, part)
     return found
 
 
@@ -39,7 +39,7 @@ class _Without:
     def __init__(self, stream: str) -> None:
         self.stream = stream
 
-    def __call__(self, inputs: Inputs, lengths: Mapping[str, Tensor]) -> Inputs:
+    def __call__(self, inputs: StreamInputs, lengths: Mapping[str, Tensor]) -> StreamInputs:
         return {name: values for name, values in inputs.items() if name != self.stream}
 
 
@@ -50,19 +50,19 @@ class _Noise:
         self.stream, self.strength = stream, strength
         self.random = torch.Generator().manual_seed(seed)
 
-    def __call__(self, inputs: Inputs, lengths: Mapping[str, Tensor]) -> Inputs:
+    def __call__(self, inputs: StreamInputs, lengths: Mapping[str, Tensor]) -> StreamInputs:
         values = inputs[self.stream]
         noise = torch.randn(values.shape, generator=self.random).to(values)
         return {**inputs, self.stream: values + self.strength * noise}
 
 
-class _Late:
+class _LateFusion:
     """Every sample starts later by a part of its own duration; what is pushed out at its end is lost."""
 
     def __init__(self, stream: str, part: float) -> None:
         self.stream, self.part = stream, part
 
-    def __call__(self, inputs: Inputs, lengths: Mapping[str, Tensor]) -> Inputs:
+    def __call__(self, inputs: StreamInputs, lengths: Mapping[str, Tensor]) -> StreamInputs:
         values = inputs[self.stream]
         batch, steps = values.shape[0], values.shape[2]
         real = lengths.get(self.stream, torch.full((batch,), steps, device=values.device))

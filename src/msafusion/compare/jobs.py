@@ -22,22 +22,22 @@ from msafusion import plugins
 from msafusion.attach import FusedNetwork
 from msafusion.checkpoints import read_model, save_model
 from msafusion.compare.conditions import conditions_for
-from msafusion.compare.setting import Method, Setting
+from msafusion.compare.config import ComparisonConfig, Method
 from msafusion.compare.statistics import SINGLE
+from msafusion.data.samples import Splits, collate
 from msafusion.failures import Failure, attempted
 from msafusion.files.json_file import write_json
 from msafusion.networks import NetworkPlan
-from msafusion.samples import Splits, collate
 from msafusion.training.metrics import report
-from msafusion.training.stage import Place, run_stage
+from msafusion.training.stage import RunContext, run_stage
 from msafusion.training.stage_options import StageOptions
 from msafusion.training.task import DivergedError
-from msafusion.training.testing import build, fitted_plan, outputs_for, unchanged
+from msafusion.training.testing import build, fitted_plan, predict_dataset, unchanged
 
 TEST_BATCH = 128
 SCRATCH = "scratch"
 """Folder of what runs write while they train."""
-MOST_HELD = 2**31
+MAX_HELD = 2**31
 """Bytes."""
 _SPLITS: dict[str, Splits] = {}
 """The data set of this process, read once."""
@@ -61,7 +61,7 @@ class Job:
     def name(self) -> str:
         """Of its files."""
         if self.method is None:
-            return f"alone-{self.seed}"
+            return f"unimodal-{self.seed}"
         return f"{self.method.name}-{self.seed}" + ("" if self.trial is None else f"-trial{self.trial}")
 
     def file(self, folder: Path) -> Path:
@@ -82,11 +82,11 @@ class Job:
         return rows if rows and whole and trained else None
 
 
-class Work:
+class JobRunner:
     """Does jobs of one comparison; pickled to wherever they run."""
 
-    def __init__(self, setting: Setting) -> None:
-        self.setting = setting
+    def __init__(self, config: ComparisonConfig) -> None:
+        self.config = config
 
     def __call__(self, job: Job) -> Failure | None:
         """Run a job; returns why it failed, with its name, or nothing.
@@ -98,64 +98,64 @@ class Work:
             rows = attempted(lambda: self._rows(job))
         if isinstance(rows, Failure):
             return replace(rows, line=f"{job.name}: {rows.line}")
-        write_json(job.file(self.setting.folder), rows)
+        write_json(job.file(self.config.folder), rows)
         return None
 
     def _rows(self, job: Job) -> list[dict[str, Any]]:
-        setting = self.setting
-        plugins.use(setting.imports)
+        config = self.config
+        plugins.use(config.imports)
         splits = self.splits()
-        scratch = setting.folder / SCRATCH / f"{job.name}-{uuid.uuid4().hex[:8]}"
-        place = Place(scratch, setting.trainer, 0, job.seed, False, Console(quiet=True))
+        scratch = config.folder / SCRATCH / f"{job.name}-{uuid.uuid4().hex[:8]}"
+        context = RunContext(scratch, config.trainer, 0, job.seed, False, Console(quiet=True))
         try:
             if job.method is None:
-                return self._alone(job, splits, place)
-            return [self._fused(job, job.method, splits, place)]
+                return self._alone(job, splits, context)
+            return [self._fused(job, job.method, splits, context)]
         finally:
             shutil.rmtree(scratch, ignore_errors=True)
 
     def splits(self) -> Splits:
         """The data set, read once in a process, and kept in memory where it fits."""
-        if self.setting.key not in _SPLITS:
+        if self.config.key not in _SPLITS:
             _SPLITS.clear()
-            _SPLITS[self.setting.key] = _held(self.setting.data.splits())
-        return _SPLITS[self.setting.key]
+            _SPLITS[self.config.key] = _held(self.config.data.splits())
+        return _SPLITS[self.config.key]
 
     def network(self, plan: NetworkPlan, seed: int, splits: Splits) -> FusedNetwork:
         """With new weights; the networks are made before the fusion, so that a seed gives all methods the same."""
         lightning.seed_everything(seed, workers=True, verbose=False)
         return build(fitted_plan(plan, splits), splits)
 
-    def _alone(self, job: Job, splits: Splits, place: Place) -> list[dict[str, Any]]:
-        plan = fitted_plan(self.setting.network.with_fusion("sum", {}), splits)
+    def _alone(self, job: Job, splits: Splits, context: RunContext) -> list[dict[str, Any]]:
+        plan = fitted_plan(self.config.network.with_fusion("sum", {}), splits)
         net = self.network(plan, job.seed, splits)
         rows = []
         for stream in net.networks:
-            single = plan.alone(net, stream, splits.num_outputs)
-            row = self._trained(f"{stream} alone", single, splits, self.setting.alone, place)
-            weights = _weights(self.setting.folder, job.seed, stream)
+            single = plan.unimodal(net, stream, splits.num_outputs)
+            row = self._trained(f"{stream} alone", single, splits, self.config.unimodal, context)
+            weights = _weights(self.config.folder, job.seed, stream)
             save_model(weights, single.networks[stream], {"stream": stream, "seed": job.seed})
             rows.append(self._tested(row, single, splits, job.seed, robustness=False))
         return rows
 
-    def _fused(self, job: Job, method: Method, splits: Splits, place: Place) -> dict[str, Any]:
-        net = self.network(method.plan(self.setting.network), job.seed, splits)
-        if self.setting.start == "alone":
+    def _fused(self, job: Job, method: Method, splits: Splits, context: RunContext) -> dict[str, Any]:
+        net = self.network(method.plan(self.config.network), job.seed, splits)
+        if self.config.init == "unimodal":
             for stream, network in net.networks.items():
-                network.load_state_dict(read_model(_weights(self.setting.folder, job.seed, stream))[1])
-        row = self._trained(method.name, net, splits, method.stage(self.setting.fused), place)
+                network.load_state_dict(read_model(_weights(self.config.folder, job.seed, stream))[1])
+        row = self._trained(method.name, net, splits, method.stage(self.config.multimodal), context)
         row["options"] = dict(method.options)
         if job.trial is not None:
             return {**row, "seed": job.seed, "trial": job.trial}
-        return self._tested(row, net, splits, job.seed, robustness=self.setting.robustness)
+        return self._tested(row, net, splits, job.seed, robustness=self.config.robustness)
 
     def _trained(
-        self, name: str, net: FusedNetwork, splits: Splits, stage: StageOptions, place: Place
+        self, name: str, net: FusedNetwork, splits: Splits, stage: StageOptions, context: RunContext
     ) -> dict[str, Any]:
         start = time.perf_counter()
         valid: dict[str, float | None] = {}
         try:
-            valid = run_stage("run", net, splits, stage, replace(place, folder=place.folder / str(uuid.uuid4())))
+            valid = run_stage("run", net, splits, stage, replace(context, folder=context.folder / str(uuid.uuid4())))
         except DivergedError:
             if len(net.networks) == 1:
                 raise  # nothing could start from it
@@ -168,11 +168,11 @@ class Work:
     ) -> dict[str, Any]:
         """The row with its metrics under all conditions, and the score of every test sample."""
         conditions = {"": unchanged}
-        samples = splits.test if self.setting.on == "test" else splits.valid
+        samples = splits.test if self.config.on == "test" else splits.valid
         if robustness:
             inputs = splits.preprocessing.inputs(collate([samples[0]])["inputs"])
             conditions |= conditions_for(inputs, seed)
-        outputs, labels = outputs_for(net, samples, splits.preprocessing, conditions, TEST_BATCH)
+        outputs, labels = predict_dataset(net, samples, splits.preprocessing, conditions, TEST_BATCH)
         metrics = {name: _figures(output, labels, splits) for name, output in outputs.items()}
         row |= {"seed": seed, "metrics": metrics.pop(""), "robustness": metrics}
         if outputs[""].isfinite().all():
@@ -181,7 +181,7 @@ class Work:
 
 
 def _weights(folder: Path, seed: int, stream: str) -> Path:
-    return folder / "alone" / f"{stream}-{seed}"
+    return folder / "unimodal" / f"{stream}-{seed}"
 
 
 def _figures(outputs: Tensor, labels: Tensor, splits: Splits) -> dict[str, float | None]:
@@ -196,7 +196,7 @@ def _held(splits: Splits) -> Splits:
     """With all samples in memory, unless they are too many: hundreds of runs read each of them in every epoch."""
     parts = {name: getattr(splits, name) for name in ("train", "valid", "test")}
     size = sum(values.nbytes for values in splits.train[0]["streams"].values())
-    if size * sum(map(len, parts.values())) > MOST_HELD:
+    if size * sum(map(len, parts.values())) > MAX_HELD:
         return splits
     return replace(splits, **{name: list(samples) for name, samples in parts.items()})
 

@@ -106,8 +106,10 @@ def caption(result: Result) -> str:
     recipe = result.get("recipe")
     how = ", all from the same initialisation and in the same order of data"
     if recipe:
-        start = "from these networks" if recipe["start"] == "alone" else "from new networks"
-        how += f": single networks for {recipe['alone']} epochs, then {start} every method for {recipe['fused']}"
+        start = "from these networks" if recipe["init"] == "unimodal" else "from new networks"
+        how += (
+            f": single networks for {recipe['unimodal']} epochs, then {start} every method for {recipe['multimodal']}"
+        )
     return (
         f"{data['name']}: {task} from {streams}; samples: {samples}. Each method was trained with {len(seeds)} "
         f"seed{'' if len(seeds) == 1 else 's'} ({', '.join(map(str, seeds))}){how}. The loss is that of the prediction "

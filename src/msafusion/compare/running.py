@@ -12,34 +12,34 @@ import numpy as np
 import torch
 from rich.console import Console
 
+from msafusion.compare.config import ComparisonConfig, Method
 from msafusion.compare.costs import costs_of
-from msafusion.compare.jobs import SCRATCH, Job, Work
+from msafusion.compare.jobs import SCRATCH, Job, JobRunner
 from msafusion.compare.report import BATCH
-from msafusion.compare.setting import Method, Setting
 from msafusion.compare.statistics import comparison, robustness_table
 from msafusion.compare.tuning import drawn
+from msafusion.data.preparation.engines import run_work
+from msafusion.data.preparation.progress import progress_on
+from msafusion.data.samples import Splits, collate
 from msafusion.failures import TraceLog
 from msafusion.files.json_file import write_json
 from msafusion.files.reading import read_json, reading
-from msafusion.preparation.engines import run_work
-from msafusion.preparation.progress import progress_on
-from msafusion.samples import Splits, collate
 from msafusion.training.folder import MODEL, holds_anything, remove_written
 from msafusion.training.stage_options import FALLING
 from msafusion.training.testing import build, fitted_plan
 from msafusion.version import __version__
 
-SETTING = "setting.json"
+RECIPE = "recipe.json"
 FILES = (
-    *(SETTING, "results.json", "report.html", "report.md", "*.png", "*.log", "runs/*.json", f"{SCRATCH}/**"),
-    *(f"alone/*/{name}" for name in MODEL),
+    *(RECIPE, "results.json", "report.html", "report.md", "*.png", "*.log", "runs/*.json", f"{SCRATCH}/**"),
+    *(f"unimodal/*/{name}" for name in MODEL),
 )
 """What a comparison writes into its folder."""
 Run = Callable[[str, Sequence[Job]], None]
 
 
 def compare(
-    setting: Setting,
+    config: ComparisonConfig,
     methods: Sequence[Method],
     seeds: Sequence[int],
     *,
@@ -51,10 +51,10 @@ def compare(
 ) -> dict[str, Any]:
     """Train every method with every seed from the same single networks, test once, and compare.
 
-    Runs that are done already are not repeated. Every run is a file under `runs/` of the setting's folder.
+    Runs that are done already are not repeated. Every run is a file under `runs/` of the config's folder.
 
     Args:
-        setting: what all runs share.
+        config: what all runs share.
         methods: the contenders.
         seeds: of weights, order and dropout, the same for all.
         tune: random trials for every method, validated with the first seed; the best one's options are used.
@@ -69,13 +69,13 @@ def compare(
     Raises:
         ValueError: a method does not suit the data; runs failed.
     """
-    work = Work(setting)
+    work = JobRunner(config)
     splits = work.splits()
-    figure = setting.fused.figure(len(splits.classes))
+    metric = config.multimodal.metric(len(splits.classes))
 
     def run(what: str, jobs: Sequence[Job]) -> None:
-        left = [job for job in jobs if job.rows(setting.folder) is None]
-        problems, log = [], TraceLog(setting.folder / "errors.log")
+        left = [job for job in jobs if job.rows(config.folder) is None]
+        problems, log = [], TraceLog(config.folder / "errors.log")
         with progress_on(console, what) as tell:
             results = run_work(work, left, workers=workers, engine=engine, ray_address=ray_address)
             for done, failure in enumerate(results, start=1):
@@ -84,32 +84,34 @@ def compare(
         if problems:
             raise ValueError(f"of {len(left)} runs {len(problems)} failed, the first: {problems[0]} The same goes on.")
 
-    (setting.folder / "runs").mkdir(parents=True, exist_ok=True)
+    (config.folder / "runs").mkdir(parents=True, exist_ok=True)
     singles = [Job(seed) for seed in seeds]
     run("single networks", singles)
     if tune:
-        methods = _tuned(setting, methods, seeds[0], tune, figure, run)
+        methods = _tuned(config, methods, seeds[0], tune, metric, run)
     jobs = [Job(seed, method) for seed in seeds for method in methods]
     run("fused networks", jobs)
-    shutil.rmtree(setting.folder / SCRATCH, ignore_errors=True)
-    rows = _rows(setting.folder, [*singles, *jobs])
+    shutil.rmtree(config.folder / SCRATCH, ignore_errors=True)
+    rows = _rows(config.folder, [*singles, *jobs])
     costs = _costs(work, splits, methods)
     for row in rows:
         row["cost"] = {**row["cost"], **costs[row["fusion"]]}
-    return _result(setting, splits, rows, seeds, tune)
+    return _result(config, splits, rows, seeds, tune)
 
 
-def suits(setting: Setting, splits: Splits, method: Method) -> str:
+def suits(config: ComparisonConfig, splits: Splits, method: Method) -> str:
     """Why a method cannot be built for a data set; empty where it can."""
     try:
-        build(fitted_plan(method.plan(setting.network), splits), splits)
-        method.stage(setting.fused)
+        build(fitted_plan(method.plan(config.network), splits), splits)
+        method.stage(config.multimodal)
     except (ValueError, TypeError) as error:
         return " ".join(str(error).split())
     return ""
 
 
-def _tuned(setting: Setting, methods: Sequence[Method], seed: int, trials: int, figure: str, run: Run) -> list[Method]:
+def _tuned(
+    config: ComparisonConfig, methods: Sequence[Method], seed: int, trials: int, metric: str, run: Run
+) -> list[Method]:
     """The methods with the options of their best trial on the validation samples; the first trial changes nothing."""
     tried = {
         method.name: [
@@ -122,12 +124,12 @@ def _tuned(setting: Setting, methods: Sequence[Method], seed: int, trials: int, 
     run("tuning", [job for them in jobs.values() for job in them])
     chosen = []
     for name, them in jobs.items():
-        figures = [row["valid"].get(figure) for row in _rows(setting.folder, them)]
-        worst = math.inf if figure in FALLING else -math.inf
-        known = [worst if value is None else value for value in figures]  # a trial that diverged has none
-        if all(value is None for value in figures):
+        values = [row["valid"].get(metric) for row in _rows(config.folder, them)]
+        worst = math.inf if metric in FALLING else -math.inf
+        known = [worst if value is None else value for value in values]  # a trial that diverged has none
+        if all(value is None for value in values):
             raise ValueError(f"all {trials} trials of '{name}' diverged; leave it out of --fusions.")
-        chosen.append(tried[name][int(np.argmin(known) if figure in FALLING else np.argmax(known))])
+        chosen.append(tried[name][int(np.argmin(known) if metric in FALLING else np.argmax(known))])
     return chosen
 
 
@@ -146,26 +148,26 @@ def _rows(folder: Path, jobs: Sequence[Job]) -> list[dict[str, Any]]:
     return found
 
 
-def _costs(work: Work, splits: Splits, methods: Sequence[Method]) -> dict[str, dict[str, float]]:
+def _costs(work: JobRunner, splits: Splits, methods: Sequence[Method]) -> dict[str, dict[str, float]]:
     """Of every row of the table, for one batch of test samples, measured in this process."""
     batch = collate([splits.test[index] for index in range(min(BATCH, len(splits.test)))])
     inputs = splits.preprocessing.inputs(batch["inputs"])
-    networks = {method.name: work.network(method.plan(work.setting.network), 0, splits) for method in methods}
-    plan = fitted_plan(work.setting.network.with_fusion("sum", {}), splits)
+    networks = {method.name: work.network(method.plan(work.config.network), 0, splits) for method in methods}
+    plan = fitted_plan(work.config.network.with_fusion("sum", {}), splits)
     alone = work.network(plan, 0, splits)
-    singles = {f"{stream} alone": plan.alone(alone, stream, splits.num_outputs) for stream in alone.networks}
+    singles = {f"{stream} alone": plan.unimodal(alone, stream, splits.num_outputs) for stream in alone.networks}
     return costs_of({**singles, **networks}, inputs, batch["lengths"])
 
 
 def _result(
-    setting: Setting, splits: Splits, rows: list[dict[str, Any]], seeds: Sequence[int], tune: int
+    config: ComparisonConfig, splits: Splits, rows: list[dict[str, Any]], seeds: Sequence[int], tune: int
 ) -> dict[str, Any]:
     metric, higher = ("accuracy", True) if splits.classes else ("mae", False)
     kept = [(row["fusion"], row["seed"], row.pop("scores", None)) for row in rows]
     scores = {(name, seed): np.asarray(values, dtype=float) for name, seed, values in kept if values is not None}
     return {
         "data": {
-            "name": setting.name,
+            "name": config.name,
             "streams": splits.channels,
             "task": splits.task,
             "classes": len(splits.classes),
@@ -174,8 +176,8 @@ def _result(
         },
         "metric": metric,
         "higher_is_better": higher,
-        "on": setting.on,
-        "recipe": {"alone": setting.alone.epochs, "fused": setting.fused.epochs, "start": setting.start},
+        "on": config.on,
+        "recipe": {"unimodal": config.unimodal.epochs, "multimodal": config.multimodal.epochs, "init": config.init},
         "batch": min(BATCH, len(splits.test)),
         "made_with": {"msafusion": __version__, "torch": torch.__version__, "machine": platform.machine()},
         "seeds": list(seeds),
@@ -199,37 +201,37 @@ def check_folder(folder: Path, *, overwrite: bool) -> None:
     Raises:
         ValueError: the folder holds something else.
     """
-    if holds_anything(folder) and not (folder / SETTING).is_file():
+    if holds_anything(folder) and not (folder / RECIPE).is_file():
         what = "is not overwritten: it holds" if overwrite else "holds"
         raise ValueError(f"'{folder}' {what} something else than a comparison; choose another --out.")
 
 
-def prepare_folder(folder: Path, config: Mapping[str, Any], *, overwrite: bool) -> None:
-    """Begin a comparison in a folder, or go on in one whose runs share the same setting.
+def prepare_folder(folder: Path, recipe: Mapping[str, Any], *, overwrite: bool) -> None:
+    """Begin a comparison in a folder, or go on in one whose runs share the same recipe.
 
     What killed runs have left is removed: nobody else is at work in a locked folder.
 
     Raises:
-        ValueError: see `check_folder` and `remove_written`; or the folder holds runs of another setting.
+        ValueError: see `check_folder` and `remove_written`; or the folder holds runs of another recipe.
     """
     check_folder(folder, overwrite=overwrite)
     try:
         if overwrite:
             remove_written(folder, FILES)
         shutil.rmtree(folder / SCRATCH, ignore_errors=True)
-        if (folder / SETTING).is_file():
-            _check_setting(folder, config)
+        if (folder / RECIPE).is_file():
+            _check_recipe(folder, recipe)
         else:
-            write_json(folder / SETTING, dict(config))
+            write_json(folder / RECIPE, dict(recipe))
     except OSError as error:
         raise ValueError(f"cannot write into '{folder}' ({error.strerror}); choose another --out.") from None
 
 
-def _check_setting(folder: Path, config: Mapping[str, Any]) -> None:
-    file = folder / SETTING
-    with reading(file, "the setting of a comparison", "choose another --out, or --overwrite it", ValueError):
+def _check_recipe(folder: Path, recipe: Mapping[str, Any]) -> None:
+    file = folder / RECIPE
+    with reading(file, "the recipe of a comparison", "choose another --out, or --overwrite it", ValueError):
         before = dict(read_json(file))
-        changed = [name for name in config if before.get(name) != json.loads(json.dumps(config[name]))]
+        changed = [name for name in recipe if before.get(name) != json.loads(json.dumps(recipe[name]))]
     if changed:
         raise ValueError(
             f"the comparison in '{folder}' was begun with another {changed[0]}; choose another --out, give the "

@@ -3,7 +3,7 @@
 import random
 from typing import Any
 
-from msafusion.compare.setting import Method
+from msafusion.compare.config import Method
 
 STAGE: dict[str, tuple[Any, ...]] = {
     "learning_rate": (1e-4, 3e-4, 1e-3),

@@ -18,7 +18,7 @@ COPYING: frozenset[Callable[..., Any]] = frozenset(
     {torch.cat, torch.stack, torch.tile, torch.repeat_interleave, Tensor.repeat, Tensor.tile, Tensor.repeat_interleave}
 )
 """What makes tensors of others. Layers do so in each of many trial runs, so each is bounded by itself."""
-MOST_RATIO, UNSUSPICIOUS = 4, 2**28
+MAX_RATIO, UNSUSPICIOUS = 4, 2**28
 """Building takes as much as the weights, little more; so many times their bytes, and so many beside, are no attack."""
 
 
@@ -36,7 +36,7 @@ def memory() -> int | None:
 
 def needed_for(weights: Mapping[str, Tensor]) -> int:
     """Bytes that may be taken to build a network with weights of such a size."""
-    return MOST_RATIO * sum(tensor.nbytes for tensor in weights.values()) + UNSUSPICIOUS
+    return MAX_RATIO * sum(tensor.nbytes for tensor in weights.values()) + UNSUSPICIOUS
 
 
 @contextmanager

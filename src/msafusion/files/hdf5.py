@@ -5,10 +5,10 @@ from typing import Any
 
 import numpy as np
 
+from msafusion.failures import DataError
 from msafusion.files.hdf5_texts import check_texts
 from msafusion.files.numpy_file import native
 from msafusion.files.reading import allowed, check_shape
-from msafusion.preprocessing import DataError
 
 ROWS_OF_TEXT = 64
 """Rows of texts of any length that are read at once: each may be the same long one."""

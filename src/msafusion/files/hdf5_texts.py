@@ -13,7 +13,7 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
-from msafusion.preprocessing import DataError
+from msafusion.failures import DataError
 
 ENTRY = np.dtype([("length", "<u4"), ("collection", "<u8"), ("index", "<u4")])
 """What stands for a text, where addresses have 8 bytes."""

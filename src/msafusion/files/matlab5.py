@@ -5,8 +5,8 @@ import struct
 import zlib
 from pathlib import Path
 
+from msafusion.failures import DataError
 from msafusion.files.reading import allowed, check_size
-from msafusion.preprocessing import DataError
 
 HEADER, TAG = 128, 8
 MATRIX, COMPRESSED = 14, 15

@@ -8,12 +8,12 @@ from typing import IO, Any
 
 import numpy as np
 
+from msafusion.failures import DataError
 from msafusion.files.reading import check_shape, check_size
 from msafusion.files.zip_file import members_of
-from msafusion.preprocessing import DataError
 
 BLOCK = 1 << 24
-MOST_HEADER = 1 << 16
+MAX_HEADER = 1 << 16
 """Bytes; numpy refuses longer ones, too, but only after it made room for as many as are declared, up to 4 GB."""
 
 
@@ -34,7 +34,7 @@ class _Header:
         self.file = file
 
     def read(self, size: int = -1, /) -> bytes:
-        if not 0 <= size <= MOST_HEADER:
+        if not 0 <= size <= MAX_HEADER:
             raise ValueError(f"its header would have {size:,} bytes")
         return self.file.read(size)
 

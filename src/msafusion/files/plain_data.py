@@ -6,7 +6,7 @@ import numpy as np
 
 from msafusion.files.reading import allowed
 
-MOST_DEPTH = 64
+MAX_DEPTH = 64
 
 
 class PickleError(ValueError):
@@ -55,7 +55,7 @@ def check_plain(value: Any, size: int) -> None:
         of_inner = [weights[id(part)] for part in inner]
         weight = 8 * len(parts) + sum(map(_own, parts)) + sum(weight for weight, _ in of_inner)
         depth = 1 + max((depth for _, depth in of_inner), default=0)
-        if depth > MOST_DEPTH:
+        if depth > MAX_DEPTH:
             raise PickleError("it is nested too deeply")
         if weight > allowed(size):
             raise PickleError("the same object stands in so many places that it grows absurdly")

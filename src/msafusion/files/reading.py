@@ -8,14 +8,14 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from msafusion.preprocessing import DataError
-from msafusion.written import one_line
+from msafusion.failures import DataError
+from msafusion.text import one_line
 
-MOST_RATIO, UNSUSPICIOUS = 100, 100_000_000
+MAX_RATIO, UNSUSPICIOUS = 100, 100_000_000
 """A file that grows more than so many times, to more than so many bytes, is refused."""
 NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
 """Errors of the disk that is written to, which say nothing about the file that is read."""
-MOST_TEXT = 120
+MAX_TEXT = 120
 """Characters of a library's own words that an error repeats."""
 
 
@@ -72,14 +72,14 @@ def said(error: BaseException) -> str:
         return "it is nested too deeply"
     if isinstance(error, MemoryError):
         return "there is not enough memory for what it declares"
-    words = one_line(str(error))[:MOST_TEXT]
+    words = one_line(str(error))[:MAX_TEXT]
     plain = isinstance(error, ValueError | OSError | RuntimeError)
     return words if plain and words else f"{type(error).__name__}: {words}" if words else type(error).__name__
 
 
 def allowed(size: int) -> int:
     """Bytes of memory that a file of `size` bytes may take."""
-    return max(UNSUSPICIOUS, MOST_RATIO * size)
+    return max(UNSUSPICIOUS, MAX_RATIO * size)
 
 
 def check_size(declared: int, size: int, what: str) -> None:
@@ -95,7 +95,7 @@ def check_size(declared: int, size: int, what: str) -> None:
     """
     if declared > allowed(size):
         raise DataError(
-            f"{what} would take {declared / 1e9:,.2f} GB from {size:,} bytes, expected at most {MOST_RATIO} times the "
+            f"{what} would take {declared / 1e9:,.2f} GB from {size:,} bytes, expected at most {MAX_RATIO} times the "
             f"file's size or {UNSUSPICIOUS // 10**6} MB; get the file again, or store it uncompressed."
         )
 

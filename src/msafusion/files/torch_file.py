@@ -11,11 +11,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from msafusion.failures import DataError
 from msafusion.files.pickles import Machine
 from msafusion.files.plain_data import Named, PickleError
 from msafusion.files.reading import check_size
 from msafusion.files.zip_file import members_of
-from msafusion.preprocessing import DataError
 
 OLD_PICKLES = 5
 """In files from before PyTorch 1.6: a mark, the version, the system, the object, the names of its storages."""

@@ -3,9 +3,9 @@
 import zipfile
 from collections import Counter
 
-END, LEAST_END = b"PK\x05\x06", 22
+END, MIN_END = b"PK\x05\x06", 22
 """Signature and least length of the record at the end, which counts the members in its bytes 10 and 11."""
-MOST_END = LEAST_END + 2**16 - 1
+MAX_END = MIN_END + 2**16 - 1
 UNSAID = 2**16 - 1
 """The count stands in another record (zip64), as there may be more."""
 
@@ -20,11 +20,11 @@ def members_of(archive: zipfile.ZipFile) -> list[zipfile.ZipInfo]:
     members = archive.infolist()
     assert archive.fp is not None
     place = archive.fp.seek(0, 2)
-    archive.fp.seek(max(0, place - MOST_END))
-    tail = archive.fp.read(MOST_END)
+    archive.fp.seek(max(0, place - MAX_END))
+    tail = archive.fp.read(MAX_END)
     record = tail[tail.rfind(END) :]
     counted = int.from_bytes(record[10:12], "little")
-    if len(record) >= LEAST_END and counted != UNSAID and counted != len(members):
+    if len(record) >= MIN_END and counted != UNSAID and counted != len(members):
         raise zipfile.BadZipFile(f"it counts {counted} members and lists {len(members)}")
     names = Counter(member.filename for member in members)
     if names and (twice := names.most_common(1)[0])[1] > 1:

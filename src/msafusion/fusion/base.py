@@ -37,7 +37,7 @@ class Head(nn.Module):
             check_count("num_outputs", num_outputs)
         self.channels, self.num_outputs = dict(channels), num_outputs
 
-    def outputs_for(self, name: str) -> int:
+    def predict_dataset(self, name: str) -> int:
         """The number of outputs, which method `name` needs.
 
         Raises:
@@ -50,7 +50,7 @@ class Head(nn.Module):
         return self.num_outputs
 
 
-class Late(Head):
+class LateFusion(Head):
     """Base of the methods that make one prediction of the networks' own."""
 
     takes_predictions = True

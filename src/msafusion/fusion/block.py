@@ -49,7 +49,7 @@ class BLOCK(Head):
         self.projections = nn.ModuleList(nn.Linear(count, hidden) for count in self.channels.values())
         self.merge_weight = nn.Parameter(torch.empty(len(self.channels), chunks, rank * size, size))
         self.merge_bias = nn.Parameter(torch.empty(len(self.channels), chunks, rank * size))
-        self.linear = nn.Linear(hidden, self.outputs_for("block"))
+        self.linear = nn.Linear(hidden, self.predict_dataset("block"))
         self.reset_parameters()
 
     def reset_parameters(self) -> None:

@@ -7,7 +7,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from msafusion.fusion.tokens import Attention, Positions, TokenMethod, Tokens
+from msafusion.fusion.tokens import Positions, TokenAttention, TokenMethod, Tokens
 
 
 class BottleneckTokens(TokenMethod):
@@ -30,7 +30,7 @@ class BottleneckTokens(TokenMethod):
         num_tokens: B of the paper, which uses 4.
         width: of the tokens.
         num_heads: of the attention; divides width.
-        start: "identity" starts every W_i at zero, so that a new module changes nothing; "random" starts it as all
+        init: "identity" starts every W_i at zero, so that a new module changes nothing; "paper" starts it as all
             other maps: Xavier. The tokens start as normal numbers of deviation 0.02, as in the paper.
 
     Shapes:
@@ -46,13 +46,13 @@ class BottleneckTokens(TokenMethod):
         num_tokens: int = 4,
         width: int = 64,
         num_heads: int = 4,
-        start: Literal["identity", "random"] = "identity",
+        init: Literal["identity", "paper"] = "identity",
     ) -> None:
-        super().__init__(channels, width, num_heads, start, num_tokens=num_tokens)
+        super().__init__(channels, width, num_heads, init, num_tokens=num_tokens)
         self.tokens = nn.Parameter(torch.empty(num_tokens, width))
         self.token_norm, self.fused_norm = nn.LayerNorm(width), nn.LayerNorm(width)
-        self.collect = nn.ModuleList(Attention(width, num_heads) for _ in self.channels)
-        self.distribute = nn.ModuleList(Attention(width, num_heads) for _ in self.channels)
+        self.collect = nn.ModuleList(TokenAttention(width, num_heads) for _ in self.channels)
+        self.distribute = nn.ModuleList(TokenAttention(width, num_heads) for _ in self.channels)
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
@@ -62,7 +62,7 @@ class BottleneckTokens(TokenMethod):
 
     def extra_repr(self) -> str:
         """Streams and options, for printing."""
-        return f"{self.channels}, num_tokens={len(self.tokens)}, start={self.start!r}"
+        return f"{self.channels}, num_tokens={len(self.tokens)}, init={self.init!r}"
 
     def messages(self, streams: dict[str, Positions]) -> dict[str, Float[Tensor, "batch _tokens width"]]:
         """For each stream what its positions get from the tokens that all streams have filled."""

@@ -48,7 +48,7 @@ class CentralNet(Head):
         # of each level the weights of its streams, then, but in the first, that of the central network
         self.alphas = nn.ParameterList(torch.ones(len(level) + (at > 0)) for at, level in enumerate(self.levels))
         self.central = nn.ModuleList(nn.Linear(hidden, hidden) for _ in self.levels)
-        self.linear = nn.Linear(hidden, self.outputs_for("centralnet"))
+        self.linear = nn.Linear(hidden, self.predict_dataset("centralnet"))
 
     def forward(
         self,

@@ -22,7 +22,7 @@ class Concat(Head):
 
     def __init__(self, channels: Mapping[str, int], num_outputs: int | None = None) -> None:
         super().__init__(channels, num_outputs)
-        self.linear = nn.Linear(sum(self.channels.values()), self.outputs_for("concat"))
+        self.linear = nn.Linear(sum(self.channels.values()), self.predict_dataset("concat"))
 
     def forward(
         self,

@@ -6,7 +6,7 @@ from typing import Literal
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from msafusion.fusion.tokens import Attention, Positions, TokenMethod, pooled
+from msafusion.fusion.tokens import Positions, TokenAttention, TokenMethod, pooled
 from msafusion.streams import check_option
 
 
@@ -34,7 +34,7 @@ class CrossAttention(TokenMethod):
         max_positions: most positions of a source that are attended to. Of a source with more than sqrt(max_positions)
             positions beyond time these are averaged; where too many steps are left they are averaged in even parts.
         dropout: of the attention weights, in training.
-        start: "identity" starts every W_alpha at zero, so that a new module changes nothing; "random" starts it as all
+        init: "identity" starts every W_alpha at zero, so that a new module changes nothing; "paper" starts it as all
             other maps: Xavier, as the paper's code.
 
     Shapes:
@@ -51,20 +51,20 @@ class CrossAttention(TokenMethod):
         num_heads: int = 4,
         max_positions: int = 64,
         dropout: float = 0.0,
-        start: Literal["identity", "random"] = "identity",
+        init: Literal["identity", "paper"] = "identity",
     ) -> None:
-        super().__init__(channels, width, num_heads, start, max_positions=max_positions)
+        super().__init__(channels, width, num_heads, init, max_positions=max_positions)
         check_option("dropout", dropout, 0.0, 1.0, open_above=True)
         self.max_positions, self.dropout = max_positions, dropout
         if len(self.channels) == 1:  # nothing to attend to: no parameter that would never get a gradient
             self.embed, self.output = nn.ModuleList(), nn.ModuleList()
         self.pairs = [(target, source) for target in self.channels for source in self.channels if target != source]
-        self.attend = nn.ModuleList(Attention(width, num_heads, dropout) for _ in self.pairs)
+        self.attend = nn.ModuleList(TokenAttention(width, num_heads, dropout) for _ in self.pairs)
         self.reset_parameters()
 
     def extra_repr(self) -> str:
         """Streams and options, for printing."""
-        return f"{self.channels}, max_positions={self.max_positions}, start={self.start!r}"
+        return f"{self.channels}, max_positions={self.max_positions}, init={self.init!r}"
 
     def messages(self, streams: dict[str, Positions]) -> dict[str, Float[Tensor, "batch _tokens width"]]:
         """For each target the sum of what the others tell."""

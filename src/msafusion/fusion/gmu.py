@@ -33,7 +33,7 @@ class GMU(Head):
         # lists in the order of channels: names with a dot cannot be names of modules
         self.transforms = nn.ModuleList(nn.Linear(count, hidden, bias=False) for count in self.channels.values())
         self.gate = nn.Linear(sum(self.channels.values()), num_gates * hidden, bias=False)
-        self.linear = nn.Linear(hidden, self.outputs_for("gmu"))
+        self.linear = nn.Linear(hidden, self.predict_dataset("gmu"))
 
     def forward(
         self,

@@ -1,15 +1,15 @@
-"""Late fusion: the outputs of several networks added, averaged or multiplied, without parameters."""
+"""LateFusion fusion: the outputs of several networks added, averaged or multiplied, without parameters."""
 
 from collections.abc import Mapping
 
 import torch
 from torch import Tensor
 
-from msafusion.fusion.base import Late, Prediction
+from msafusion.fusion.base import LateFusion, Prediction
 from msafusion.streams import check_someone
 
 
-class Sum(Late):
+class Sum(LateFusion):
     """Sum of the outputs of the networks present (of logits: late fusion; arXiv 2012.07175, sec. 4.1)."""
 
     def forward(
@@ -27,7 +27,7 @@ class Sum(Late):
         return torch.stack(list(features.values())).sum(dim=0)
 
 
-class Mean(Late):
+class Mean(LateFusion):
     """Mean of the outputs of the networks present (arXiv 2012.07175, sec. 4.3)."""
 
     def forward(
@@ -53,7 +53,7 @@ class Mean(Late):
         return total / count.clamp(min=1).reshape(-1, *[1] * (total.dim() - 1))
 
 
-class Product(Late):
+class Product(LateFusion):
     """Product of the class probabilities of the networks present, renormalised (Kittler et al. 1998, eq. 7).
 
     With the classes' prior taken as uniform. It gives its logarithm.

@@ -27,7 +27,7 @@ class LMF(Head):
     def __init__(self, channels: Mapping[str, int], num_outputs: int | None = None, *, rank: int = 4) -> None:
         super().__init__(channels, num_outputs)
         check_count("rank", rank)
-        outputs = self.outputs_for("lmf")
+        outputs = self.predict_dataset("lmf")
         self.factors = nn.ParameterList(torch.empty(rank, count + 1, outputs) for count in self.channels.values())
         self.rank_weight = nn.Parameter(torch.empty(rank))
         self.bias = nn.Parameter(torch.zeros(outputs))

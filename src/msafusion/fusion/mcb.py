@@ -45,7 +45,7 @@ class MCB(Head):
         # on the CPU whatever the default device: a seed gives the same sketch everywhere
         hashes = torch.randint(sketch, (total,), generator=generator, device="cpu")
         signs = torch.randint(2, (total,), generator=generator, device="cpu") * 2 - 1
-        self.linear = nn.Linear(sketch, self.outputs_for("mcb"))
+        self.linear = nn.Linear(sketch, self.predict_dataset("mcb"))
         self.register_buffer("hashes", hashes.to(self.linear.weight.device))
         self.register_buffer("signs", signs.to(self.linear.weight.device))
 

@@ -41,7 +41,7 @@ class MFB(Head):
         self.factor = factor
         self.projections = nn.ModuleList(nn.Linear(count, factor * hidden) for count in self.channels.values())
         self.dropout = nn.Dropout(dropout)
-        self.linear = nn.Linear(hidden, self.outputs_for("mfb"))
+        self.linear = nn.Linear(hidden, self.predict_dataset("mfb"))
 
     def forward(
         self,

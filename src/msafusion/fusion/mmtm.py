@@ -18,7 +18,7 @@ class MMTM(ChannelGates):
     Args:
         channels: stream name -> number of channels.
         reduction: total channels over C_Z.
-        start: with "identity" all W_m and b_m start at zero, and every gate at exactly 1; with "random" as nn.Linear
+        init: with "identity" all W_m and b_m start at zero, and every gate at exactly 1; with "paper" as nn.Linear
             does, as in the paper's code.
 
     Shapes:
@@ -29,7 +29,7 @@ class MMTM(ChannelGates):
     """
 
     def __init__(
-        self, channels: Mapping[str, int], reduction: int = 4, start: Literal["identity", "random"] = "identity"
+        self, channels: Mapping[str, int], reduction: int = 4, init: Literal["identity", "paper"] = "identity"
     ) -> None:
-        check_method(channels, start, reduction=reduction)
-        super().__init__(channels, max(sum(channels.values()) // reduction, 1), 2.0, start == "identity")
+        check_method(channels, init, reduction=reduction)
+        super().__init__(channels, max(sum(channels.values()) // reduction, 1), 2.0, init == "identity")

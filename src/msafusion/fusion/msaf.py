@@ -22,8 +22,8 @@ from msafusion.streams import (
     presence_of,
 )
 
-TEMPERATURE = {"identity": 0.3, "none": 1.0}
-"""Gain -> temperature where none is given."""
+TEMPERATURE = {"identity": 0.3, "paper": 1.0}
+"""Initialization -> temperature where none is given."""
 Attention = dict[str, Float[Tensor, "batch segments _blocks block_channels"]]
 
 
@@ -45,9 +45,9 @@ class MSAF(nn.Module):
             1 / (1 - p). A dropped block adds nothing to G but stays in the softmax. Drawn for each segment.
         segments: split time (dim 2) into that many consecutive segments, each with its own parameters; the last takes
             the remainder. Every stream then needs a time axis.
-        gain: "identity" multiplies the attention by the number of blocks that take part and starts the logits at
-            zero, so that a new module changes nothing; "none" is the paper.
-        temperature: of the softmax, above 0: the logits are divided by it. None: 1 with gain="none", as in the paper;
+        init: "identity" multiplies the attention by the number of blocks that take part and starts the logits at
+            zero, so that a new module changes nothing; "paper" as in the paper: attention that sums to 1.
+        temperature: of the softmax, above 0: the logits are divided by it. None: 1 with init="paper", as in the paper;
             else 0.3: a step of the weights moves attention, which starts uniform, three times as far (docs/log.md).
         norm: of the joint representation: "batch" (the paper; needs two samples in training), "layer" or "none".
 
@@ -75,7 +75,7 @@ class MSAF(nn.Module):
         lowest_attention: float = 0.0,
         block_dropout: float = 0.0,
         segments: int = 1,
-        gain: Literal["identity", "none"] = "identity",
+        init: Literal["identity", "paper"] = "identity",
         temperature: float | None = None,
         norm: Literal["batch", "layer", "none"] = "batch",
     ) -> None:
@@ -92,9 +92,9 @@ class MSAF(nn.Module):
             )
         check_option("lowest_attention", lowest_attention, 0.0, 1.0)
         check_option("block_dropout", block_dropout, 0.0, 1.0, open_above=True)
-        check_choice("gain", gain, ("identity", "none"))
+        check_choice("init", init, ("identity", "paper"))
         check_choice("norm", norm, ("batch", "layer", "none"))
-        temperature = TEMPERATURE[gain] if temperature is None else temperature
+        temperature = TEMPERATURE[init] if temperature is None else temperature
         check_option("temperature", temperature, 1e-6, math.inf, open_above=True)
         if norm == "layer" and block_channels // reduction == 1:
             raise ValueError(
@@ -104,7 +104,7 @@ class MSAF(nn.Module):
         self.channels = dict(channels)
         self.block_channels, self.reduction, self.segments = block_channels, reduction, segments
         self.lowest_attention, self.block_dropout = lowest_attention, block_dropout
-        self.gain, self.temperature, self.norm_kind = gain, temperature, norm
+        self.init, self.temperature, self.norm_kind = init, temperature, norm
         self.num_blocks = {name: math.ceil(count / block_channels) for name, count in self.channels.items()}
         total_blocks, joint_channels = sum(self.num_blocks.values()), block_channels // reduction
         self.joint_weight = nn.Parameter(torch.empty(segments, joint_channels, block_channels))
@@ -132,15 +132,15 @@ class MSAF(nn.Module):
     ) -> "MSAF":
         """The published form: attention that sums to 1 over the blocks, weights that start at random, batch norm."""
         options = {"lowest_attention": lowest_attention, "block_dropout": block_dropout, "segments": segments}
-        return cls(channels, block_channels, reduction=reduction, gain="none", norm="batch", **options)
+        return cls(channels, block_channels, reduction=reduction, init="paper", norm="batch", **options)
 
     def reset_parameters(self) -> None:
-        """Start as nn.Linear does, or the block logits at zero with gain="identity"."""
+        """Start as nn.Linear does, or the block logits at zero with init="identity"."""
         for weight, bias in ((self.joint_weight, self.joint_bias), (self.block_weight, self.block_bias)):
             bound = weight.shape[-1] ** -0.5
             nn.init.uniform_(weight, -bound, bound)
             nn.init.uniform_(bias, -bound, bound)
-        if self.gain == "identity":
+        if self.init == "identity":
             nn.init.zeros_(self.block_weight)
             nn.init.zeros_(self.block_bias)
         if isinstance(self.norm, nn.BatchNorm1d | nn.GroupNorm):
@@ -154,7 +154,7 @@ class MSAF(nn.Module):
             "lowest_attention",
             "block_dropout",
             "segments",
-            "gain",
+            "init",
             "temperature",
         ]
         return f"{self.channels}, " + ", ".join(f"{name}={getattr(self, name)!r}" for name in options)
@@ -250,8 +250,8 @@ class MSAF(nn.Module):
             here = here[:, None, :, None]
             logits = logits.masked_fill(~here, -math.inf)
             num_present = here.sum(dim=2, keepdim=True)
-        attention = torch.softmax(logits, dim=2) if return_attention or self.gain == "none" else None
-        if self.gain == "none":
+        attention = torch.softmax(logits, dim=2) if return_attention or self.init == "paper" else None
+        if self.init == "paper":
             assert attention is not None
             weight = attention
         else:
@@ -266,7 +266,7 @@ class MSAF(nn.Module):
     def _logits(
         self, joined: Float[Tensor, "batch segments block_channels"], names: list[str]
     ) -> Float[Tensor, "batch segments blocks block_channels"]:
-        """Joint representation of the joined blocks, then every block's own linear map of it (eq. 2 and 3)."""
+        """FusionLayer representation of the joined blocks, then every block's own linear map of it (eq. 2 and 3)."""
         weight, bias = self.block_weight, self.block_bias
         if len(names) < len(self.channels):
             rows = [name in names for name, count in self.num_blocks.items() for _ in range(count)]

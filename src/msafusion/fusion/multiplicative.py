@@ -8,11 +8,11 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn import functional
 
-from msafusion.fusion.base import Late, Prediction
+from msafusion.fusion.base import LateFusion, Prediction
 from msafusion.streams import check_option, check_someone
 
 
-class Multiplicative(Late):
+class Multiplicative(LateFusion):
     """Log-probabilities of all networks, each weighted by how unsure the others are of the class, added.
 
     The score of class y is z_y = sum_i q_i^y log p_i^y with q_i^y = prod_{j != i} (1 - p_j^y)^(beta / (M - 1)), over

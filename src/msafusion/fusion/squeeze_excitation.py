@@ -17,7 +17,7 @@ class SqueezeExcitation(ChannelGates):
     Args:
         channels: stream name -> number of channels.
         reduction: r of the paper.
-        start: "random" is the paper, whose gates start near 0.5, and so halve what a trained network goes on with.
+        init: "paper" is the paper, whose gates start near 0.5, and so halve what a trained network goes on with.
             With "identity", which is ours, the gates are 2 * sigmoid and W_2 starts at zero: they start at exactly 1.
 
     Shapes:
@@ -28,8 +28,8 @@ class SqueezeExcitation(ChannelGates):
     """
 
     def __init__(
-        self, channels: Mapping[str, int], reduction: int = 16, start: Literal["identity", "random"] = "identity"
+        self, channels: Mapping[str, int], reduction: int = 16, init: Literal["identity", "paper"] = "identity"
     ) -> None:
-        check_method(channels, start, reduction=reduction)
-        identity = start == "identity"
+        check_method(channels, init, reduction=reduction)
+        identity = init == "identity"
         super().__init__(channels, max(sum(channels.values()) // reduction, 4), 2.0 if identity else 1.0, identity)

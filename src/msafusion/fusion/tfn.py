@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from msafusion.fusion.base import Head, Prediction, vectors
 from msafusion.streams import check_count, check_option
 
-MOST_WEIGHTS = 2**24
+MAX_WEIGHTS = 2**24
 """Of the layer after the product: 64 MiB in float32."""
 
 
@@ -44,14 +44,14 @@ class TFN(Head):
             check_count("hidden", hidden)
         check_count("post_hidden", post_hidden)
         check_option("dropout", dropout, 0.0, 1.0, open_above=True)
-        outputs = self.outputs_for("tfn")
+        outputs = self.predict_dataset("tfn")
         sizes = [count if hidden is None else hidden for count in self.channels.values()]
         product = math.prod(size + 1 for size in sizes)
-        if product * post_hidden > MOST_WEIGHTS:
+        if product * post_hidden > MAX_WEIGHTS:
             raise ValueError(
                 f"the tensor product of {len(sizes)} streams of {sizes} channels has {product} elements, so "
                 f"{product * post_hidden} weights after it with post_hidden={post_hidden}, expected at most "
-                f'{MOST_WEIGHTS}; lower hidden (or post_hidden), or use head="lmf", which needs no such product.'
+                f'{MAX_WEIGHTS}; lower hidden (or post_hidden), or use head="lmf", which needs no such product.'
             )
         self.reductions = nn.ModuleList(
             nn.Identity() if hidden is None else nn.Sequential(nn.Linear(count, hidden), nn.ReLU())

@@ -13,17 +13,17 @@ from msafusion.fusion.base import real_parts
 from msafusion.streams import Features, check_channels, check_choice, check_count, check_features
 
 
-def check_method(channels: Mapping[str, int], start: str, **counts: int) -> None:
+def check_method(channels: Mapping[str, int], init: str, **counts: int) -> None:
     """Refuse channels, a start or counts that no method takes.
 
     Raises:
-        ValueError: channels are not a mapping, none, or not positive; `start` is neither "identity" nor "random"; a
+        ValueError: channels are not a mapping, none, or not positive; `init` is neither "identity" nor "paper"; a
             count is not positive.
     """
     check_channels(channels)
     for name, count in counts.items():
         check_count(name, count)
-    check_choice("start", start, ("identity", "random"))
+    check_choice("init", init, ("identity", "paper"))
 
 
 class Positions(NamedTuple):
@@ -120,7 +120,7 @@ class Embedding(nn.Module):
         return Tokens(self.norm(values).flatten(1, 2), real)
 
 
-class Attention(nn.Module):
+class TokenAttention(nn.Module):
     """Scaled dot-product attention of several heads (arXiv 1706.03762, eq. 1), without a map of the output.
 
     Args:
@@ -163,7 +163,7 @@ class TokenMethod(nn.Module, ABC):
         channels: stream name -> number of channels.
         width: of the tokens.
         num_heads: of the attention.
-        start: "identity" starts W_out at zero, "random" as Xavier, which all maps of tokens do.
+        init: "identity" starts W_out at zero, "paper" as Xavier, which all maps of tokens do.
         counts: further options to be checked, positive integers.
     """
 
@@ -172,19 +172,19 @@ class TokenMethod(nn.Module, ABC):
         channels: Mapping[str, int],
         width: int,
         num_heads: int,
-        start: Literal["identity", "random"],
+        init: Literal["identity", "paper"],
         **counts: int,
     ) -> None:
         super().__init__()
-        check_method(channels, start, width=width, num_heads=num_heads, **counts)
+        check_method(channels, init, width=width, num_heads=num_heads, **counts)
         if width % num_heads:
             raise ValueError(f"width is {width}, expected a multiple of num_heads = {num_heads}; change one of them.")
-        self.channels, self.width, self.num_heads, self.start = dict(channels), width, num_heads, start
+        self.channels, self.width, self.num_heads, self.init = dict(channels), width, num_heads, init
         self.embed = nn.ModuleList(Embedding(count, width) for count in self.channels.values())
         self.output = nn.ModuleList(nn.Linear(width, count, bias=False) for count in self.channels.values())
 
     def reset_parameters(self) -> None:
-        """Xavier's uniform start and zero biases for all maps of tokens; W_out as `start` says."""
+        """Xavier's uniform start and zero biases for all maps of tokens; W_out as `init` says."""
         for module in self.modules():
             if isinstance(module, nn.Linear):
                 nn.init.xavier_uniform_(module.weight)
@@ -192,7 +192,7 @@ class TokenMethod(nn.Module, ABC):
                     nn.init.zeros_(module.bias)
             elif isinstance(module, nn.LayerNorm):
                 module.reset_parameters()
-        if self.start == "identity":
+        if self.init == "identity":
             for weight in self.output.parameters():
                 nn.init.zeros_(weight)
 

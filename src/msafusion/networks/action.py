@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from msafusion.attach import FusedNetwork, FusionPoint, fuse
 from msafusion.backbones import HCN, I3D, InflatedResNet
 from msafusion.fusion import MSAF
-from msafusion.networks.plan import Gain, NetworkPlan
+from msafusion.networks.plan import Init, NetworkPlan
 
 Rgb = Literal["i3d", "resnet50"]
 PERSONS = {"person1": "conv5[0]", "person2": "conv5[1]"}
@@ -33,7 +33,7 @@ def ntu_rgbd(
     rgb: Rgb = "i3d",
     num_classes: int = 60,
     reference: bool = False,
-    gain: Gain = "identity",
+    init: Init = "identity",
     padding: Literal["symmetric", "same"] = "symmetric",
 ) -> FusedNetwork:
     """I3D (13.5 M parameters with HCN) or inflated ResNet-50 (47.5 M) on RGB, HCN on skeletons, fused at two points.
@@ -46,9 +46,9 @@ def ntu_rgbd(
     Args:
         rgb: the RGB network.
         num_classes: 60 actions in NTU RGB+D.
-        reference: the published code's network, for its weights (`checkpoints.load_reference`): gain="none", and in the
+        reference: the published code's network, for its weights (`reproduce.load_reference`): init="paper", and in the
             ResNet variant the fused map of layer 3 is thrown away, so that layer 4 gets the unfused one.
-        gain: "identity" starts as the mean of the two networks' logits, "none" is the paper.
+        init: "identity" starts as the mean of the two networks' logits, "paper" as in the paper.
         padding: of I3D, "same" for the public Kinetics weights as they were trained.
 
     Raises:
@@ -58,7 +58,7 @@ def ntu_rgbd(
         raise ValueError(f"rgb is {rgb!r}, expected 'i3d' or 'resnet50'; set it to one of them.")
     visual = I3D(num_classes, padding=padding) if rgb == "i3d" else InflatedResNet(num_classes)
     first, second = ("mixed_5b", "mixed_5c") if rgb == "i3d" else ("layer3", "layer4")
-    options: dict[str, Any] = {"reduction": 4, "lowest_attention": 0.5, "gain": "none" if reference else gain}
+    options: dict[str, Any] = {"reduction": 4, "lowest_attention": 0.5, "init": "paper" if reference else init}
     where = {"rgb": first, "skeleton": PERSONS}
     if reference and rgb == "resnet50":
         meeting = FusionPoint(
@@ -77,7 +77,7 @@ class NtuRgbd(NetworkPlan):
     Args:
         rgb: the RGB network.
         reference: with the published code's quirks, for its weights.
-        gain: "identity" starts as no fusion at all, "none" is the paper.
+        init: "identity" starts as no fusion at all, "paper" as in the paper.
         padding: of I3D, "same" for the public Kinetics weights as they were trained.
     """
 
@@ -88,10 +88,10 @@ class NtuRgbd(NetworkPlan):
         self,
         rgb: Rgb = "i3d",
         reference: bool = False,
-        gain: Gain = "identity",
+        init: Init = "identity",
         padding: Literal["symmetric", "same"] = "symmetric",
     ) -> None:
-        self.rgb, self.reference, self.gain, self.padding = rgb, reference, gain, padding
+        self.rgb, self.reference, self.init, self.padding = rgb, reference, init, padding
 
     def build(self, channels: Mapping[str, int], num_outputs: int) -> FusedNetwork:
         """The network for so many classes; the streams must be rgb and skeleton."""

@@ -8,11 +8,11 @@ from torch import nn
 
 from msafusion.attach import FusedNetwork, FusionPoint, fuse
 from msafusion.backbones import MFCCNet, ResNeXt3d
-from msafusion.networks.plan import Gain, NetworkPlan
+from msafusion.networks.plan import Init, NetworkPlan
 
 
 def ravdess(
-    *, num_classes: int = 8, reference: bool = False, gain: Gain = "identity", block_dropout: float = 0.2
+    *, num_classes: int = 8, reference: bool = False, init: Init = "identity", block_dropout: float = 0.2
 ) -> FusedNetwork:
     """3D ResNeXt-50 on video and a 1D CNN on MFCCs, fused at two points; the logits are summed. 25.9 M parameters.
 
@@ -21,15 +21,15 @@ def ravdess(
 
     Args:
         num_classes: 8 emotions in RAVDESS.
-        reference: the published code's network, for its weights (`checkpoints.load_reference`): no ReLU after the
-            video stem's batch norm, and gain="none".
-        gain: "identity" starts as the sum of the two networks' logits, "none" is the paper.
+        reference: the published code's network, for its weights (`reproduce.load_reference`): no ReLU after the
+            video stem's batch norm, and init="paper".
+        init: "identity" starts as the sum of the two networks' logits, "paper" as in the paper.
         block_dropout: probability to drop a block in training.
     """
     video = ResNeXt3d(num_classes, depth=50)
     if reference:
         video.relu = nn.Identity()
-    options = {"block_dropout": block_dropout, "reduction": 4, "gain": "none" if reference else gain}
+    options = {"block_dropout": block_dropout, "reduction": 4, "init": "paper" if reference else init}
     points = [
         FusionPoint({"video": "layer3", "audio": "relu2"}, block_channels=16, **options),
         FusionPoint({"video": "layer4", "audio": "bn3"}, block_channels=32, **options),
@@ -43,15 +43,15 @@ class Ravdess(NetworkPlan):
 
     Args:
         reference: with the published code's quirks, for its weights.
-        gain: "identity" starts as no fusion at all, "none" is the paper.
+        init: "identity" starts as no fusion at all, "paper" as in the paper.
         block_dropout: probability to drop a block in training, in [0, 1).
     """
 
     typical_channels: ClassVar = {"video": 3, "audio": 13}
     typical_outputs = 8
 
-    def __init__(self, reference: bool = False, gain: Gain = "identity", block_dropout: float = 0.2) -> None:
-        self.reference, self.gain, self.block_dropout = reference, gain, block_dropout
+    def __init__(self, reference: bool = False, init: Init = "identity", block_dropout: float = 0.2) -> None:
+        self.reference, self.init, self.block_dropout = reference, init, block_dropout
 
     def build(self, channels: Mapping[str, int], num_outputs: int) -> FusedNetwork:
         """The network for so many classes; the streams must be video and audio."""

@@ -6,7 +6,7 @@ from typing import Any, ClassVar, Literal
 
 from msafusion.attach import FusedNetwork, fuse
 
-Gain = Literal["identity", "none"]
+Init = Literal["identity", "paper"]
 
 
 class NetworkPlan(ABC):
@@ -53,7 +53,7 @@ class NetworkPlan(ABC):
     def typical_shapes(self) -> dict[str, tuple[int, ...]]:
         """Shape of one sample of each stream (without the batch axis), as large as in the data it was made for."""
 
-    def alone(self, net: FusedNetwork, stream: str, num_outputs: int) -> FusedNetwork:
+    def unimodal(self, net: FusedNetwork, stream: str, num_outputs: int) -> FusedNetwork:
         """One network of `net`, sharing its weights, as it is trained by itself in the first stage."""
         axis = net.input_rules[stream].time_axis
         return fuse({stream: net.networks[stream]}, time_axis=None if axis is None else {stream: axis})

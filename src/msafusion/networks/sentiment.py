@@ -7,7 +7,7 @@ import torch
 
 from msafusion.attach import FusedNetwork, FusionPoint, fuse
 from msafusion.backbones import SequenceLSTM
-from msafusion.networks.plan import Gain, NetworkPlan
+from msafusion.networks.plan import Init, NetworkPlan
 
 CHANNELS = {"visual": 35, "audio": 74, "text": 768}
 """Facet, COVAREP and BERT base features of CMU-MOSEI."""
@@ -17,7 +17,7 @@ HIDDEN = {"visual": 32, "audio": 64, "text": 128}
 def mosei(
     *,
     reference: bool = False,
-    gain: Gain = "identity",
+    init: Init = "identity",
     block_dropout: float = 0.2,
     segments: int = 5,
     channels: Mapping[str, int] = CHANNELS,
@@ -29,9 +29,9 @@ def mosei(
     `segments` real steps.
 
     Args:
-        reference: the published code's network, for its weights (`checkpoints.load_reference`): padded steps are read
-            as real ones, the last step is taken as it is, `lengths` are refused, and gain="none".
-        gain: "identity" starts as the three networks side by side, "none" is the paper.
+        reference: the published code's network, for its weights (`reproduce.load_reference`): padded steps are read
+            as real ones, the last step is taken as it is, `lengths` are refused, and init="paper".
+        init: "identity" starts as the three networks side by side, "paper" as in the paper.
         block_dropout: probability to drop a block in training.
         segments: of the fusion, each with its own parameters.
         channels: features a step of each stream.
@@ -49,7 +49,7 @@ def mosei(
         block_dropout=block_dropout,
         reduction=2,
         segments=segments,
-        gain="none" if reference else gain,
+        init="paper" if reference else init,
     )
     example = {stream: torch.zeros(1, max(50, segments), channels[stream]) for stream in networks}
     return fuse(networks, point, head="concat", num_outputs=num_outputs, example=example)
@@ -59,7 +59,7 @@ class Mosei(NetworkPlan):
     """`networks.mosei` by options: two LSTMs each for face, sound and text.
 
     Args:
-        gain: "identity" starts as no fusion at all, "none" is the paper.
+        init: "identity" starts as no fusion at all, "paper" as in the paper.
         block_dropout: probability to drop a block in training, in [0, 1).
         segments: of the fusion.
     """
@@ -67,8 +67,8 @@ class Mosei(NetworkPlan):
     typical_channels: ClassVar = CHANNELS
     typical_outputs = 1
 
-    def __init__(self, gain: Gain = "identity", block_dropout: float = 0.2, segments: int = 5) -> None:
-        self.gain, self.block_dropout, self.segments = gain, block_dropout, segments
+    def __init__(self, init: Init = "identity", block_dropout: float = 0.2, segments: int = 5) -> None:
+        self.init, self.block_dropout, self.segments = init, block_dropout, segments
 
     @property
     def cpu_threads(self) -> int:
@@ -84,7 +84,7 @@ class Mosei(NetworkPlan):
         """50 steps."""
         return {stream: (50, count) for stream, count in CHANNELS.items()}
 
-    def alone(self, net: FusedNetwork, stream: str, num_outputs: int) -> FusedNetwork:
+    def unimodal(self, net: FusedNetwork, stream: str, num_outputs: int) -> FusedNetwork:
         """The stream's LSTMs with the dropout and linear map that they have when they stand alone."""
         encoder = net.networks[stream]
         assert isinstance(encoder, SequenceLSTM)

@@ -13,14 +13,14 @@ from msafusion.networks.plan import NetworkPlan
 from msafusion.streams import check_count, nearest
 
 Small = Literal["mlp", "cnn1d", "cnn2d", "cnn3d", "frame_cnn1d"]
-Late = Literal["sum", "mean", "product", "multiplicative"]
+LateMethod = Literal["sum", "mean", "product", "multiplicative"]
 """Methods of HEADS that take the networks' predictions rather than features."""
 BY_RANK: dict[int, Small] = {1: "mlp", 2: "cnn1d", 3: "cnn2d", 4: "cnn3d"}
 """Axes of one sample's input (channels and positions) -> network."""
-SMALL_FRAME, LEAST_FRAMES = 100, 8
+SMALL_FRAME, MIN_FRAMES = 100, 8
 """Clips whose frames have at most so many pixels a side, and that have at least so many of them, get `frame_cnn1d`."""
 
-MOST_STAGES = 16
+MAX_STAGES = 16
 """Each halves the positions."""
 
 
@@ -54,21 +54,21 @@ class SmallCNN(NetworkPlan):
         fusion: str = "msaf",
         fusion_options: dict[str, Any] | None = None,
         fuse_at: Sequence[str] = ("stage2", "stage3"),
-        head: Late | Literal["concat"] = "sum",
+        head: LateMethod | Literal["concat"] = "sum",
         pool: Literal["mean", "max"] = "mean",
         backbones: dict[str, Small] | None = None,
     ) -> None:
         if fusion not in FUSIONS and fusion not in HEADS:
             raise ValueError(f"unknown fusion {fusion!r}; {nearest(fusion, (*FUSIONS, *HEADS))}")
-        if not 1 <= len(widths) <= MOST_STAGES:
-            raise ValueError(f"widths has {len(widths)} stages, expected 1 to {MOST_STAGES}; give one width each.")
-        if len(fuse_at) > MOST_STAGES:
-            raise ValueError(f"fuse_at has {len(fuse_at)} stages, expected {MOST_STAGES} at most; leave some out.")
+        if not 1 <= len(widths) <= MAX_STAGES:
+            raise ValueError(f"widths has {len(widths)} stages, expected 1 to {MAX_STAGES}; give one width each.")
+        if len(fuse_at) > MAX_STAGES:
+            raise ValueError(f"fuse_at has {len(fuse_at)} stages, expected {MAX_STAGES} at most; leave some out.")
         for width in widths:
             check_count("widths", width)
         self.widths, self.kernel_size, self.dropout = list(widths), kernel_size, dropout
         self.fusion, self.fusion_options, self.fuse_at = fusion, dict(fusion_options or {}), list(fuse_at)
-        self.head: Late | Literal["concat"] = head
+        self.head: LateMethod | Literal["concat"] = head
         self.pool: Literal["mean", "max"] = pool
         self.backbones: dict[str, Small] = dict(backbones or {})
 
@@ -97,7 +97,7 @@ class SmallCNN(NetworkPlan):
                     f"stream '{stream}' has the shape {shape}, expected its {channels[stream]} channels first; choose "
                     "another --network (for sentiment Mosei)."
                 )
-            small_clip = len(shape) == 4 and shape[1] >= LEAST_FRAMES and max(shape[2:]) <= SMALL_FRAME
+            small_clip = len(shape) == 4 and shape[1] >= MIN_FRAMES and max(shape[2:]) <= SMALL_FRAME
             chosen[stream] = self.backbones.get(stream, "frame_cnn1d" if small_clip else BY_RANK[len(shape)])
         return SmallCNN(**{**vars(self), "backbones": chosen})
 
@@ -123,7 +123,7 @@ class SmallCNN(NetworkPlan):
         return {"at": points, "head": self.head}
 
     def _at_the_end(self, kinds: Mapping[str, Small]) -> dict[str, Any]:
-        if self.fusion in get_args(Late):
+        if self.fusion in get_args(LateMethod):
             return {"head": self.fusion, "head_options": self.fusion_options}
         last = {stream: f"stage{len(self.widths)}" if kind == "mlp" else "dropout" for stream, kind in kinds.items()}
         earlier = [dict.fromkeys(kinds, stage) for stage in self.fuse_at if stage not in last.values()]

@@ -6,14 +6,13 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from msafusion.data.manifest import LANDMARKS
-from msafusion.data.table_file import inside, read_manifest
-from msafusion.failures import Failure, attempted
+from msafusion.data.datasets.manifest import LANDMARKS
+from msafusion.data.datasets.table_file import inside, read_manifest
+from msafusion.failures import DataError, Failure, attempted
 from msafusion.files.reading import parsed_json
 from msafusion.predict.model import TrainedModel
 from msafusion.predict.prediction import Failed
 from msafusion.predict.recording import Recording, suffixes
-from msafusion.preprocessing import DataError
 
 TABLES = (".csv", ".parquet")
 

@@ -14,17 +14,18 @@ from torch import Tensor
 from msafusion import plugins
 from msafusion.attach import FusedNetwork
 from msafusion.checkpoints import ModelError, read_model
-from msafusion.failures import Failure, attempted
+from msafusion.data.extractors import extractor_from
+from msafusion.data.media import Extractor
+from msafusion.data.preprocessing import Preprocessing, Windows, preprocessing_from
+from msafusion.failures import DataError, Failure, attempted
 from msafusion.files.bounds import at_most, needed_for
-from msafusion.media import Extractor, extractor_from
 from msafusion.networks import plan_from
-from msafusion.predict.gathering import Gathering
+from msafusion.predict.accumulator import PredictionAccumulator
 from msafusion.predict.prediction import Failed, Prediction
 from msafusion.predict.reading import Window, read_all
 from msafusion.predict.recording import Recording
-from msafusion.preprocessing import DataError, Preprocessing, Windows, preprocessing_from
 
-Piece = tuple[Gathering, int, dict[str, Tensor]]
+Piece = tuple[PredictionAccumulator, int, dict[str, Tensor]]
 """A recording, the number of one of its windows, and that one's inputs by stream (with a batch axis of one)."""
 
 
@@ -95,52 +96,52 @@ class TrainedModel:
         Raises:
             ValueError: a worker that reads died; what had been read by then is predicted first.
         """
-        waiting: deque[Gathering] = deque()
+        waiting: deque[PredictionAccumulator] = deque()
         pieces: list[Piece] = []
         ended: Exception | None = None
         try:
             for recording, windows in read:
-                gathering = self._started(recording)
-                waiting.append(gathering)
+                accumulator = self._started(recording)
+                waiting.append(accumulator)
                 for window in windows:
                     made = (
                         window
                         if isinstance(window, Failure)
-                        else attempted(partial(self._pieces, gathering, window), [gathering.name])
+                        else attempted(partial(self._pieces, accumulator, window), [accumulator.name])
                     )
                     if isinstance(made, Failure):
-                        gathering.failure = made
+                        accumulator.failure = made
                         break
-                    if gathering.failure is not None:  # of the network
+                    if accumulator.failure is not None:  # of the network
                         break
                     for number, inputs in made:
-                        pieces.append((gathering, number, inputs))
+                        pieces.append((accumulator, number, inputs))
                         if len(pieces) >= batch_size:
                             self._run(pieces)
                             pieces = []
-                gathering.complete = True
+                accumulator.complete = True
                 while waiting and waiting[0].done:
                     yield waiting.popleft().result(self.classes, self.streams)
         except Exception as error:
             ended = error
         self._run(pieces)
-        for gathering in waiting:
-            if gathering.complete:
-                yield gathering.result(self.classes, self.streams)
+        for accumulator in waiting:
+            if accumulator.complete:
+                yield accumulator.result(self.classes, self.streams)
         if ended is not None:
             raise ended
 
-    def _started(self, recording: Recording | Failed) -> Gathering:
+    def _started(self, recording: Recording | Failed) -> PredictionAccumulator:
         if isinstance(recording, Failed):
-            return Gathering(recording.file, failure=recording.failure)
-        gathering = Gathering(recording.name)
-        gathering.note(recording.warnings, None)
-        return gathering
+            return PredictionAccumulator(recording.file, failure=recording.failure)
+        accumulator = PredictionAccumulator(recording.name)
+        accumulator.note(recording.warnings, None)
+        return accumulator
 
-    def _pieces(self, gathering: Gathering, window: Window) -> list[tuple[int, dict[str, Tensor]]]:
+    def _pieces(self, accumulator: PredictionAccumulator, window: Window) -> list[tuple[int, dict[str, Tensor]]]:
         """The inputs of the network for what was read, which the preprocessing may cut further, and their numbers."""
         span = window.span
-        gathering.note(window.warnings, None if span is None else span.start)
+        accumulator.note(window.warnings, None if span is None else span.start)
         if not window.arrays:
             return []
         inputs, pieces = self.preprocessing(window.arrays), []
@@ -151,8 +152,8 @@ class TrainedModel:
             elif isinstance(self.preprocessing, Windows):
                 start = index * self.preprocessing.hop / self.preprocessing.rate
                 end = start + self.preprocessing.steps / self.preprocessing.rate
-            pieces.append((len(gathering.windows), {name: part[index : index + 1] for name, part in inputs.items()}))
-            gathering.windows.append((start, end, frozenset(inputs)))
+            pieces.append((len(accumulator.windows), {name: part[index : index + 1] for name, part in inputs.items()}))
+            accumulator.windows.append((start, end, frozenset(inputs)))
         return pieces
 
     def _run(self, pieces: Sequence[Piece]) -> None:
@@ -165,14 +166,14 @@ class TrainedModel:
             outcome = attempted(partial(self._contrasted, bucket, list(dict(shapes))))
             if not isinstance(outcome, Failure):
                 full, without = outcome
-                for row, (gathering, number, _) in enumerate(bucket):
-                    gathering.outputs[number] = full[row], {name: outputs[row] for name, outputs in without.items()}
+                for row, (accumulator, number, _) in enumerate(bucket):
+                    accumulator.outputs[number] = full[row], {name: outputs[row] for name, outputs in without.items()}
             elif len(bucket) > 1:  # memory may be enough for each
                 for piece in bucket:
                     self._run([piece])
             else:
-                gathering = bucket[0][0]
-                gathering.failure = replace(outcome, line=f"'{gathering.name}': {outcome.line}")
+                accumulator = bucket[0][0]
+                accumulator.failure = replace(outcome, line=f"'{accumulator.name}': {outcome.line}")
 
     def _contrasted(self, bucket: Sequence[Piece], names: Sequence[str]) -> tuple[Tensor, dict[str, Tensor]]:
         """Outputs for some windows with all their streams, and with each one left out."""

@@ -8,12 +8,12 @@ from pathlib import Path
 
 import numpy as np
 
+from msafusion.data.media import Extractor, Span, StreamMissing
+from msafusion.data.media.stored import read_array, split_key
+from msafusion.data.preparation.engines import in_processes
 from msafusion.failures import Failure, attempted
-from msafusion.media import Extractor, Span, StreamMissing
-from msafusion.media.stored import read_array, split_key
 from msafusion.predict.prediction import Failed
 from msafusion.predict.recording import Recording, suffixes
-from msafusion.preparation.engines import in_processes
 
 LONGER = 1.5
 """Recordings longer than so many usual ones are cut into windows of the usual duration, half overlapping."""
@@ -29,7 +29,7 @@ class Window:
 
 
 @dataclass(frozen=True)
-class Task:
+class WindowTask:
     """A window to read.
 
     Attributes:
@@ -84,13 +84,13 @@ def read_all(
         behind = task.number  # what has not been asked for of its windows is not wanted
 
 
-def _windows(done: Iterable[tuple[Task, Window | Failure]]) -> Iterator[Window | Failure]:
+def _windows(done: Iterable[tuple[WindowTask, Window | Failure]]) -> Iterator[Window | Failure]:
     return (window for _, window in done)
 
 
 def _tasks(
     wanted: Iterable[Recording | Failed], extraction: Mapping[str, Extractor], seconds: float | None
-) -> Iterator[Task]:
+) -> Iterator[WindowTask]:
     for number, recording in enumerate(wanted):
         spans, ends = [None], {}
         if isinstance(recording, Recording):
@@ -100,10 +100,10 @@ def _tasks(
             else:
                 spans, ends = found
         for span in spans:
-            yield Task(number, recording, span, ends, len(spans))
+            yield WindowTask(number, recording, span, ends, len(spans))
 
 
-def _done(task: Task, extraction: Mapping[str, Extractor]) -> tuple[Task, Window | Failure]:
+def _done(task: WindowTask, extraction: Mapping[str, Extractor]) -> tuple[WindowTask, Window | Failure]:
     """The window, or why it cannot be read; runs in a worker process."""
     recording = task.recording
     if isinstance(recording, Failed):

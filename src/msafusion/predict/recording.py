@@ -6,10 +6,10 @@ from pathlib import Path
 
 import numpy as np
 
-from msafusion.data.manifest import LANDMARKS
-from msafusion.media import Extractor
-from msafusion.media.container import SOUNDS, VIDEOS
-from msafusion.preprocessing import DataError
+from msafusion.data.datasets.manifest import LANDMARKS
+from msafusion.data.media import Extractor
+from msafusion.data.media.container import SOUNDS, VIDEOS
+from msafusion.failures import DataError
 from msafusion.streams import nearest
 
 

@@ -7,11 +7,11 @@ from typing import Any
 import torch
 
 from msafusion.attach import FusedNetwork
+from msafusion.data.extractors import extractor_from
+from msafusion.data.preprocessing import KINDS, preprocessing_from
+from msafusion.data.samples import Splits
 from msafusion.files.saved_model import check_fit
-from msafusion.media import extractor_from
 from msafusion.networks import NETWORKS, NetworkPlan, plan_from
-from msafusion.preprocessing import KINDS, preprocessing_from
-from msafusion.samples import Splits
 from msafusion.training.testing import build
 
 

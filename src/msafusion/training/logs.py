@@ -62,13 +62,13 @@ class EpochLog(Logger):
 
 
 class StageProgress(Callback):
-    """One bar for a whole stage, with the epoch and the latest validation figure."""
+    """One bar for a whole stage, with the epoch and the latest validation metric."""
 
-    def __init__(self, stage: str, console: Console, figure: str) -> None:
+    def __init__(self, stage: str, console: Console, metric: str) -> None:
         columns = TextColumn("{task.description:<20}"), BarColumn(20), TextColumn("{task.fields[news]}")
         columns = (*columns, TimeElapsedColumn(), TimeRemainingColumn())
         self._bar = Progress(*columns, console=console, disable=console.quiet)
-        self._stage, self._figure = stage, figure
+        self._stage, self._metric = stage, metric
         self._task = self._bar.add_task(stage, total=None, news="")
 
     @rank_zero_only
@@ -90,9 +90,9 @@ class StageProgress(Callback):
     @rank_zero_only
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Tell the epoch's result."""
-        latest = float(trainer.callback_metrics.get(f"valid/{self._figure}", float("nan")))
-        percent = self._figure in ("accuracy", "macro_f1")
-        shown = f"{100 * latest:.1f} %" if percent else f"{self._figure} {latest:.3f}"
+        latest = float(trainer.callback_metrics.get(f"valid/{self._metric}", float("nan")))
+        percent = self._metric in ("accuracy", "macro_f1")
+        shown = f"{100 * latest:.1f} %" if percent else f"{self._metric} {latest:.3f}"
         news = f"epoch {trainer.current_epoch + 1}/{trainer.max_epochs}, valid {shown}"
         self._bar.update(self._task, news=news)
 

@@ -14,24 +14,24 @@ from msafusion import plugins
 from msafusion.attach import FusedNetwork
 from msafusion.attach.tracing import evaluating
 from msafusion.checkpoints import load_pretrained, read_model, save_model
+from msafusion.data.preprocessing import preprocessing_from
+from msafusion.data.samples import DataSource, Splits, collate
 from msafusion.files.json_file import write_json
 from msafusion.networks import NetworkPlan, plan_from
-from msafusion.preprocessing import preprocessing_from
-from msafusion.samples import DataSource, Splits, collate
 from msafusion.streams import nearest
 from msafusion.training.folder import MODEL, holds_anything, locked, remove_written
 from msafusion.training.loadable import check_saved
 from msafusion.training.metrics import SHOWN, Task, report
-from msafusion.training.stage import Place, run_stage
+from msafusion.training.stage import RunContext, run_stage
 from msafusion.training.stage_options import StageOptions
 from msafusion.training.task import check_predictions
-from msafusion.training.testing import build, fitted_plan, outputs_for
+from msafusion.training.testing import build, fitted_plan, predict_dataset
 from msafusion.version import __version__
 
 Metrics = dict[str, Any]
 FILES = (
     *("config.yaml", "metrics.json", "evaluation.json", "predictions.jsonl", "*.log"),
-    *(f"{folder}/{name}" for folder in ("model", "alone/*") for name in MODEL),
+    *(f"{folder}/{name}" for folder in ("model", "unimodal/*") for name in MODEL),
     *(f"checkpoints/*/{name}" for name in ("best.ckpt", "last.ckpt", "finished.json")),
     *(f"logs/*/{name}" for name in ("metrics.csv", "metrics.partial", "hparams.yaml", "events.out.tfevents.*")),
 )
@@ -41,14 +41,14 @@ FILES = (
 def train(
     data: DataSource,
     network: NetworkPlan,
-    alone: StageOptions,
-    fused: StageOptions,
+    unimodal: StageOptions,
+    multimodal: StageOptions,
     *,
     folder: Path,
     config: str,
     trainer: Mapping[str, Any],
     weights: Mapping[str, Path] | None = None,
-    start: Literal["alone", "anew"] = "alone",
+    init: Literal["unimodal", "scratch"] = "unimodal",
     seed: int = 0,
     num_workers: int = 0,
     resume: bool = False,
@@ -57,18 +57,18 @@ def train(
 ) -> Metrics:
     """Train in two stages, test once, and write everything into `folder`.
 
-    Files: `config.yaml`, `metrics.json`, `model/`, `alone/<stream>/`, `checkpoints/<stage>/`, `logs/<stage>/`.
+    Files: `config.yaml`, `metrics.json`, `model/`, `unimodal/<stream>/`, `checkpoints/<stage>/`, `logs/<stage>/`.
 
     Args:
         data: the data set.
         network: what is trained.
-        alone: first stage, for each network by itself.
-        fused: second stage, all networks with their fusion.
+        unimodal: first stage, for each network by itself.
+        multimodal: second stage, all networks with their fusion.
         folder: of the run; new, unless `resume` or `overwrite`.
         config: complete configuration, kept as `config.yaml`.
         trainer: options of Lightning's Trainer.
         weights: stream -> file of pretrained weights, from which its network starts the first stage.
-        start: the second stage starts from the networks that the first has trained, or anew.
+        init: where the second stage starts: from the networks that the first has trained, or from scratch.
         seed: of weights, order and dropout.
         num_workers: processes that load samples.
         resume: continue an interrupted run.
@@ -84,41 +84,41 @@ def train(
     check_folder(folder, resume=resume, overwrite=overwrite)
     with locked(folder):
         prepare_folder(folder, config, resume=resume, overwrite=overwrite)
-        place = Place(folder, trainer, num_workers, seed, resume, console or Console())
-        return _train(data, network, alone, fused, place, weights or {}, start)
+        context = RunContext(folder, trainer, num_workers, seed, resume, console or Console())
+        return _train(data, network, unimodal, multimodal, context, weights or {}, init)
 
 
 def _train(
     data: DataSource,
     network: NetworkPlan,
-    alone: StageOptions,
-    fused: StageOptions,
-    place: Place,
+    unimodal: StageOptions,
+    multimodal: StageOptions,
+    context: RunContext,
     weights: Mapping[str, Path],
-    start: Literal["alone", "anew"],
+    init: Literal["unimodal", "scratch"],
 ) -> Metrics:
-    folder, seed, console = place.folder, place.seed, place.console
+    folder, seed, console = context.folder, context.seed, context.console
     for name in ("lightning.pytorch", "lightning.fabric"):
         logging.getLogger(name).setLevel(logging.WARNING)
     splits = data.splits()
     lightning.seed_everything(seed, workers=True, verbose=False)
     network = fitted_plan(network, splits)
     net = _start(network, splits, weights)
-    _check_stages(net, splits, alone, fused)
+    _check_stages(net, splits, unimodal, multimodal)
     saved = {"msafusion": __version__, "network": network.as_dict(), "classes": splits.classes}
     saved["preprocessing"], saved["extraction"] = splits.preprocessing.as_dict(), dict(splits.extraction)
     saved["imports"] = plugins.needed(saved)
     check_saved(saved, network, splits, net)
     rows: dict[str, Metrics] = {}
     for stream in net.networks:
-        single = network.alone(net, stream, splits.num_outputs)
-        best = run_stage(f"alone-{stream}", single, splits, alone, place)
-        rank_zero_only(save_model)(folder / "alone" / stream, single.networks[stream], {**saved, "stream": stream})
+        single = network.unimodal(net, stream, splits.num_outputs)
+        best = run_stage(f"unimodal-{stream}", single, splits, unimodal, context)
+        rank_zero_only(save_model)(folder / "unimodal" / stream, single.networks[stream], {**saved, "stream": stream})
         rows[f"{stream} alone"] = {"valid": best}
-    if start == "anew":
+    if init == "scratch":
         lightning.seed_everything(seed, workers=True, verbose=False)
         net = _start(network, splits, weights)
-    rows["fused"] = {"valid": run_stage("fused", net, splits, fused, place)}
+    rows["fused"] = {"valid": run_stage("multimodal", net, splits, multimodal, context)}
     if getattr(rank_zero_only, "rank", 0) == 0:
         save_model(folder / "model", net, saved)
         tested = evaluate(folder, splits)
@@ -152,13 +152,13 @@ def evaluate(folder: Path, splits: Splits, batch_size: int = 32) -> dict[str, Me
     rows: dict[str, FusedNetwork] = {}
     others = build(plan, splits)
     for stream in others.networks:
-        single = plan.alone(others, stream, splits.num_outputs)
-        single.networks[stream].load_state_dict(read_model(folder / "alone" / stream)[1])
+        single = plan.unimodal(others, stream, splits.num_outputs)
+        single.networks[stream].load_state_dict(read_model(folder / "unimodal" / stream)[1])
         rows[f"{stream} alone"] = single
     rows["fused"] = net
     result = {}
     for name, row in rows.items():
-        outputs, labels = outputs_for(row, splits.test, preprocessing, batch_size=batch_size)
+        outputs, labels = predict_dataset(row, splits.test, preprocessing, batch_size=batch_size)
         result[name] = report(outputs[""], labels, config["classes"], splits.sentiment)
     return result
 
@@ -177,15 +177,15 @@ def _start(plan: NetworkPlan, splits: Splits, weights: Mapping[str, Path]) -> Fu
     return net
 
 
-def _check_stages(net: FusedNetwork, splits: Splits, alone: StageOptions, fused: StageOptions) -> None:
+def _check_stages(net: FusedNetwork, splits: Splits, unimodal: StageOptions, multimodal: StageOptions) -> None:
     """Refuse before the first stage what would stop the second.
 
     Raises:
         ValueError: a figure that these labels do not have; losses of networks that give no prediction.
     """
-    for options in (alone, fused):
-        options.figure(len(splits.classes))
-    if fused.epochs and len(net.networks) > 1 and (fused.losses == "separate" or fused.per_stream_loss):
+    for options in (unimodal, multimodal):
+        options.metric(len(splits.classes))
+    if multimodal.epochs and len(net.networks) > 1 and (multimodal.losses == "separate" or multimodal.per_stream_loss):
         batch = collate([splits.train[0]])
         with evaluating(net):
             outputs = net.stream_outputs(splits.preprocessing.inputs(batch["inputs"]), batch["lengths"])
@@ -200,8 +200,8 @@ def table(rows: Mapping[str, Metrics], title: str, task: Task) -> Table:
     for column in ("model", *(name for name, _ in shown.values())):
         result.add_column(column, justify="left" if column == "model" else "right")
     for name, metrics in rows.items():
-        figures = ((metrics.get(metric), factor) for metric, (_, factor) in shown.items())
-        cells = ("" if value is None else f"{factor * value:.{1 if factor > 1 else 3}f}" for value, factor in figures)
+        values = ((metrics.get(metric), factor) for metric, (_, factor) in shown.items())
+        cells = ("" if value is None else f"{factor * value:.{1 if factor > 1 else 3}f}" for value, factor in values)
         result.add_row(name, *cells)
     return result
 

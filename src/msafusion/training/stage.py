@@ -21,10 +21,10 @@ from torch import nn
 from torch.utils.data import DataLoader, DistributedSampler
 
 from msafusion.attach import FusedNetwork
+from msafusion.data.samples import Sample, Splits, as_dataset, collate, with_streams
 from msafusion.files.json_file import write_json
 from msafusion.files.reading import read_json, reading
 from msafusion.files.torch_file import check_tensor, check_torch_file
-from msafusion.samples import Sample, Splits, as_dataset, collate, with_streams
 from msafusion.training.logs import EpochLog, StageProgress
 from msafusion.training.stage_options import FALLING, StageOptions
 from msafusion.training.task import FusionTask
@@ -35,7 +35,7 @@ REPEAT = "delete its folder and --resume again to repeat this stage"
 
 
 @dataclass(frozen=True)
-class Place:
+class RunContext:
     """Where a run keeps its files.
 
     Attributes:
@@ -81,12 +81,12 @@ def loader(
 class _Loaders(lightning.LightningDataModule):
     """Batches in an order that depends on seed and epoch alone, divided among the devices."""
 
-    def __init__(self, splits: Splits, streams: set[str], options: StageOptions, place: Place) -> None:
+    def __init__(self, splits: Splits, streams: set[str], options: StageOptions, context: RunContext) -> None:
         super().__init__()
-        self.splits, self.options, self.place, self.streams = splits, options, place, streams
+        self.splits, self.options, self.context, self.streams = splits, options, context, streams
 
     def _loader(self, samples: Sequence[Sample], **options: Any) -> DataLoader[Any]:
-        return loader(samples, self.streams, self.options.batch_size, self.place.num_workers, **options)
+        return loader(samples, self.streams, self.options.batch_size, self.context.num_workers, **options)
 
     def train_dataloader(self) -> DataLoader[Any]:
         assert self.trainer is not None
@@ -94,7 +94,7 @@ class _Loaders(lightning.LightningDataModule):
             as_dataset(self.splits.train),
             num_replicas=self.trainer.world_size,
             rank=self.trainer.global_rank,
-            seed=self.place.seed,
+            seed=self.context.seed,
         )
         full = len(order) >= self.options.batch_size  # a last batch of one sample would stop batch norm
         return self._loader(self.splits.train, sampler=order, drop_last=full)
@@ -121,7 +121,7 @@ class _SigtermAsBefore(Callback):
 
 
 def run_stage(
-    name: str, network: FusedNetwork, splits: Splits, options: StageOptions, place: Place
+    name: str, network: FusedNetwork, splits: Splits, options: StageOptions, context: RunContext
 ) -> dict[str, float | None]:
     """Train a network, and leave it with the weights of its best epoch on the validation samples, or its last.
 
@@ -129,29 +129,29 @@ def run_stage(
     TensorBoard events.
 
     Returns:
-        Validation figures of that epoch; none if the stage has no epochs; None where one is not defined.
+        Validation metrics of that epoch; none if the stage has no epochs; None where one is not defined.
     """
-    checkpoints, logs = place.folder / "checkpoints" / name, place.folder / "logs" / name
+    checkpoints, logs = context.folder / "checkpoints" / name, context.folder / "logs" / name
     finished = checkpoints / "finished.json"
-    if place.resume and finished.is_file():
+    if context.resume and finished.is_file():
         _load_kept(network, checkpoints, options)
-        with reading(finished, "the figures of this stage", REPEAT, ValueError):
+        with reading(finished, "the metrics of this stage", REPEAT, ValueError):
             return dict(read_json(finished))
-    figure = options.figure(len(splits.classes))
+    metric = options.metric(len(splits.classes))
     if not options.epochs:
         return {}
-    task = FusionTask(network, len(splits.classes), options, splits.preprocessing, place.seed)
+    task = FusionTask(network, len(splits.classes), options, splits.preprocessing, context.seed)
     best = ModelCheckpoint(
         checkpoints,
         "best",
-        monitor=f"valid/{figure}",
-        mode="min" if figure in FALLING else "max",
+        monitor=f"valid/{metric}",
+        mode="min" if metric in FALLING else "max",
         enable_version_counter=False,
     )
     last = ModelCheckpoint(checkpoints, "last", save_on_train_epoch_end=True, enable_version_counter=False)
     # the last checkpoint holds what the best one knew, so it comes after it
     keeping = [best, last] if options.keep == "best" else [last]
-    callbacks: list[Callback] = [StageProgress(name, place.console, figure), _SigtermAsBefore(), *keeping]
+    callbacks: list[Callback] = [StageProgress(name, context.console, metric), _SigtermAsBefore(), *keeping]
     if options.ema:
         callbacks.append(EMAWeightAveraging(decay=options.ema))
     with warnings.catch_warnings():
@@ -162,19 +162,19 @@ def run_stage(
         warnings.filterwarnings("ignore", message="Checkpoint directory .* exists and is not empty")
         warnings.filterwarnings("ignore", message=".*bf16.*", category=UserWarning, module="lightning")
         trainer = _trainer(
-            **place.trainer,
+            **context.trainer,
             max_epochs=options.epochs,
             logger=[EpochLog(logs), TensorBoardLogger(logs, name="", version="")],
             callbacks=callbacks,
-            default_root_dir=place.folder,
+            default_root_dir=context.folder,
         )
         _check_precision(trainer, network)
         _check_samples(trainer, splits)
         resume_from = checkpoints / "last.ckpt"
-        resuming = place.resume and resume_from.is_file()
+        resuming = context.resume and resume_from.is_file()
         if resuming:
             _read_checkpoint(resume_from)
-        loaders = _Loaders(splits, set(network.networks.keys()), options, place)
+        loaders = _Loaders(splits, set(network.networks.keys()), options, context)
         try:
             trainer.fit(task, datamodule=loaders, ckpt_path=resume_from if resuming else None, weights_only=True)
             if options.keep == "last" and task.validated_at != trainer.global_step:
@@ -183,17 +183,17 @@ def run_stage(
             raise KeyboardInterrupt from None
         except MisconfigurationException as error:
             raise ValueError(f"the trainer options do not work here: {error} Correct --trainer.*.") from error
-    kept = best.best_model_score if options.keep == "best" else trainer.callback_metrics.get(f"valid/{figure}")
+    kept = best.best_model_score if options.keep == "best" else trainer.callback_metrics.get(f"valid/{metric}")
     if kept is None and not best.best_model_path:
         raise ValueError(
             f"stage {name} ended without a validation, expected one to choose the epoch by; leave the limits "
             "of --trainer.limit_train_batches, limit_val_batches and check_val_every_n_epoch out."
         )
-    figures: dict[str, float | None] = {"epoch": _load_kept(network, checkpoints, options)}
-    figures[figure] = None if kept is None or not math.isfinite(kept) else float(kept)
+    metrics: dict[str, float | None] = {"epoch": _load_kept(network, checkpoints, options)}
+    metrics[metric] = None if kept is None or not math.isfinite(kept) else float(kept)
     trainer.strategy.barrier()
-    rank_zero_only(write_json)(finished, figures)
-    return figures
+    rank_zero_only(write_json)(finished, metrics)
+    return metrics
 
 
 def _trainer(**options: Any) -> lightning.Trainer:

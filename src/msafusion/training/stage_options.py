@@ -65,7 +65,7 @@ class StageOptions:
                 "only; set schedule to constant, or leave decay_after out."
             )
 
-    def figure(self, num_classes: int) -> str:
+    def metric(self, num_classes: int) -> str:
         """The validation figure that chooses the epoch.
 
         Raises:

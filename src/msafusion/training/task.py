@@ -11,8 +11,8 @@ from torch.nn import functional
 
 from msafusion.attach import FusedNetwork
 from msafusion.attach.reading import Outputs, prediction_in
-from msafusion.preprocessing import Preprocessing
-from msafusion.samples import Batch
+from msafusion.data.preprocessing import Preprocessing
+from msafusion.data.samples import Batch
 from msafusion.training.metrics import running_metrics
 from msafusion.training.stage_options import StageOptions
 
@@ -273,5 +273,6 @@ def check_predictions(outputs: Mapping[str, Any], num_outputs: int) -> None:
         if tuple(width) != (num_outputs,):
             raise ValueError(
                 f"network '{name}' gives (batch, {', '.join(map(str, width))}), expected a prediction (batch, "
-                f"{num_outputs}) for a loss of its own; set --fused.per_stream_loss 0 and --fused.losses joint."
+                f"{num_outputs}) for a loss of its own; set --multimodal.per_stream_loss 0 and --multimodal.losses "
+                "joint."
             )

@@ -7,13 +7,13 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 from msafusion.attach import FusedNetwork
+from msafusion.data.preprocessing import Preprocessing
+from msafusion.data.samples import Sample, Splits, as_dataset, collate, with_streams
 from msafusion.files.bounds import at_most, memory
 from msafusion.networks import NetworkPlan
-from msafusion.preprocessing import Preprocessing
-from msafusion.samples import Sample, Splits, as_dataset, collate, with_streams
 
-Inputs = dict[str, Tensor]
-Condition = Callable[[Inputs, Mapping[str, Tensor]], Inputs]
+StreamInputs = dict[str, Tensor]
+Condition = Callable[[StreamInputs, Mapping[str, Tensor]], StreamInputs]
 """(a batch's inputs, lengths) -> the inputs to test with."""
 
 
@@ -35,13 +35,13 @@ def build(plan: NetworkPlan, splits: Splits) -> FusedNetwork:
         return plan.build(splits.channels, splits.num_outputs)
 
 
-def unchanged(inputs: Inputs, lengths: Mapping[str, Tensor]) -> Inputs:
+def unchanged(inputs: StreamInputs, lengths: Mapping[str, Tensor]) -> StreamInputs:
     """The condition of an ordinary test."""
     return inputs
 
 
 @torch.inference_mode()
-def outputs_for(
+def predict_dataset(
     network: FusedNetwork,
     samples: Sequence[Sample],
     preprocessing: Preprocessing,

@@ -1,0 +1,41 @@
+"""`msafusion evaluate`: the test metrics of a finished run, computed again."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from msafusion.commands.parser import parse, verb_parser
+from msafusion.commands.recipe_options import parse_recipe, train_parser
+from msafusion.files.json_file import write_json
+from msafusion.training import recipe
+
+
+def run_evaluate(arguments: Sequence[str]) -> None:
+    """`msafusion evaluate RUN`: the test metrics of a finished run, computed again from its saved model.
+
+    Raises:
+        ValueError: there is no finished run in the folder.
+    """
+    parser = verb_parser("evaluate", "Compute a run's test metrics again.")
+    parser.add_argument("run", type=Path, help="folder of the run")
+    parser.add_argument(
+        "--out", type=Path | None, default=None, help="JSON file for the result (default: RUN/evaluation.json)"
+    )
+    given = parse(parser, arguments)
+    saved = given.run / "config.yaml"
+    if not saved.is_file():
+        raise ValueError(
+            f"no run in '{given.run}' (no config.yaml), expected the folder of `msafusion train --out`; check the path."
+        )
+    if not (given.run / "model").is_dir():
+        raise ValueError(
+            f"the run in '{given.run}' is not finished (no model); go on by "
+            f"`msafusion train --out {given.run} --resume`."
+        )
+    run_parser = train_parser()
+    data = run_parser.instantiate(parse_recipe(run_parser, ["--config", str(saved)])).data
+    splits = data.splits()
+    rows = recipe.evaluate(given.run, splits)
+    recipe.Console().print(recipe.table(rows, title=f"test metrics of {given.run}", task=splits.task))
+    target = given.out or given.run / "evaluation.json"
+    write_json(target, {"rows": {name: {"test": metrics} for name, metrics in rows.items()}})
+    recipe.Console().print(f"results in {target}")

@@ -1,0 +1,281 @@
+"""Your own data as arrays, without writing code: one `.npz`, `.safetensors` or `.h5` file."""
+
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any, overload
+
+import numpy as np
+import torch
+
+from msafusion.data.datasets.array_file import ArrayFile
+from msafusion.data.datasets.labelled import Labels, TaskOption, check_groups, divide, known_splits
+from msafusion.data.preparation.writing import can_be_stream
+from msafusion.data.preprocessing import Augmentation, Layout, Standardize
+from msafusion.data.samples import DataSource, Sample, Splits, collate
+from msafusion.failures import DataError
+from msafusion.streams import nearest
+from msafusion.text import cleaned, note
+
+CODES = {"0": "train", "1": "valid", "2": "test"}
+MAX_FITTED = 1000
+"""Training samples, evenly spread, from which mean and standard deviation are taken."""
+MAX_SCANNED, BLOCK = 2**31, 2**25
+"""Streams of up to 2 GiB are looked through for NaN before training, in blocks of 32 MiB."""
+
+
+class Arrays(DataSource):
+    """One array a stream, (n, ...), with labels and splits beside them.
+
+    Format: `<stream>` (n, channels) vectors, (n, time, channels) sequences, (n, channels, height, width) images, uint8
+    (n, channels, time, height, width) videos; `<stream>_lengths` (n,) real steps of right-padded sequences; `label`
+    (n,) numbers or names; `split` (n,) train, valid or test (or 0, 1, 2: `.safetensors` hold no text); `id` (n,), where
+    there is one. Without valid rows, some training rows are drawn for it. `.h5` and `.safetensors` files are read row
+    by row when a batch asks for them, after a look for NaN through streams of up to 2 GiB. Pictures and videos have
+    their channels first: uint8 with 1 or 3 channels last is refused.
+
+    Args:
+        root: the file.
+        streams: names of the streams; none: every numeric array of two axes or more, which must have n rows.
+        label: array of the labels.
+        split: array of the splits.
+        group: array of subjects, speakers or videos, of which no two splits may share one; none: rows are independent.
+        task: classification, regression, or auto (by the labels, see `Labels.read`).
+        valid_fraction: of the training rows, for validation, where no row is marked valid.
+        changes: random changes in training, such as `{noise: 0.1}`; none: no change.
+    """
+
+    def __init__(
+        self,
+        root: Path,
+        streams: Sequence[str] = (),
+        label: str = "label",
+        split: str = "split",
+        group: str | None = None,
+        task: TaskOption = "auto",
+        valid_fraction: float = 0.15,
+        changes: Augmentation | None = None,
+    ) -> None:
+        self.root, self.streams, self.label, self.split, self.group = root, tuple(streams), label, split, group
+        self.task: TaskOption = task
+        self.valid_fraction = valid_fraction
+        self.changes = changes
+
+    def splits(self) -> Splits:
+        """Samples by the array of splits."""
+        file = ArrayFile(self.root)
+        texts = self._texts(file, self.label)
+        number = len(texts)
+        marks = [CODES.get(text, text) for text in self._texts(file, self.split, number)]
+        split = known_splits(marks, f"'{self.root}', {self.split}")
+        groups = self._texts(file, self.group, number) if self.group else [str(row) for row in range(number)]
+        ids = self._texts(file, "id", number) if "id" in file.names else [f"{row:06d}" for row in range(number)]
+        if self.group:
+            check_groups(groups, f"'{self.root}', {self.group}")
+        if len(set(ids)) < number:
+            twice = next(name for name in ids if ids.count(name) > 1)
+            raise DataError(f"'{self.root}': the id '{twice}' occurs twice, expected it once; correct it.")
+        streams = self._streams(file, number)
+        labels = Labels.read(texts, self.task, f"'{self.root}', {self.label}", file.numeric(self.label))
+        rows = [
+            {"id": name, "split": part, "group": group, "label": label}
+            for name, part, group, label in zip(ids, split, groups, labels.values, strict=True)
+        ]
+        parts = divide(rows, labels.classes, self.valid_fraction, f"'{self.root}'")
+        table = _Table(file, rows, streams, {name: self._lengths(file, name, number) for name in streams})
+        table.check_finite()
+        samples = {name: ArraySamples(table, indices) for name, indices in parts.items()}
+        train = samples["train"]
+        some = train[:: -(-len(train) // MAX_FITTED)]
+        table.exact = set(streams)  # until it is known of which float32 loses nothing
+        preprocessing = Standardize.fitted([sample["streams"] for sample in some], table.layouts(), self.changes)
+        table.exact = preprocessing.wide()
+        splits = Splits(
+            *(samples[name] for name in ("train", "valid", "test")),
+            classes=labels.classes,
+            channels=preprocessing.num_channels(),
+            preprocessing=preprocessing,
+        )
+        collate([train[0]])
+        return splits
+
+    def _texts(self, file: ArrayFile, name: str, number: int | None = None) -> list[str]:
+        if name not in file.names:
+            raise DataError(f"'{self.root}' has no array '{name}'; {nearest(name, file.names)}")
+        texts = file.texts(name)
+        if not texts:
+            raise DataError(f"'{self.root}': '{name}' is empty, expected one entry a sample; fill it.")
+        if number is not None and len(texts) != number:
+            raise DataError(f"'{self.root}': '{name}' has {len(texts)} rows, expected {number} as in '{self.label}'.")
+        return cleaned(texts, f"'{self.root}', {name}")
+
+    def _streams(self, file: ArrayFile, number: int) -> list[str]:
+        names = self._named(file, number)
+        for name in names:
+            if not can_be_stream(name):
+                raise DataError(
+                    f"'{self.root}': no stream can be called {name[:100]!r}, expected letters, digits, _, - and dots; "
+                    "rename the array, or name others by streams."
+                )
+            shape = file.shape(name)
+            if 0 in shape:
+                raise DataError(
+                    f"'{self.root}': stream '{name}' is {shape}, expected at least one value in every row; correct it."
+                )
+            channels_last = len(shape) in (4, 5) and shape[-1] in (1, 3) and shape[1] not in (1, 3)
+            if channels_last and file.row(name, 0).dtype == np.uint8:
+                raise DataError(
+                    f"'{self.root}': stream '{name}' is uint8 {shape}, expected (n, channels, ...); store its last "
+                    f"axis second: np.moveaxis({name}, -1, 1)."
+                )
+        return names
+
+    def _named(self, file: ArrayFile, number: int) -> list[str]:
+        if not self.streams:
+            return self._found(file, number)
+        for name in self.streams:
+            if name not in file.names:
+                raise DataError(f"'{self.root}' has no stream '{name}'; {nearest(name, file.names)}")
+            shape = file.shape(name)
+            if len(shape) < 2 or shape[0] != number or not file.numeric(name):
+                raise DataError(
+                    f"'{self.root}': stream '{name}' is {shape}, expected numbers ({number}, channels) or ({number}, "
+                    "time, channels); correct it."
+                )
+        return list(self.streams)
+
+    def _found(self, file: ArrayFile, number: int) -> list[str]:
+        """The streams where none are named; what could be one and is not is refused, the rest is noted."""
+        known = {self.label, self.split, self.group, "id", *(f"{name}_lengths" for name in file.names)}
+        found, unused = [], []
+        for name in (name for name in file.names if name not in known):
+            shape = file.shape(name)
+            if len(shape) < 2 or not (file.numeric(name) or file.complex(name)):
+                unused.append(f"{name} {shape}")
+            elif file.complex(name):
+                raise DataError(
+                    f"'{self.root}': '{name}' is complex {shape}, expected real numbers; store its real and imaginary "
+                    "parts or its magnitude, or name the streams to use by streams."
+                )
+            elif shape[0] != number:
+                raise DataError(
+                    f"'{self.root}': '{name}' is {shape}, expected {number} rows as in '{self.label}'; correct it, or "
+                    "name the streams to use by streams."
+                )
+            else:
+                found.append(name)
+        if not found:
+            raise DataError(f"'{self.root}' has no array of {number} rows and two axes or more; add the streams.")
+        if unused:
+            note(f"'{self.root}': not used, as streams are numbers with two axes or more: {', '.join(unused)}.")
+        return found
+
+    def _lengths(self, file: ArrayFile, stream: str, number: int) -> np.ndarray | None:
+        name = f"{stream}_lengths"
+        if name not in file.names:
+            return None
+        shape = file.shape(stream)
+        if len(shape) != 3:
+            raise DataError(
+                f"'{self.root}': stream '{stream}' is {shape} and has '{name}', expected ({number}, time, channels); "
+                f"correct it, or leave '{name}' out."
+            )
+        lengths, steps = file.whole(name), shape[1]
+        if lengths.shape != (number,) or lengths.dtype.kind not in "iu":
+            raise DataError(
+                f"'{self.root}': '{name}' is {lengths.dtype} {lengths.shape}, expected integers ({number},)."
+            )
+        if lengths.min() < 1 or lengths.max() > steps:
+            row = int(np.flatnonzero((lengths < 1) | (lengths > steps))[0])
+            raise DataError(
+                f"'{self.root}': '{name}' is {lengths[row]} in row {row}, expected 1 to the {steps} steps of "
+                f"'{stream}'; correct it."
+            )
+        return lengths
+
+
+class _Table:
+    """What the samples of all splits share."""
+
+    def __init__(
+        self,
+        file: ArrayFile,
+        rows: Sequence[dict[str, Any]],
+        streams: Sequence[str],
+        lengths: dict[str, np.ndarray | None],
+    ) -> None:
+        self.file, self.rows, self.streams, self.lengths = file, rows, streams, lengths
+        self.exact: set[str] = set()
+        """Streams that stay in float64 where they are."""
+
+    def layouts(self) -> dict[str, Layout]:
+        axes = {name: len(self.file.shape(name)) for name in self.streams}
+        return {name: "sequence" if n == 3 else "video" if n == 5 else "map" for name, n in axes.items()}
+
+    def check_finite(self) -> None:
+        """Refuse NaN and infinity in rows of any split, so that no run stops at them after training."""
+        for name in self.streams:
+            first, number, lengths = self.file.row(name, 0), len(self.rows), self.lengths[name]
+            if first.dtype.kind != "f" or first.nbytes * number > MAX_SCANNED:
+                continue
+            rows = max(1, BLOCK // first.nbytes)
+            for start in range(0, number, rows):
+                values = _as_float32(self.file.rows(name, start, min(start + rows, number)))
+                finite = np.isfinite(values)
+                if lengths is not None:  # padding does not count
+                    finite |= (np.arange(values.shape[1]) >= lengths[start : start + rows, None])[..., None]
+                if not finite.all():
+                    raise self._not_finite(name, start + int(np.argwhere(~finite)[0, 0]))
+
+    def _not_finite(self, stream: str, index: int) -> DataError:
+        return DataError(
+            f"'{self.file.path}': stream '{stream}' of sample '{self.rows[index]['id']}' holds NaN or infinity, "
+            "or a value too large for float32, expected finite values; clean the data."
+        )
+
+    def sample(self, index: int, streams: Iterable[str]) -> Sample:
+        row, arrays, lengths = self.rows[index], {}, {}
+        for name in streams:
+            values, real = self.file.row(name, index), self.lengths[name]
+            if real is not None:
+                values = values[: real[index]]
+                lengths[name] = len(values)
+            if values.dtype.kind == "f":
+                single = _as_float32(values)
+                if not np.isfinite(single).all():
+                    raise self._not_finite(name, index)
+                values = values if values.dtype == np.float64 and name in self.exact else single
+            arrays[name] = torch.from_numpy(np.ascontiguousarray(values))
+        sample: Sample = {"id": row["id"], "streams": arrays, "label": row["label"], "group": row["group"]}
+        if lengths:
+            sample["lengths"] = lengths
+        return sample
+
+
+def _as_float32(values: np.ndarray) -> np.ndarray:
+    with np.errstate(over="ignore"):  # too large for float32: infinite, which is told
+        return values.astype(np.float32)
+
+
+class ArraySamples(Sequence[Sample]):
+    """Some rows of an array file, each read when it is asked for."""
+
+    def __init__(self, table: _Table, indices: Sequence[int], streams: Sequence[str] | None = None) -> None:
+        self.table, self.indices = table, indices
+        self.streams = tuple(table.streams if streams is None else streams)
+        self.groups = {table.rows[index]["group"] for index in indices}
+
+    def only(self, streams: Iterable[str]) -> "ArraySamples":
+        """The same samples, of which only some streams are read."""
+        return ArraySamples(self.table, self.indices, [name for name in self.streams if name in set(streams)])
+
+    def __len__(self) -> int:
+        return len(self.indices)
+
+    @overload
+    def __getitem__(self, index: int) -> Sample: ...
+    @overload
+    def __getitem__(self, index: slice) -> "ArraySamples": ...
+    def __getitem__(self, index: int | slice) -> "Sample | ArraySamples":
+        if isinstance(index, slice):
+            return ArraySamples(self.table, self.indices[index], self.streams)
+        return self.table.sample(self.indices[index], self.streams)

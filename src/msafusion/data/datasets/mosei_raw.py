@@ -1,0 +1,181 @@
+"""What the raw forms of CMU-MOSEI and CMU-MOSI share: streams, ids, labels, folds by video, finite values."""
+
+import ast
+import functools
+import hashlib
+import math
+import re
+from abc import abstractmethod
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from msafusion.data.preparation.raw import RawItem, RawReader, Verification
+from msafusion.data.preprocessing import Layout
+from msafusion.failures import DataError, Failure, TraceLog, attempted
+from msafusion.files.reading import parsed_json
+from msafusion.text import clean, note
+
+STREAMS: tuple[str, ...] = ("visual", "audio", "text")
+SPLITS: tuple[str, ...] = ("train", "valid", "test")
+YOUTUBE = 11
+"""Characters of a video's name at YouTube."""
+NOT_STANDARD = "not the standard folds: 70 % train, 10 % valid, 20 % test of the videos, in the order of their SHA-256"
+"""What settings say where no folds were given."""
+
+
+class SentimentReader(RawReader):
+    """Sentiment in [-3, 3]; `visual`, `audio` and `text` are sequences (time, channels), groups are the videos.
+
+    Args:
+        source: the folder or file.
+        dataset: "mosei" or "mosi".
+
+    Raises:
+        ValueError: another data set.
+    """
+
+    def __init__(self, source: str | Path, dataset: str) -> None:
+        if dataset not in ("mosei", "mosi"):
+            raise ValueError(f"dataset is {dataset!r}, expected 'mosei' or 'mosi'; set it to one of them.")
+        self.source = Path(source)
+        self.dataset = dataset  # pyright: ignore[reportAttributeAccessIssue]  # both data sets come in the same forms
+        self.classes, self.extraction = (), {}
+
+    def layouts(self) -> dict[str, Layout]:
+        """Stream -> layout of its arrays: sequences all."""
+        return dict.fromkeys(STREAMS, "sequence")
+
+    @abstractmethod
+    def problems(self, items: Sequence[RawItem]) -> list[str]:
+        """One line for each thing that would stop `read` of one video's samples, found without computing features."""
+
+    def verify(self, progress: Callable[[int, int], None] | None = None) -> Verification:
+        """Look at every sample; its text model is not run.
+
+        Args:
+            progress: called with (items looked at, items in all).
+        """
+        try:
+            items = self.items()
+        except DataError as error:
+            return Verification({"samples": 0}, broken=[str(error)])
+        broken, videos, number, log = list[str](), dict[str, list[RawItem]](), 0, TraceLog()
+        for item in items:
+            videos.setdefault(item.group, []).append(item)
+        for of_video in videos.values():
+            found = attempted(functools.partial(self.problems, of_video), of_video[0].files.values())
+            broken += [log.line(found)] if isinstance(found, Failure) else found
+            number += len(of_video)
+            if progress is not None:
+                progress(number, len(items))
+        present = {"samples": len(items), "videos": len(videos)}
+        present |= {split: sum(item.columns["split"] == split for item in items) for split in SPLITS}
+        return Verification(present, self.missing(), broken, self.skipped())
+
+
+def sample_id(video: str, clip: str) -> str:
+    """`video$_$clip`, as MMSA names samples; what no sample's name may hold becomes `+<hexadecimal code point>+`."""
+    return re.sub(r"[^\w.$ -]", lambda found: f"+{ord(found[0]):x}+", f"{video}$_${clip}")
+
+
+def video_and_clip(name: str) -> tuple[str, str | None]:
+    """The video and the clip in it, of a segment's name as any form of the data sets writes it.
+
+    `video$_$clip` (MMSA), `video[clip]` (CMU SDK), `video_clip` where the video is a YouTube name (11 characters, `_`
+    among them) or a number; else the whole name is the video's, with a note where it could be `video_clip`.
+    """
+    name = clean(name)
+    if "$_$" in name:
+        video, clip = name.rsplit("$_$", 1)
+        return video, clip
+    if found := re.fullmatch(r"(.+)\[(\w+)\]|(.{11}|[0-9]+)_([0-9]+)", name):
+        return found[1] or found[3], found[2] or found[4]
+    if len(name) != YOUTUBE and re.fullmatch(r".+_[0-9]+", name):
+        form = re.sub("[0-9]+", "0", name)
+        note(
+            f"'{name}' does not tell its video ({form}), so it is taken for a video of its own: make sure that no "
+            "video is in two splits, or write ids as video$_$clip."
+        )
+    return name, None
+
+
+def checked_sentiment(value: float, where: str) -> float:
+    """The label.
+
+    Raises:
+        DataError: outside [-3, 3], or not a number.
+    """
+    if not (math.isfinite(value) and abs(value) <= 3):
+        raise DataError(f"{where}: sentiment is {value:g}, expected -3 to 3; check that these are the labels.")
+    return value
+
+
+def finite(values: np.ndarray, notes: list[str], stream: str) -> np.ndarray:
+    """The values as float32, NaN and infinity replaced by 0 and counted in a note."""
+    with np.errstate(over="ignore"):  # what float32 cannot hold becomes infinity, and is counted
+        values = np.asarray(values, dtype=np.float32)
+    if count := int(np.count_nonzero(~np.isfinite(values))):
+        notes.append(f"{stream}: {count} values of {values.size} are not finite, replaced by 0")
+        values = np.where(np.isfinite(values), values, np.float32(0))
+    return values
+
+
+def read_folds(path: Path) -> dict[str, str]:
+    """Video -> train, valid or test, from a list of folds.
+
+    Args:
+        path: JSON, {"train": [videos or segments], "valid": [...], "test": [...]}; or a Python file of the CMU SDK such
+            as `cmu_mosei_std_folds.py`, whose lists `standard_train_fold`, ... are read without running it.
+
+    Raises:
+        DataError: neither of them, or a video in two folds.
+    """
+    try:
+        text = path.read_text(encoding="utf-8")
+        found = _python_lists(text) if path.suffix == ".py" else parsed_json(text)
+        folds = {split: list[str](found[split]) for split in SPLITS}
+        if odd := [
+            video for listed in folds.values() for video in listed if not isinstance(video, str) or len(video) < 2
+        ]:
+            raise TypeError(f"{odd[0]!r} is no video")
+    except (OSError, ValueError, SyntaxError, KeyError, TypeError, RecursionError, MemoryError) as error:
+        raise DataError(
+            f"'{path}' holds no folds ({type(error).__name__}: {str(error)[:80]}), expected JSON "
+            '{"train": [videos], "valid": [...], "test": [...]} or the SDK\'s standard folds (.py); give such a file.'
+        ) from None
+    videos: dict[str, str] = {}
+    for split, listed in folds.items():
+        for video in (video_and_clip(name)[0] for name in listed):
+            if videos.setdefault(video, split) != split:
+                raise DataError(
+                    f"'{path}' has video '{video}' in {videos[video]} and {split}, expected it in one; correct it."
+                )
+    return videos
+
+
+def _python_lists(text: str) -> dict[str, list[str]]:
+    """The SDK's folds in the text of a Python file: plain lists of strings."""
+    lists = {}
+    for node in ast.parse(text).body:
+        if isinstance(node, ast.Assign) and isinstance(target := node.targets[0], ast.Name):
+            lists[target.id.removeprefix("standard_").removesuffix("_fold")] = node.value
+    return {split: ast.literal_eval(lists[split]) for split in SPLITS}
+
+
+def made_folds(videos: Iterable[str]) -> dict[str, str]:
+    """Video -> train, valid or test: always the same for the same videos, but not the standard folds."""
+    order = sorted(videos, key=lambda video: hashlib.sha256(video.encode()).hexdigest())
+    valid, test = max(1, round(0.1 * len(order))), max(1, round(0.2 * len(order)))
+    splits = ["valid"] * valid + ["test"] * test + ["train"] * len(order)
+    return dict(zip(order, splits, strict=False))
+
+
+def shared_videos(splits: Mapping[str, Iterable[str]]) -> list[str]:
+    """Videos that occur in more than one split."""
+    seen: dict[str, set[str]] = {}
+    for split, videos in splits.items():
+        for video in videos:
+            seen.setdefault(video, set()).add(split)
+    return sorted(video for video, found in seen.items() if len(found) > 1)

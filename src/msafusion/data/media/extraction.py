@@ -1,0 +1,87 @@
+"""How one stream is read from a raw file: options that are saved with prepared data and with models trained on them."""
+
+from abc import ABC, abstractmethod
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+
+from msafusion.data.preprocessing import Layout
+from msafusion.failures import DataError
+
+
+class StreamMissing(DataError):
+    """The file is sound but holds nothing of this stream: no audio track, no face. The other streams can go on."""
+
+
+@dataclass(frozen=True)
+class Span:
+    """A part of a recording: from `start` (seconds) on, `seconds` long; None: to its end."""
+
+    start: float = 0.0
+    seconds: float | None = None
+
+
+WHOLE = Span()
+
+
+@dataclass(frozen=True)
+class Extracted:
+    """One stream of one recording, in its layout.
+
+    Attributes:
+        values: the array.
+        notes: what a user should know about it ("sound ends after 1.20 s, zeros from there on"); not errors.
+    """
+
+    values: np.ndarray
+    notes: list[str] = field(default_factory=list)
+
+
+class Extractor(ABC):
+    """Reads one stream from a file. A frozen dataclass of plain options; add one and a line to `EXTRACTORS`.
+
+    Instances are pickled to worker processes, and import their media library when they are called.
+
+    Attributes:
+        suffixes: endings of the files that it reads, in lower case.
+    """
+
+    suffixes: ClassVar[tuple[str, ...]] = ()
+
+    @property
+    @abstractmethod
+    def layout(self) -> Layout:
+        """Of the array that a call gives."""
+
+    @property
+    @abstractmethod
+    def channels(self) -> int:
+        """Of the stream."""
+
+    @abstractmethod
+    def __call__(self, file: Path, *, span: Span = WHOLE, companion: Path | None = None) -> Extracted:
+        """The stream.
+
+        Args:
+            file: the raw file.
+            span: the part of the recording to read.
+            companion: a second file that helps to read it (the face's landmarks beside a video), if there is one.
+
+        Raises:
+            StreamMissing: the file holds nothing of this stream.
+            DataError: the file is missing or broken; one line: which file, what was expected, what to do.
+        """
+
+    @abstractmethod
+    def probe(self, file: Path) -> float | None:
+        """The recording's duration (seconds; None: it has none), after a quick look whether it can be read.
+
+        Raises:
+            DataError: as in a call; files that break later on may pass.
+        """
+
+    def as_dict(self) -> dict[str, Any]:
+        """Kind and options, from which `extractor_from` makes it again."""
+        return {"kind": type(self).__name__, **asdict(self)}  # pyright: ignore[reportArgumentType]

@@ -1,0 +1,246 @@
+"""Prepared folders: what is left to read in training once media files have been decoded, cropped and resampled.
+
+    <root>/info.json               {"dataset": "ravdess", "classes": [...], "streams": {"video": 3, ...}, ...}, and
+                                   "layouts" and "extraction" by stream where raw files were read (see `preparing`)
+    <root>/samples.csv             id,label,group, and one column for each further property (such as split)
+    <root>/<stream>/<id>.npy       one array a sample and stream, (channels, ...), or (time, channels) of a sequence
+
+Arrays are mapped into memory, so that only what a batch needs is read. Classes are named in `classes` and labels are
+indices into it; without classes labels are numbers.
+"""
+
+import csv
+import functools
+import logging
+import math
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, overload
+
+import numpy as np
+import torch
+
+from msafusion.data.preparation.writing import INFO, TABLE, array_file, can_be_sample, can_be_stream, write_prepared
+from msafusion.data.preprocessing import Layout, layout_missed
+from msafusion.data.samples import Sample
+from msafusion.failures import DataError, Failure, TraceLog, attempted
+from msafusion.files.numpy_file import mapped_npy, native
+from msafusion.files.reading import read_json, reading
+
+__all__ = ["INFO", "TABLE", "PreparedFolder", "StoredSamples", "write_prepared"]
+
+REMEDY = "prepare the data set again"
+RENEW = "delete that file and " + REMEDY  # which keeps arrays whose files have the size that they had
+log = logging.getLogger(__name__)
+
+
+class PreparedFolder:
+    """A prepared data set on disk; nothing but its table is read until samples are asked for.
+
+    Args:
+        root: the folder.
+        dataset: the data set it must hold; None: any.
+        videos: streams that are uint8 video (channels, time, height, width).
+        sequences: streams of variable length, (time, channels), whose lengths go with the samples; all others have
+            their channels first. Where neither videos nor sequences are named, the folder's own layouts count.
+        least_steps: shorter sequences get zeros at their end, which count as real.
+        classification: the data set must have classes.
+
+    Raises:
+        DataError: no prepared folder, another data set, a broken table, an unknown label, a name that occurs twice.
+    """
+
+    def __init__(
+        self,
+        root: str | Path,
+        dataset: str | None,
+        *,
+        videos: Sequence[str] = (),
+        sequences: Sequence[str] = (),
+        least_steps: int = 1,
+        classification: bool = False,
+    ) -> None:
+        self.root, self.least_steps = Path(root), least_steps
+        self.videos, self.sequences = tuple(videos), tuple(sequences)
+        wanted = f"a prepared {dataset} folder" if dataset else "a prepared folder"
+        for name in (INFO, TABLE):
+            if not (self.root / name).is_file():
+                raise DataError(
+                    f"no {name} in '{self.root}', expected {wanted} ({INFO}, {TABLE}, one folder of .npy "
+                    "files a stream); give its path as root, or prepare the data set first."
+                )
+        with reading(self.root / INFO, "what preparing wrote", REMEDY):
+            self.info: dict[str, Any] = read_json(self.root / INFO, REMEDY)
+            found, self.channels = self.info["dataset"], {str(k): int(v) for k, v in self.info["streams"].items()}
+            self.classes = [str(name) for name in self.info.get("classes", [])]
+            self._of, self._failed = (int(self.info.get(name, 0)) for name in ("of", "failed"))
+            if odd := [name for name in self.channels if not can_be_stream(name)]:
+                raise ValueError(f"no stream can be called '{odd[0]}'")
+            if not self.videos and not self.sequences:
+                layouts = {str(stream): layout for stream, layout in self.info.get("layouts", {}).items()}
+                self.videos = tuple(stream for stream, layout in layouts.items() if layout == "video")
+                self.sequences = tuple(stream for stream, layout in layouts.items() if layout == "sequence")
+        if dataset is not None and found != dataset:
+            raise DataError(f"'{self.root}' holds {found}, expected {dataset}; give another root or data set.")
+        if classification and not self.classes:
+            raise DataError(f"'{self.root / INFO}' names no classes, expected those of {found}; {REMEDY}.")
+        if missing := [name for name in (*self.videos, *self.sequences) if name not in self.channels]:
+            here = ", ".join(self.channels)
+            raise DataError(f"'{self.root}' has the streams {here}, expected also {', '.join(missing)}; {REMEDY}.")
+        self.exact: set[str] = set()
+        """Streams that stay in float64 where they are."""
+        self.rows = self._read_table()
+
+    def _read_table(self) -> list[dict[str, str]]:
+        file = self.root / TABLE
+        with reading(file, "a table", REMEDY), file.open(newline="", encoding="utf-8-sig") as opened:
+            rows = list(csv.DictReader(opened))
+        if not rows or not {"id", "label", "group"} <= rows[0].keys():
+            raise DataError(f"'{file}' has no rows with the columns id, label and group; {REMEDY}.")
+        seen: set[str] = set()
+        for line, row in enumerate(rows, start=2):
+            if None in row or None in row.values():
+                raise DataError(f"'{file}', line {line}: expected {len(rows[0])} columns as in line 1; {REMEDY}.")
+            name = row["id"]
+            if not can_be_sample(name):
+                raise DataError(f"'{file}', line {line}: '{name}' cannot be a sample's id; {REMEDY}.")
+            if name in seen:
+                raise DataError(f"'{file}', line {line}: the id '{name}' occurs twice, expected it once; {REMEDY}.")
+            seen.add(name)
+            try:
+                label = int(row["label"]) if self.classes else float(row["label"])
+            except ValueError:
+                label = math.nan
+            known = math.isfinite(label) and (not self.classes or 0 <= label < len(self.classes))
+            if not known:
+                what = f"an index below {len(self.classes)}" if self.classes else "a number"
+                raise DataError(f"'{file}', line {line}: label '{row['label']}', expected {what}; {REMEDY}.")
+        return rows
+
+    @property
+    def extraction(self) -> dict[str, Any]:
+        """How the streams were read from raw files, as `Splits.extraction` wants it; empty where that is not known."""
+        streams = self.info.get("extraction")
+        return {"streams": streams, "seconds": self.info.get("seconds")} if streams else {}
+
+    @property
+    def incomplete(self) -> str:
+        """How much of its data set it holds, such as "60 of 861 samples (3 failed)"; empty where it holds all."""
+        if len(self.rows) >= self._of:
+            return ""
+        return f"{len(self.rows)} of {self._of} samples" + (f" ({self._failed} failed)" if self._failed else "")
+
+    def layout(self, stream: str) -> Layout:
+        """Of a stream's arrays."""
+        return "video" if stream in self.videos else "sequence" if stream in self.sequences else "map"
+
+    def verify(self, progress: Callable[[int, int], None] | None = None) -> list[str]:
+        """Every file that is missing or broken, one line each; reads all of them.
+
+        Args:
+            progress: called with (samples looked at, samples in all).
+        """
+        return self._problems(self.array, progress)
+
+    def check_files(self) -> None:
+        """Look at every file's header, which takes seconds, so that training does not stop at a broken one days later.
+
+        Logs a warning where the folder does not hold its whole data set.
+
+        Raises:
+            DataError: files are missing, broken or of another shape; it names the first and counts them.
+        """
+        if problems := self._problems(self._opened):
+            more = f" ({len(problems)} files in all; PreparedFolder.verify() lists them)" if len(problems) > 1 else ""
+            raise DataError(problems[0] + more)
+        if self.incomplete:
+            log.warning("'%s' holds %s; prepare the rest for results that count.", self.root, self.incomplete)
+
+    def _problems(
+        self, look: Callable[[str, str], object], progress: Callable[[int, int], None] | None = None
+    ) -> list[str]:
+        problems, traces = [], TraceLog()
+        for number, row in enumerate(self.rows, start=1):
+            for stream in self.channels:
+                seen = attempted(functools.partial(look, stream, row["id"]), [self._file(stream, row["id"])])
+                if isinstance(seen, Failure):
+                    problems.append(traces.line(seen))
+            if progress is not None:
+                progress(number, len(self.rows))
+        return problems
+
+    def samples(self, rows: Sequence[Mapping[str, str]]) -> "StoredSamples":
+        """The samples of some rows of the table."""
+        return StoredSamples(self, rows)
+
+    def array(self, stream: str, name: str) -> np.ndarray:
+        """One stored array, copied out of its file.
+
+        Raises:
+            DataError: the file is missing or broken, has another number of channels, or holds NaN or infinity.
+        """
+        values = native(np.array(self._opened(stream, name)))
+        if values.dtype.kind == "f":
+            if values.dtype != np.float64 or stream not in self.exact:
+                with np.errstate(over="ignore"):  # what is too large becomes infinite, and is told
+                    values = values.astype(np.float32, copy=False)
+            if not np.isfinite(values).all():
+                raise DataError(
+                    f"'{self._file(stream, name)}' holds NaN or infinity, or a value too large for float32, expected "
+                    f"finite values; {RENEW}."
+                )
+        if stream in self.sequences and len(values) < self.least_steps:
+            values = np.pad(values, [(0, self.least_steps - len(values)), (0, 0)])
+        return values
+
+    def _file(self, stream: str, name: str) -> Path:
+        return array_file(self.root, stream, name)
+
+    def _opened(self, stream: str, name: str) -> np.ndarray:
+        """One stored array, mapped into memory, with the shape and type that its stream must have."""
+        file, count = self._file(stream, name), self.channels[stream]
+        if not file.is_file():
+            raise DataError(f"no file '{file}', expected the {stream} of sample '{name}'; {REMEDY}.")
+        with reading(file, "a stored array", RENEW):
+            values = mapped_npy(file)
+        if values.dtype.kind not in "biuf":
+            raise DataError(f"'{file}' holds {values.dtype}, expected numbers; {RENEW}.")
+        if wanted := layout_missed(values, count, self.layout(stream)):
+            raise DataError(f"'{file}' is {values.dtype} {values.shape}, expected {wanted}; {RENEW}.")
+        return values
+
+
+class StoredSamples(Sequence[Sample]):
+    """Samples of a prepared folder, each read when it is asked for."""
+
+    def __init__(
+        self, folder: PreparedFolder, rows: Sequence[Mapping[str, str]], streams: Sequence[str] | None = None
+    ) -> None:
+        self.folder, self.rows = folder, rows
+        self.streams = tuple(folder.channels if streams is None else streams)
+        self.groups = {row["group"] for row in rows}
+
+    def only(self, streams: Iterable[str]) -> "StoredSamples":
+        """The same samples, of which only some streams are read."""
+        wanted = set(streams)
+        return StoredSamples(self.folder, self.rows, [name for name in self.streams if name in wanted])
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    @overload
+    def __getitem__(self, index: int) -> Sample: ...
+
+    @overload
+    def __getitem__(self, index: slice) -> "StoredSamples": ...
+
+    def __getitem__(self, index: int | slice) -> "Sample | StoredSamples":
+        if isinstance(index, slice):
+            return StoredSamples(self.folder, self.rows[index], self.streams)
+        row, folder = self.rows[index], self.folder
+        streams = {name: torch.from_numpy(folder.array(name, row["id"])) for name in self.streams}
+        label = int(row["label"]) if folder.classes else float(row["label"])
+        sample: Sample = {"id": row["id"], "streams": streams, "label": label, "group": row["group"]}
+        if folder.sequences:
+            sample["lengths"] = {name: len(streams[name]) for name in folder.sequences if name in streams}
+        return sample

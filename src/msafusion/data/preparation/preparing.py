@@ -1,0 +1,249 @@
+"""Preparing: a raw data set becomes a prepared folder, in parallel, step by step, as often interrupted as need be.
+
+Beside the prepared folder's own files (see `prepared`) the target holds the settings and the journal (see `journal`),
+from which a later run goes on, `report.json`: what failed, and what users should know about single samples, and
+`errors.log`: the tracebacks of errors that nobody foresaw, if there were any.
+"""
+
+import functools
+import hashlib
+import json
+import math
+import os
+import time
+from collections.abc import Sequence
+from contextlib import closing
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from msafusion.data.preparation.engines import run_work
+from msafusion.data.preparation.item_preparer import ItemPreparer
+from msafusion.data.preparation.journal import (
+    ERRORS,
+    JOURNAL,
+    REPORT,
+    SETTINGS,
+    Journal,
+    file_state,
+    opened_journal,
+    plan_of,
+    row_of,
+    versions,
+)
+from msafusion.data.preparation.progress import progress_on
+from msafusion.data.preparation.raw import RawItem, RawReader
+from msafusion.data.preparation.writing import INFO, TABLE, can_be_sample, can_be_stream, write_table
+from msafusion.failures import DataError, Failure, TraceLog, attempted
+from msafusion.files.json_file import write_json
+
+MAX_PROBED = 16
+"""Standardize that are looked at for their typical duration."""
+MAX_ID = 200  # bytes; file systems take names of 255, and files under way have longer ones than arrays
+SAMPLES_A_WORKER = 64
+"""Fewer are not worth the start of a process (seconds)."""
+
+
+@dataclass(frozen=True)
+class PrepareReport:
+    """What a run of `prepare` did; also in the folder's report.json.
+
+    Attributes:
+        prepared: samples that it prepared.
+        skipped: samples that were there already.
+        failed: identifier -> why, one line.
+        notes: identifier -> what a user should know about the sample, those already there included.
+        seconds: how long it took.
+        rate: samples that it looked into (prepared or failed) a second.
+        file: report.json.
+    """
+
+    prepared: int
+    skipped: int
+    failed: dict[str, str]
+    notes: dict[str, list[str]]
+    seconds: float
+    rate: float
+    file: Path
+
+
+def prepare(
+    reader: RawReader,
+    target: Path,
+    *,
+    workers: int = 1,
+    engine: str = "joblib",
+    ray_address: str | None = None,
+    limit: int | None = None,
+    overwrite: bool = False,
+    wait: bool = False,
+    console: Any = None,
+) -> PrepareReport:
+    """Read all samples of a raw data set and write them as a prepared folder; samples already there are kept.
+
+    A sample is done again when its raw files, its row or one of its arrays have changed. Samples that fail are left
+    out of the table. An interruption loses only the samples under way; the next run goes on.
+
+    Args:
+        reader: the raw data set.
+        target: the folder; another machine of a Ray cluster must see it, and the raw files, under the same path.
+        workers: processes; 1: this one. A Ray cluster at an address uses all its cores.
+        engine: "joblib" (processes of this machine) or "ray".
+        ray_address: of a running cluster; None: RAY_ADDRESS, or a cluster of this machine alone.
+        limit: prepare so many samples, spread evenly over the data set; a later run without it prepares the rest.
+        overwrite: delete what was prepared in the folder before.
+        wait: for another process that prepares the folder, instead of an error.
+        console: rich's Console, on which progress is shown; None: nowhere.
+
+    Raises:
+        ValueError: the folder holds something else, was prepared from another source or with other settings, or cannot
+            be written; a worker died.
+        DataError: nothing of the data set is there, an impossible sample, or not one sample could be prepared.
+        OSError: the folder cannot be written.
+    """
+    for name, number in (("workers", workers), ("limit", limit)):
+        if number is not None and number < 1:
+            raise ValueError(f"{name} is {number}, expected a positive integer.")
+    items = reader.items()
+    _check_items(reader, items)
+    chosen = items if limit is None or limit >= len(items) else [items[i * len(items) // limit] for i in range(limit)]
+    start = time.perf_counter()
+    with opened_journal(reader, target, overwrite=overwrite, wait=wait) as journal:
+        stat, channels = functools.cache(file_state), reader.channels()  # many samples may share one file
+        plans = {item.id: plan_of(item, stat) for item in items}
+        there = {item.id for item in items if journal.has(plans[item.id], channels)}
+        waiting = [item for item in chosen if item.id not in there]
+        failed: dict[str, str] = {}
+        log = TraceLog(target / ERRORS)
+        work = ItemPreparer(reader, target, channels, reader.layouts())
+        results = run_work(work, waiting, workers=workers, engine=engine, ray_address=ray_address)
+        try:
+            with progress_on(console, "preparing") as tell, closing(results):
+                for done, outcome in enumerate(results, start=1):
+                    if outcome.failure is not None:
+                        failed[outcome.id] = log.line(outcome.failure)
+                    else:
+                        journal.add({**plans[outcome.id], "arrays": outcome.arrays, "notes": outcome.notes})
+                        there.add(outcome.id)
+                    tell(done, len(waiting), len(failed))
+        finally:  # interrupted too: what is done can be used
+            finished = [item for item in items if item.id in there]
+            if finished:
+                _write_folder(reader, target, finished, of=len(items), failed=len(failed))
+            else:
+                (target / TABLE).unlink(missing_ok=True)
+        seconds = time.perf_counter() - start
+        report = PrepareReport(
+            prepared=len(waiting) - len(failed),
+            skipped=len(chosen) - len(waiting),
+            failed=dict(sorted(failed.items())),
+            notes=_notes(journal, finished),
+            seconds=seconds,
+            rate=len(waiting) / seconds,
+            file=target / REPORT,
+        )
+        facts = {name: value for name, value in asdict(report).items() if name != "file"}
+        write_json(report.file, {"dataset": reader.dataset, **facts, "versions": versions()})
+    if not finished:
+        name, problem = next(iter(report.failed.items()))
+        raise DataError(
+            f"none of {len(chosen)} samples could be prepared; '{name}': {problem} All are listed in '{report.file}'."
+        )
+    return report
+
+
+def cached(reader: RawReader, *, workers: int | None = None) -> Path:
+    """The prepared folder of a raw data set in the user's cache, brought up to date; progress is shown on stderr.
+
+    It lies in MSAFUSION_CACHE (default: ~/.cache/msafusion), and is named by data set, raw folder and settings.
+    Several processes may ask for it at once: one prepares, the others wait.
+
+    Args:
+        reader: the raw data set.
+        workers: processes; None: as many as there are cores and work for.
+
+    Raises:
+        DataError: samples could not be prepared; it names the first, counts them and says where all are listed.
+        ValueError, OSError: see `prepare`.
+    """
+    from rich.console import Console
+
+    source = reader.source.expanduser().resolve()
+    settings = json.dumps({"source": str(source), **reader.settings()}, sort_keys=True)
+    name = f"{reader.dataset}-{hashlib.sha256(settings.encode()).hexdigest()[:12]}"
+    folder = Path(os.environ.get("MSAFUSION_CACHE") or Path.home() / ".cache" / "msafusion") / name
+    if workers is None:
+        from joblib import cpu_count
+
+        workers = max(1, min(cpu_count(), len(reader.items()) // SAMPLES_A_WORKER))
+    report = prepare(reader, folder, workers=workers, wait=True, console=Console(stderr=True))
+    if report.failed:
+        name, problem = next(iter(report.failed.items()))
+        raise DataError(
+            f"'{source}' could not be prepared whole ({len(report.failed)} failed), the first is '{name}': {problem} "
+            f"All are listed in '{report.file}'; mend or remove them."
+        )
+    return folder
+
+
+def _check_items(reader: RawReader, items: Sequence[RawItem]) -> None:
+    """What would make the table unreadable is known before hours of work."""
+    for stream in reader.channels():
+        if not can_be_stream(stream) or stream in (INFO, TABLE, SETTINGS, JOURNAL, REPORT, ERRORS):
+            raise DataError(
+                f"'{stream}' cannot be a stream's name, expected letters, digits and _.-, and no file of the target's; "
+                "rename it."
+            )
+    if not items:
+        raise DataError(f"no sample of {reader.dataset} in '{reader.source}', expected at least one; check the path.")
+    seen: set[str] = set()
+    for item in items:
+        if not can_be_sample(item.id):
+            raise DataError(f"'{item.id}' cannot be a sample's id, expected letters, digits and _.$ +-; rename it.")
+        if (length := len(item.id.encode())) > MAX_ID:
+            raise DataError(f"the id '{item.id[:40]}...' has {length} bytes, expected at most {MAX_ID}; shorten it.")
+        if item.id in seen:
+            raise DataError(f"the id '{item.id}' occurs twice in '{reader.source}', expected it once; rename one.")
+        seen.add(item.id)
+        count = len(reader.classes)
+        if not math.isfinite(item.label) or (count and (item.label != int(item.label) or not 0 <= item.label < count)):
+            wanted = f"the index of one of {count} classes" if count else "a number"
+            raise DataError(f"sample '{item.id}' has the label {item.label}, expected {wanted}; correct it.")
+
+
+def _write_folder(reader: RawReader, target: Path, finished: Sequence[RawItem], *, of: int, failed: int) -> None:
+    info: dict[str, Any] = {
+        "dataset": reader.dataset,
+        "classes": list(reader.classes),
+        "streams": reader.channels(),
+        "layouts": reader.layouts(),
+        "extraction": {stream: extractor.as_dict() for stream, extractor in reader.extraction.items()},
+        "of": of,
+        "failed": failed,
+    }
+    seconds = _typical_seconds(reader, finished)
+    write_json(target / INFO, info if seconds is None else {**info, "seconds": seconds})
+    write_table(target, [row_of(item) for item in sorted(finished, key=lambda item: item.id)])
+
+
+def _typical_seconds(reader: RawReader, finished: Sequence[RawItem]) -> float | None:
+    """Median duration of some of the raw recordings; None: they have none."""
+    found = []
+    for item in finished[:: -(-len(finished) // MAX_PROBED)]:
+        for stream, extractor in reader.extraction.items():
+            # its streams were read when they were prepared; a file may have gone since
+            seconds = attempted(functools.partial(extractor.probe, item.files[stream]))
+            if seconds is not None and not isinstance(seconds, Failure):
+                found.append(seconds)
+                break
+        else:
+            if not found:
+                return None
+    return round(float(np.median(found)), 3) if found else None
+
+
+def _notes(journal: Journal, finished: Sequence[RawItem]) -> dict[str, list[str]]:
+    notes = {item.id: journal.entries[item.id]["notes"] for item in finished}
+    return {name: lines for name, lines in sorted(notes.items()) if lines}

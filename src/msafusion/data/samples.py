@@ -1,0 +1,143 @@
+"""Samples of several streams: what every data set gives, and what a batch is made of."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal, NotRequired, TypedDict
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from msafusion.data.preprocessing import Preprocessing
+from msafusion.failures import DataError
+
+
+class Sample(TypedDict):
+    """One sample: its name, its streams, its label, and who it is of (subject, speaker, video).
+
+    The label is the index of a class (int) or the value of a regression (float). `lengths` holds the real steps of the
+    streams of variable length, whose time is the first axis.
+    """
+
+    id: str
+    streams: dict[str, Tensor]
+    label: int | float
+    group: str
+    lengths: NotRequired[dict[str, int]]
+
+
+class Batch(TypedDict):
+    """Samples stacked: streams (batch, ...) by name, labels (batch,), the samples' names, lengths (batch,) by name."""
+
+    inputs: dict[str, Tensor]
+    label: Tensor
+    id: list[str]
+    lengths: dict[str, Tensor]
+
+
+def as_dataset(samples: Sequence[Sample]) -> Any:
+    """The sequence itself: it is a map-style data set in all but torch's types."""
+    return samples
+
+
+def with_streams(samples: Sequence[Sample], streams: Iterable[str]) -> Sequence[Sample]:
+    """The samples, of which only some streams need be read (where they are read when asked for)."""
+    only = getattr(samples, "only", None)
+    return samples if only is None else only(streams)
+
+
+def collate(samples: Sequence[Sample], streams: Collection[str] | None = None) -> Batch:
+    """Stack samples; streams with lengths are padded with zeros to the longest of the batch.
+
+    Args:
+        samples: at least one.
+        streams: those that the batch gets; None: all.
+
+    Raises:
+        DataError: other streams differ in shape.
+    """
+    names = [name for name in samples[0]["streams"] if streams is None or name in streams]
+    known = [sample.get("lengths", {}) for sample in samples]
+    lengths = {name: torch.tensor([of_sample[name] for of_sample in known]) for name in known[0] if name in names}
+    inputs = {}
+    for name in names:
+        tensors = [sample["streams"][name] for sample in samples]
+        if name in lengths:
+            longest = max(len(tensor) for tensor in tensors)
+            tensors = [functional.pad(t, (0, 0) * (t.dim() - 1) + (0, longest - len(t))) for t in tensors]
+        if len({tensor.shape for tensor in tensors}) > 1:
+            shapes = sorted({tuple(tensor.shape) for tensor in tensors})
+            some = ", ".join(sample["id"] for sample in samples[:4])
+            raise DataError(
+                f"stream '{name}' has the shapes {shapes} in the batch of {some} and others, expected one; cut or "
+                "resample them to one length."
+            )
+        inputs[name] = torch.stack(tensors)
+    labels = torch.tensor([sample["label"] for sample in samples])
+    return {"inputs": inputs, "label": labels, "id": [sample["id"] for sample in samples], "lengths": lengths}
+
+
+@dataclass(frozen=True)
+class Splits:
+    """A data set divided by its protocol, ready for networks.
+
+    Attributes:
+        train, valid, test: samples; sequences may read theirs when asked (and then have an attribute `groups`).
+        classes: names of the classes; none: the labels are values, for a regression.
+        channels: stream name -> channels, in the order of the networks.
+        preprocessing: from stored streams to what the networks take.
+        extraction: {"streams": {stream: how it was read from raw files (`Extractor.as_dict`)}, "seconds": the usual
+            duration of a recording, if it has one}; kept with a model, which reads raw files by it. Empty: it cannot.
+        chosen_on_test: the protocol chooses the epoch on the test samples, as the published code does; `valid` is then
+            `test`, and results say so.
+        sentiment: the values are sentiment in [-3, 3], for which results have the accuracies of its literature.
+    """
+
+    train: Sequence[Sample]
+    valid: Sequence[Sample]
+    test: Sequence[Sample]
+    classes: list[str]
+    channels: dict[str, int]
+    preprocessing: Preprocessing
+    chosen_on_test: bool = False
+    extraction: Mapping[str, Any] = field(default_factory=dict)
+    sentiment: bool = False
+
+    def __post_init__(self) -> None:
+        groups = [_groups(part) for part in (self.train, self.valid, self.test)]
+        for one, other in ((0, 1), (0, 2), (1, 2)):
+            if (shared := groups[one] & groups[other]) and (one, other, self.chosen_on_test) != (1, 2, True):
+                raise DataError(
+                    f"the splits share {sorted(shared)}, expected every subject in one split; check the protocol."
+                )
+        for name, part in (("training", self.train), ("validation", self.valid), ("test", self.test)):
+            if not len(part):
+                raise DataError(f"the {name} split has no sample, expected at least one; check data and protocol.")
+
+    @property
+    def task(self) -> Literal["classification", "regression"]:
+        """What the labels ask for."""
+        return "classification" if self.classes else "regression"
+
+    @property
+    def num_outputs(self) -> int:
+        """Of a network for these labels."""
+        return len(self.classes) or 1
+
+
+class DataSource(ABC):
+    """A data set with a protocol; its options are the arguments of its constructor."""
+
+    @abstractmethod
+    def splits(self) -> Splits:
+        """Read, check, preprocess and divide the data.
+
+        Raises:
+            DataError: the files are missing or broken.
+        """
+
+
+def _groups(samples: Sequence[Sample]) -> set[str]:
+    groups = getattr(samples, "groups", None)
+    return set(groups) if groups is not None else {sample["group"] for sample in samples}

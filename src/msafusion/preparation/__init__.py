@@ -1,7 +1,0 @@
-"""From raw files to prepared folders: raw data sets (`raw`), the work (`preparing`), the result (`prepared`)."""
-
-from msafusion.preparation.prepared import PreparedFolder
-from msafusion.preparation.preparing import PrepareReport, cached, prepare
-from msafusion.preparation.raw import RawItem, RawReader, Verification
-
-__all__ = ["PrepareReport", "PreparedFolder", "RawItem", "RawReader", "Verification", "cached", "prepare"]
