@@ -28,6 +28,8 @@ OTHERS_NAMED = {
 """Formats that only name other files or addresses, and those that are programs."""
 BYTES_OF_PIXEL = 3
 """Red, green, blue. 7680 x 4320 of them are within what any file may take."""
+MAX_PIXELS = 2**31 - 1
+"""FFmpeg's option takes no larger bound."""
 
 
 @contextmanager
@@ -60,7 +62,7 @@ def opened(file: Path) -> Iterator["InputContainer"]:
 
 def _pixels(file: Path) -> dict[str, str]:
     """FFmpeg's bound on the size of frames, for those that change it midway or tell it late."""
-    return {"max_pixels": str(allowed(file.stat().st_size) // BYTES_OF_PIXEL)}
+    return {"max_pixels": str(min(allowed(file.stat().st_size) // BYTES_OF_PIXEL, MAX_PIXELS))}
 
 
 @lru_cache(maxsize=1)

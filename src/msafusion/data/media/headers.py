@@ -32,12 +32,12 @@ def promised(file: Path, container: "InputContainer", stream: Any) -> float:
         if name == "wav":
             size, rate = _wav_data(content)
             return size / rate if rate else 0.0
-        if name == "avi" and _riff_lacks(content) and stream.type == "video" and stream.average_rate:
-            return start + float(stream.frames / stream.average_rate)
+        if name == "avi":  # FFmpeg cuts the duration to what is there; the number of frames or blocks stays
+            return start + float(stream.frames * stream.time_base) if _riff_lacks(content) else 0.0
         if name == "matroska,webm" and _segment_lacks(content) and container.duration:
             # the end of the longest stream; some writers count it from time 0, others from the first time stamp
             return container.duration / 1_000_000
-        lacks = (name.startswith("mov,") and _boxes_lack(content)) or (name == "avi" and _riff_lacks(content))
+        lacks = name.startswith("mov,") and _boxes_lack(content)
         return start + float(stream.duration * stream.time_base) if lacks and stream.duration else 0.0
 
 
@@ -59,7 +59,8 @@ def second_recording(file: Path, name: str) -> int:
             at = _found(content, (b"WAVEfmt ",), data[0] + (data[1] if _known(data[1]) else 0))
             return max(0, at - 8)
         if name == "flac":  # its mark and the header of its first block, which is the last one or not
-            return _found(content, (b"fLaC\x00\x00\x00\x22", b"fLaC\x80\x00\x00\x22"), 4)
+            marks = (b"fLaC\x00\x00\x00\x22", b"fLaC\x80\x00\x00\x22")
+            return _found(content, marks, _found(content, marks, _id3_end(content)) + 4)
         if name == "flv":  # its header, of sound, pictures or both
             return _found(content, tuple(b"FLV\x01%c\x00\x00\x00\x09" % kind for kind in (1, 4, 5)), 9)
         if name == "ogg":
@@ -70,6 +71,17 @@ def second_recording(file: Path, name: str) -> int:
             content.seek(end)
             return end if content.read(4) == EBML else 0
     return 0
+
+
+def _id3_end(content: BinaryIO) -> int:
+    """Where the ID3v2 tags end that some programs write before the recording itself; 0: there is none."""
+    at = 0
+    while True:
+        content.seek(at)
+        header = content.read(10)
+        if len(header) < 10 or not header.startswith(b"ID3"):
+            return at
+        at += 10 + sum((byte & 127) << shift for byte, shift in zip(header[6:], (21, 14, 7, 0), strict=True))
 
 
 def _found(content: BinaryIO, marks: tuple[bytes, ...], start: int) -> int:

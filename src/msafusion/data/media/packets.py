@@ -87,9 +87,15 @@ def packets_of(file: Path, stream: Any) -> Packets:
     Raises:
         DataError: the stream has no packets, or their time stamps go back.
     """
-    found = _scanned(file, *_state(file)).get(stream.index)
-    if found is None:
+    scanned = _scanned(file, *_state(file))
+    if stream.index not in scanned:
         raise DataError(f"'{file}' holds no {stream.type} data, expected a recording; copy or download it again.")
+    found = scanned[stream.index]
+    if found is None:
+        raise DataError(
+            f"'{file}' has {stream.type} data without time stamps, expected a recording that has them; put it into a "
+            "container first (ffmpeg -framerate <its rate> -i <file> -c copy x.mkv)."
+        )
     if found.back is not None:
         before, after = (time - origin(stream.container) for time in found.back)
         raise joined(file, "video" if stream.type == "video" else "sound", before, after)
@@ -116,8 +122,11 @@ def _second(file: Path, name: str, _modified: int, _size: int) -> int:
 
 
 @lru_cache(maxsize=64)  # predicting window by window asks again and again
-def _scanned(file: Path, modified: int, size: int) -> Mapping[int, Packets]:
-    """Stream index -> its packets; `modified` and `size` tell a changed file apart."""
+def _scanned(file: Path, modified: int, size: int) -> Mapping[int, Packets | None]:
+    """Stream index -> its packets, None where no packet has a time stamp.
+
+    `modified` and `size` tell a changed file apart.
+    """
     from av.error import FFmpegError
 
     with opened(file) as container:
@@ -129,9 +138,14 @@ def _scanned(file: Path, modified: int, size: int) -> Mapping[int, Packets]:
             except (StopIteration, FFmpegError):
                 break
             found[packet.stream_index].add(packet)
-        done = {index: scan.done(container.streams[index]) for index, scan in found.items() if scan.any}
+        done = {
+            index: scan.done(container.streams[index]) if scan.any else None
+            for index, scan in found.items()
+            if scan.any or scan.unstamped
+        }
     for index, packets in done.items():
-        if packets.stamps is not None and len(done) > 1:  # alone, its first frame is where the recording starts
+        # alone, its first frame is where the recording starts
+        if packets is not None and packets.stamps is not None and len(done) > 1:
             done[index] = _as_decoded(packets, _first_shown(file, index))
     return done
 
@@ -167,9 +181,10 @@ class _Scan:
         self.moments = list[float]()
         self.any, self.seekable, self.avi = False, True, container_format == "avi"
         self.latest, self.back = -math.inf, None
+        self.unstamped = 0  # behind the last that has a stamp
 
     def add(self, packet: Any) -> None:
-        if not packet.size:  # the one that stands for the end
+        if not packet.size or packet.is_discard:  # the one for the end; what edits leave out, trailing ones of Ogg
             return
         if any(packet.has_sidedata(kind) for kind in STATE):
             self.seekable = False
@@ -181,10 +196,11 @@ class _Scan:
             self.seekable = self.seekable and stamp is not None
         stamp = packet.dts if stamp is None else stamp
         if stamp is None:
+            self.unstamped += 1
             return
-        self._follow(float((stamp if packet.dts is None else packet.dts) * packet.time_base), packet.stream.type)
-        if packet.is_discard:  # as trailing packets of Ogg's sound
-            return
+        self.unstamped = 0
+        if packet.dts is not None:
+            self._follow(float(packet.dts * packet.time_base), packet.stream.type)
         time, duration = float(stamp * packet.time_base), packet.duration or 0
         if duration >= 2**31:  # FFmpeg's Ogg reader writes a negative number of 32 bits here: the end is cut
             duration -= 2**32
@@ -208,6 +224,8 @@ class _Scan:
         if stream.type == "video" and (np.diff(moments) < 0).any():
             # durations are of decoding, in another order: the last one says little of how long that frame is shown
             self.end = min(self.end, self.last + float(np.median(np.diff(np.sort(moments)))))
+        if stream.type == "video" and self.unstamped and stream.average_rate:  # MPEG stamps some packets only
+            self.end = max(self.end, self.last + float((1 + self.unstamped) / stream.average_rate))
         if not self.avi or self.presenting == self.decoding or stream.codec_context.name not in UNORDERED:
             return Packets(self.start, self.last, self.end, keys, self.seekable and not palette, back=self.back)
         stamps = np.sort(np.array(self.decoding))

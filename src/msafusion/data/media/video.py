@@ -23,6 +23,8 @@ ROUNDING = 1e-3
 UNINDEXED_GAP = 5.0
 """Seconds between two frames from which on seeking is tried in formats without an index of key frames (MPEG)."""
 INDEXED = ("matroska,webm", "mov,mp4,m4a,3gp,3g2,mj2", "avi")
+FEWEST_BETWEEN_FAULTS = 8
+"""Frames for each time stamp that goes back; damage makes single ones go back, stamps of another kind every third."""
 MAX_LEADING = 64
 """Frames shown before the key frame to which a seek led; they lack those that they refer to."""
 
@@ -111,6 +113,8 @@ def read_frames(
         wanted = start + (np.arange(num_frames) + 0.5) * (end - start) / num_frames
         shown = reading.shown(wanted.tolist(), change)
         notes = [*reading.notes, *undecoded(reading.problems)]
+        if reading.out_of_order:
+            notes.append("time stamps of the frames are out of order, those of decoding are taken")
         missing = end - reading.ends
         if missing > (1 - ENOUGH) * (end - start):
             raise DataError(
@@ -137,6 +141,10 @@ class _Shown:
     damaged: bool
 
 
+class _OutOfOrder(Exception):
+    """Decoded frames are in the order in which they are shown, their time stamps are not."""
+
+
 class _Reading:
     """Decodes one video track, forwards, jumping to key frames where that saves decoding and is exact."""
 
@@ -148,7 +156,9 @@ class _Reading:
         self.tick = float(self.stream.time_base or 1)
         self.starts = self.packets.start - origin(self.container)
         self.ends = np.inf
+        self.rounding = min(ROUNDING, self.step / 4)
         self.problems: list[str] = []
+        self.out_of_order = False
 
     def restart(self) -> None:
         """Back to the very start, where nothing that was read before counts: more than a seek to time 0 promises."""
@@ -167,34 +177,55 @@ class _Reading:
         """(time, frame) from the current position on; a frame without time stamp follows the one before it.
 
         Raises:
-            DataError: time stamps go back.
+            DataError: time stamps go back, as of a second recording.
+            _OutOfOrder: many go back a little, and it is not yet known that they do.
         """
         start, time = origin(self.container), self.starts - self.step
+        latest, count, faults = -np.inf, 0, 0
         stamps = self.packets.stamps  # where there are, all is decoded from the start
         for number, frame in enumerate(decoded(self.container, self.stream, self.problems)):
-            before = time
+            before, stamp = time, frame.pts
+            if stamps is None and stamp is not None:
+                count, faults, latest = count + 1, faults + (stamp < latest), stamp
+                if faults * FEWEST_BETWEEN_FAULTS >= count and faults:
+                    if not self.out_of_order:
+                        raise _OutOfOrder
+                    stamp = frame.dts
             if stamps is not None and number < len(stamps):
                 time = float(stamps[number]) - start
-            elif stamps is not None or frame.pts is None:
+            elif stamps is not None or stamp is None:
                 time += self.step
             else:
-                time = float(frame.pts * frame.time_base) - start
+                time = float(stamp * frame.time_base) - start
             if time < before - JUMP:
                 raise joined(self.file, "video", before, time)
             yield time, frame
 
     def shown(self, wanted: list[float], change: Callable[[np.ndarray], np.ndarray] | None) -> list[_Shown]:
-        """For each time (ascending) the frame that is on the screen then, the first one before there is any."""
+        """For each time (ascending) the frame that is on the screen then, the first one before there is any.
+
+        Programs that copy the packets of an AVI elsewhere write when they are decoded instead of when they are shown.
+        A frame of theirs counts as shown when it leaves the decoder, as players have it.
+        """
+        try:
+            return self._shown(wanted, change)
+        except _OutOfOrder:
+            self.out_of_order = True
+            self.problems.clear()
+            self.restart()
+            return self._shown(wanted, change)
+
+    def _shown(self, wanted: list[float], change: Callable[[np.ndarray], np.ndarray] | None) -> list[_Shown]:
         coming = self._from(wanted[0]) if self._saves(0.0, wanted[0]) else self.frames()
         current = following = next(coming, None)
         if current is None:
             raise self.nothing()
         chosen: list[_Shown] = []
         for moment in wanted:
-            if following is not None and following[0] <= moment + ROUNDING and self._saves(following[0], moment):
+            if following is not None and following[0] <= moment + self.rounding and self._saves(following[0], moment):
                 coming = self._from(moment)
                 following = next(coming, None) or following
-            while following is not None and following[0] <= moment + ROUNDING:
+            while following is not None and following[0] <= moment + self.rounding:
                 current, following = following, next(coming, None)
             if chosen and current[0] == chosen[-1].time:
                 chosen.append(chosen[-1])
@@ -205,7 +236,7 @@ class _Reading:
             chosen.append(_Shown(current[0], picture if change is None else change(picture), size, damaged))
         if following is None:
             last = self.packets.last - origin(self.container)
-            whole = current[0] >= last - ROUNDING
+            whole = current[0] >= last - self.rounding
             length = max((current[1].duration or 0) * self.tick, self.step)
             self.ends = self.packets.end - origin(self.container) if whole else current[0] + length
         return chosen
@@ -216,7 +247,7 @@ class _Reading:
     def _saves(self, now: float, time: float) -> bool:
         """Whether seeking is exact and a key frame lies between; far enough in formats without an index (MPEG)."""
         indexed = self.stream.frames or self.container.format.name in INDEXED
-        if not self.packets.seekable or (time - now <= UNINDEXED_GAP and not indexed):
+        if self.out_of_order or not self.packets.seekable or (time - now <= UNINDEXED_GAP and not indexed):
             return False
         zero = origin(self.container)
         key = np.searchsorted(self.packets.keys, time + zero, side="right") - 1
@@ -229,7 +260,7 @@ class _Reading:
             self.container.seek(self._ticks(time - back), stream=self.stream, backward=True)
             frames = self.frames()
             for number, (at, frame) in enumerate(frames):
-                if at > time + ROUNDING or number > MAX_LEADING:
+                if at > time + self.rounding or number > MAX_LEADING:
                     break
                 if frame.key_frame and np.abs(self.packets.keys - at - origin(self.container)).min() < self.tick:
                     return chain([(at, frame)], frames)
