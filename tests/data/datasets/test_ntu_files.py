@@ -13,7 +13,7 @@ from msafusion.data.preparation.prepared import write_prepared
 from msafusion.failures import DataError
 from msafusion.reproduce.frames import NtuReferenceFrames
 
-REAL = Path(__file__).resolve().parents[2] / "../shared/data/ntu_rgbd"
+REAL = Path(__file__).resolve().parents[3] / "../shared/data/ntu_rgbd"
 CLIP, BAD = REAL / "S001C001P001R001A001_rgb.avi", REAL / "bad_skeletons.txt"
 
 

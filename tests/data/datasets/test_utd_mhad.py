@@ -16,7 +16,7 @@ from msafusion.data.preprocessing import Augmentation
 from msafusion.data.samples import collate
 from msafusion.failures import DataError
 
-REAL = Path(__file__).resolve().parents[2] / "../shared/data/utd_mhad"
+REAL = Path(__file__).resolve().parents[3] / "../shared/data/utd_mhad"
 real = pytest.mark.skipif(not REAL.is_dir(), reason=f"no UTD-MHAD in {REAL}")
 
 

@@ -15,7 +15,7 @@ from msafusion.data.media.audio import read_audio
 from msafusion.failures import DataError
 
 RATE = 44100
-GRID = Path(__file__).resolve().parents[2] / "../shared/data/grid_s1/clips"
+GRID = Path(__file__).resolve().parents[3] / "../shared/data/grid_s1/clips"
 
 
 def noise(seconds, channels=1, seed=0):

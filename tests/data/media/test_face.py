@@ -9,7 +9,7 @@ from msafusion.data.media.face import boxes_from_landmarks, crop_faces, face_box
 from msafusion.data.media.mtcnn import overlaps
 from msafusion.failures import DataError
 
-GRID = Path(__file__).resolve().parents[2] / "../shared/data/grid_s1/clips"
+GRID = Path(__file__).resolve().parents[3] / "../shared/data/grid_s1/clips"
 AWAY = (np.nan, np.nan)
 RIGHTWARDS = [(20 + 3 * i, 12) for i in range(10)]
 

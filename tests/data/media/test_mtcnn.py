@@ -10,7 +10,7 @@ from PIL import Image
 from msafusion.data.media import mtcnn
 from msafusion.data.media.mtcnn import FaceDetector, moved, overlaps, squared, suppress
 
-GRID = Path(__file__).resolve().parents[2] / "../shared/data/grid_s1/clips"
+GRID = Path(__file__).resolve().parents[3] / "../shared/data/grid_s1/clips"
 
 
 def turned(frame, degrees):

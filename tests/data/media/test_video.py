@@ -13,7 +13,7 @@ from msafusion.data.media.frames import resized
 from msafusion.data.media.video import probe_video, read_frames
 from msafusion.failures import DataError
 
-GRID = Path(__file__).resolve().parents[2] / "../shared/data/grid_s1/clips"
+GRID = Path(__file__).resolve().parents[3] / "../shared/data/grid_s1/clips"
 TONE = (0.3 * np.sin(np.arange(88200) * 0.05), 44100)
 STEP = 5
 """Grey levels from one frame to the next."""
