@@ -103,7 +103,7 @@ def test_recipe_trains_both_stages_tests_and_can_be_loaded(config, folders, tmp_
     saved = yaml.safe_load((run / "config.yaml").read_text())
     model = msafusion.load(run)
     assert type(model.network).__name__ == "FusedNetwork"
-    assert (saved["network"]["init_args"]["init"] == "none") != config.endswith("-modern")
+    assert (saved["network"]["init_args"]["init"] == "paper") != config.endswith("-modern")
     assert all(
         fusion_layer.fusion.init == saved["network"]["init_args"]["init"]
         for fusion_layer in model.network.fusion_layers
