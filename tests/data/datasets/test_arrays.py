@@ -215,6 +215,8 @@ def test_what_is_no_stream_is_noted(tmp_path, caplog):
         "not used, as streams are numbers with two axes or more: video_of (24,), age (24,), words (24, 2)"
         in caplog.text
     )
+    Arrays(npz(tmp_path, video_of=None, last=np.zeros((24, 8, 9, 3)))).splits()
+    assert "text (4 values), audio (9 steps of 3 channels), last (8 channels of 9 x 3)" in caplog.text
 
 
 def test_labels_of_an_array_of_numbers_are_numbers_in_every_form(tmp_path):

@@ -54,3 +54,26 @@ def test_rows_without_a_group_are_no_group(tmp_path, caplog):
     write_table(tmp_path / "set", rows)
     with pytest.raises(DataError, match="speaker: row 5 is empty, expected its group"):
         ManifestFiles(tmp_path / "set", group="speaker")
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda text: text.replace(",", ";"), "separates its columns by semicolons, expected commas"),
+        (lambda text: text.replace(",", "\t"), "separates its columns by tabs, expected commas"),
+        (lambda text: "sep=,\n" + text, "begins with 'sep='"),
+    ],
+)
+def test_tables_of_spreadsheets_are_refused_by_what_separates_them(tmp_path, change, message):
+    write_arrays(tmp_path / "set")
+    table = tmp_path / "set/manifest.csv"
+    table.write_text(change(table.read_text()))
+    with pytest.raises(DataError, match=message):
+        ManifestFiles(tmp_path / "set")
+
+
+def test_what_streams_are_taken_for_is_noted(tmp_path, caplog):
+    write_table(tmp_path, [{**row, "": "1"} for row in write_arrays(tmp_path)])
+    ManifestFiles(tmp_path)
+    assert "lips as a video of 1 channel (StoredArray), audio as a sequence of 3 channels (StoredArray)" in caplog.text
+    assert "the columns speaker, (no name) are not used" in caplog.text

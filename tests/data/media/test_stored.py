@@ -49,8 +49,11 @@ def test_sixteen_bits_of_grey_keep_their_upper_eight(tmp_path):
     grey = (np.arange(64, dtype=np.uint16) * 1024).reshape(8, 8)
     for name in ("a.png", "a.tif"):
         Image.fromarray(grey).save(tmp_path / name)
-        values = ImageFile(8)(tmp_path / name).values
-        np.testing.assert_array_equal(values, np.stack([grey >> 8] * 3))
+        read = ImageFile(8)(tmp_path / name)
+        np.testing.assert_array_equal(read.values, np.stack([grey >> 8] * 3))
+        assert not read.notes
+        Image.fromarray(grey >> 4).save(tmp_path / name)  # 12 bits
+        assert any("up to 4032 of 65535: 16 of 256" in note for note in ImageFile(8)(tmp_path / name).notes)
 
 
 def test_32_bit_grey_is_refused(tmp_path):

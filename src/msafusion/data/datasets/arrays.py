@@ -127,6 +127,8 @@ class Arrays(DataSource):
                     f"'{self.root}': stream '{name}' is uint8 {shape}, expected (n, channels, ...); store its last "
                     f"axis second: np.moveaxis({name}, -1, 1)."
                 )
+        taken = ", ".join(f"{name} ({_described(file.shape(name))})" for name in names)
+        note(f"'{self.root}': each sample's streams are {taken}.")
         return names
 
     def _named(self, file: ArrayFile, number: int) -> list[str]:
@@ -191,6 +193,15 @@ class Arrays(DataSource):
                 f"'{stream}'; correct it."
             )
         return lengths
+
+
+def _described(shape: Sequence[int]) -> str:
+    """What a stream's array (n, ...) is taken for."""
+    if len(shape) == 3:
+        return f"{shape[1]} steps of {shape[2]} channels"
+    if len(shape) == 2:
+        return f"{shape[1]} values"
+    return f"{shape[1]} channels of {' x '.join(map(str, shape[2:]))}"
 
 
 class _Table:

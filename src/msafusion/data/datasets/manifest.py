@@ -105,8 +105,11 @@ class ManifestFiles(RawReader):
         ]
         marked(whole, labels.classes, f"'{self.file}'")  # before hours of work
         self.extraction = {name: self._reading(name, dict(options)) for name, options in asked.items()}
+        guessed = [f"{name} as {self.extraction[name].described}" for name in asked if "kind" not in asked[name]]
+        if guessed:
+            note(f"'{self.file}': read by the kind of each column's first file: {', '.join(guessed)}.")
         used = {*needed, split, *asked, *(name + LANDMARKS for name in asked)}
-        if unused := [name for name in self.rows[0] if name not in used]:
+        if unused := [name or "(no name)" for name in self.rows[0] if name not in used]:
             note(f"'{self.file}': the columns {', '.join(unused)} are not used.")
 
     def _part_of_groups(self, held_out: Mapping[str, Sequence[str]]) -> dict[str, str]:

@@ -11,6 +11,7 @@ from msafusion.files.reading import check_size, reading
 from msafusion.text import clean, cleaned, note, shown, texts_of
 
 NAMES = ("manifest.csv", "manifest.parquet")
+OTHER_SEPARATORS = {";": "semicolons", "\t": "tabs", "|": "bars"}
 ROWS_AT_ONCE, BYTES_OF_CELL = 64, 64
 """Of a Parquet file; a text of Python takes so many bytes at least."""
 
@@ -57,6 +58,7 @@ def _csv(file: Path) -> list[dict[str, str]]:
         table = csv.reader(opened, strict=True)
         try:
             names = next(table, [])
+            _check_commas(file, names)
             _check_columns(file, names)
             first = table.line_num + 1
             for cells in table:
@@ -126,6 +128,14 @@ def _parquet(file: Path, needed: tuple[str, ...]) -> list[dict[str, str]]:
                 raise DataError(f"'{file}', {name}: {error}.") from None
             note(f"'{file}': the column {name} is left out: {error}.")
     return [dict(zip(texts, row, strict=True)) for row in zip(*texts.values(), strict=True)]
+
+
+def _check_commas(file: Path, names: list[str]) -> None:
+    """Spreadsheets of many countries separate columns otherwise."""
+    if names and names[0].lower().startswith("sep="):
+        raise DataError(f"'{file}' begins with '{names[0]}', which spreadsheets alone understand; remove that line.")
+    if len(names) == 1 and (other := next((mark for mark in OTHER_SEPARATORS if mark in names[0]), None)):
+        raise DataError(f"'{file}' separates its columns by {OTHER_SEPARATORS[other]}, expected commas; save it so.")
 
 
 def _check_columns(file: Path, names: list[str]) -> None:

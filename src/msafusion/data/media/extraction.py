@@ -60,6 +60,12 @@ class Extractor(ABC):
     def channels(self) -> int:
         """Of the stream."""
 
+    @property
+    def described(self) -> str:
+        """In a few words, for notes."""
+        channels = f"{self.channels} channel{'s' * (self.channels != 1)}"
+        return f"a {self.layout} of {channels} ({type(self).__name__})"
+
     @abstractmethod
     def __call__(self, file: Path, *, span: Span = WHOLE, companion: Path | None = None) -> Extracted:
         """The stream.

@@ -17,6 +17,8 @@ from msafusion.files.reading import check_size, reading
 
 ARRAYS = (".npy", ".npz")
 IMAGES = (".png", ".jpg", ".jpeg", ".bmp", ".webp", ".tif", ".tiff")
+FEW_LEVELS = 64
+"""Of 256; a picture of 16-bit grey with fewer looks dark, as its values mean something else (depth, 12 bits)."""
 FORMATS = ("PNG", "JPEG", "BMP", "WEBP", "TIFF", "GIF", "PPM")
 """What a picture may be in truth, whatever its name says; Pillow hands others to programs such as Ghostscript."""
 
@@ -240,7 +242,10 @@ class ImageFile(Extractor):
             several = False
             with suppress(Exception):  # the first is read; what follows may be broken
                 several = getattr(image, "is_animated", False)
-        notes = ["holds several pictures, of which the first is read"] if several else []
+            notes = ["holds several pictures, of which the first is read"] if several else []
+            if image.mode.startswith("I;16") and (largest := int(np.asarray(image).max())) < FEW_LEVELS << 8:
+                levels = f"{(largest >> 8) + 1} of 256 levels are left"
+                notes.append(f"16-bit grey up to {largest} of 65535: {levels}; scale it, or store it as .npy")
         return Extracted(np.ascontiguousarray(np.asarray(upright).transpose(2, 0, 1)), notes)
 
     def probe(self, file: Path) -> None:
