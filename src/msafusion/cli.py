@@ -9,11 +9,12 @@ import threading
 from types import FrameType
 from typing import NoReturn
 
+from msafusion.commands.short_help import SHORT_HELP, short_help
 from msafusion.failures import TraceLog, failure_of
 from msafusion.text import one_line
 
 VERBS = {
-    "train": ("msafusion.commands.train:run_train", "train networks alone, then fused, and test once"),
+    "train": ("msafusion.commands.train:run_train", "train each network by itself, then all of them fused; test once"),
     "evaluate": ("msafusion.commands.evaluate:run_evaluate", "compute the test metrics of a run again"),
     "compare": (
         "msafusion.commands.compare:run_compare",
@@ -32,10 +33,10 @@ VERBS = {
 """Verb -> (function of the remaining arguments, what it does)."""
 
 GO_ON = {
-    "train": "; `--resume` with the same --out goes on from the last epoch",
-    "compare": "; the same with the same --out goes on",
-    "download": "; the same again goes on where it stopped",
-    "prepare": "; the same again goes on",
+    "train": "; add `--resume` and the same --out to continue from the last epoch",
+    "compare": "; run the same command again to resume",
+    "download": "; run the same command again to resume",
+    "prepare": "; run the same command again to resume",
 }
 """Verb -> how to go on after an interruption."""
 EXTRAS = {
@@ -89,6 +90,10 @@ def main() -> None:
 
 
 def _run(verb: str, arguments: list[str]) -> None:
+    if verb in SHORT_HELP and not {"-h", "--help"}.isdisjoint(arguments):
+        print(short_help(verb))
+        return
+    arguments = ["--help"] if "--help-all" in arguments else arguments
     module, function = VERBS[verb][0].split(":")
     getattr(importlib.import_module(module), function)(arguments)
 

@@ -3,6 +3,7 @@
 import csv
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -149,7 +150,7 @@ def test_ended_and_resumed_a_run_from_its_config_ends_as_if_nothing_had_happened
         status, error = _end_after(folder, stage, 1, number, *start)
         if number == signal.SIGTERM:
             assert status == 128 + signal.SIGTERM
-            assert error == "msafusion: terminated; `--resume` with the same --out goes on from the last epoch.\n"
+            assert re.fullmatch(r"msafusion: terminated; .*`--resume`.*--out.*\n", error)
         assert not (folder / "metrics.json").exists()
         start = ("--resume",)
     run_train(["--out", str(folder), "--resume"])

@@ -18,6 +18,10 @@ from msafusion.files.yaml_file import check_bounds
 MODE = "msafusion"
 """jsonargparse's name for YAML within bounds."""
 DENIED = re.compile(r"(?:Importing '|Expected a dot import path string: )([\w.]+)")
+UNKNOWN = re.compile(r"unrecognized arguments: (--[\w.\-]+)")
+UNKNOWN_OF_CLASS = re.compile(r"class_path '[\w.]*?(\w+)': Option '(\w+)' is not accepted")
+UNKNOWN_OF_GROUP = re.compile(r"Group '([\w.]+)' does not accept option '(\w+)'")
+"""How jsonargparse says that an option is unknown: on the command line, of a class, in a file."""
 _load = get_loader("yaml")
 
 
@@ -93,12 +97,35 @@ def parse(parser: ArgumentParser, arguments: Sequence[str]) -> Namespace:
             from msafusion.commands.registered import unknown_class
 
             raise ValueError(unknown_class(denied[1], where)) from None
+        text = _unknown_option(parser, text) or text
         raise ValueError(f"{text}{f' (from {where})' if files else ''}; see `{parser.prog} --help`.") from None
     if files or "data" in given:
         from msafusion.commands.registered import check_classes
 
         check_classes(given.as_dict(), where)
     return given
+
+
+def _unknown_option(parser: ArgumentParser, text: str) -> str:
+    """What is said of an option that does not exist, with the names most like it; empty: the error is another one."""
+    if found := UNKNOWN.search(text):
+        return f"unknown option {found[1]}; {_nearest_option(parser, found[1])}"
+    if found := UNKNOWN_OF_GROUP.search(text):
+        return f"unknown option {found[1]}.{found[2]}; {_nearest_option(parser, f'--{found[1]}.{found[2]}')}"
+    if found := UNKNOWN_OF_CLASS.search(text):
+        from msafusion.commands.registered import options_of
+        from msafusion.streams import nearest
+
+        return f"{found[1]} has no option '{found[2]}'; {nearest(found[2], options_of(found[1]))}"
+    return ""
+
+
+def _nearest_option(parser: ArgumentParser, option: str) -> str:
+    from msafusion.streams import nearest  # torch: seconds
+
+    known = [name for action in parser._actions for name in action.option_strings if not name.endswith("+")]
+    of_parts = [name for name in known if name.rpartition(".")[2] == option[2:]]  # `--epochs` of a stage
+    return "did you mean " + " or ".join(map(repr, of_parts)) + "?" if of_parts else nearest(option, known)
 
 
 def _last(arguments: Sequence[str], names: Sequence[str]) -> list[str]:

@@ -1,5 +1,6 @@
 """Which classes a recipe, a run or an argument may name: the registered data sets and networks, at their own places."""
 
+import inspect
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -100,6 +101,12 @@ def unknown_class(path: str, where: str, key: str = "") -> str:
         f"{place} names '{path}', which is not one of the known classes ({', '.join(known)}), and modules are imported "
         f"at your word only; if it is your own or you trust it, add --import {module}."
     )
+
+
+def options_of(name: str) -> list[str]:
+    """The options of a registered data set or network, by the name of its class; none of another."""
+    cls = {**DATASETS, **NETWORKS}.get(name)
+    return [] if cls is None else list(inspect.signature(cls).parameters)
 
 
 def _check_class(path: Any, where: str, key: str) -> None:
