@@ -151,3 +151,22 @@ def test_a_tag_before_flac_is_no_recording(tmp_path):
     at = f"{len(tag) + plain.stat().st_size:,}"
     with pytest.raises(DataError, match=f"a second recording from byte {at}"):
         read_audio(tmp_path / "two.flac", 8000)
+
+
+@pytest.mark.parametrize("how", ["short header", "second data", "other chunks"])
+def test_sound_behind_what_a_wav_header_tells_is_noted(tmp_path, how):
+    noise = np.random.default_rng(0).normal(size=16000).clip(-3, 3) / 4
+    file = write_wav(tmp_path / "x.wav", noise, 8000)
+    content = bytearray(file.read_bytes())
+    at = content.index(b"data")
+    if how == "short header":
+        content[at + 4 : at + 8] = struct.pack("<I", 8000)
+    elif how == "second data":
+        content += content[at:]
+    else:
+        content += b"LIST" + struct.pack("<I", 4000) + bytes(4000)
+    file.write_bytes(content)
+    samples, notes = read_audio(file, 8000)
+    assert len(samples) == (4000 if how == "short header" else 16000)
+    seconds = {"short header": ["1.50 s"], "second data": ["2.00 s"], "other chunks": []}[how]
+    assert [note[:6] for note in notes] == seconds

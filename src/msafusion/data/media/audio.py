@@ -10,10 +10,11 @@ from typing import Any, ClassVar
 
 import numpy as np
 
+from msafusion.data.media.ahead import Heard, heard
 from msafusion.data.media.container import ENOUGH, SOUNDS, VIDEOS, decoded, opened, origin, track, undecoded
 from msafusion.data.media.extraction import WHOLE, Extracted, Extractor, Span, StreamMissing
-from msafusion.data.media.headers import promised
-from msafusion.data.media.packets import counted, end_of
+from msafusion.data.media.headers import left_over, promised
+from msafusion.data.media.packets import counted, end_of, state_of
 from msafusion.data.media.placing import Placed, at_rate
 from msafusion.data.preprocessing import Layout
 from msafusion.failures import DataError
@@ -57,31 +58,47 @@ def read_audio(file: Path, rate: int, span: Span = WHOLE) -> tuple[np.ndarray, l
         if span.seconds is not None:  # as many samples as give those that are wanted
             wanted = round(span.seconds * rate)
             asked = Span(span.start, -(-wanted * stream.rate // rate) / stream.rate)
-        end, problems = end_of(file, container, stream), list[str]()
-        name = container.format.name
-        placed = Placed(file, origin(container), asked, end if name in EXACT else None, JITTER.get(name))
-        placed.add_all(_frames(container, stream, span.start, problems))
-        if placed.ends is None:
-            reason = f" ({problems[0]})" if problems else ""
+        end, name = end_of(file, container, stream), container.format.name
+        if counted(container, stream):
+            sound = _decoded(file, container, stream, asked, end)
+        else:
+            which = (*state_of(file), stream.index)
+            sound = heard(file, which, asked, stream.rate, lambda part: _decoded_anew(file, part, end))
+        if sound.ends is None:
+            reason = f" ({sound.problems[0]})" if sound.problems else ""
             raise DataError(f"'{file}' has a sound track without samples{reason}; copy or download it again.")
-        if JITTER.get(name) == math.inf and not problems:  # nothing lacks but what a file that was cut off promises
+        if JITTER.get(name) == math.inf and not sound.problems:  # nothing lacks but what a cut off file promises
             end = promised(file, container, stream) - origin(container)
         expected = end if asked.seconds is None else min(end, asked.start + asked.seconds)
-        missing = expected - placed.ends
+        missing = expected - sound.ends
         if missing > max(BLOCK, (1 - ENOUGH) * (expected - span.start)) and expected > span.start:
             raise DataError(
-                f"'{file}' is cut off or broken: its sound ends after {placed.ends:.2f} s, expected {expected:.2f} s; "
+                f"'{file}' is cut off or broken: its sound ends after {sound.ends:.2f} s, expected {expected:.2f} s; "
                 "copy or download it again."
             )
-        samples = at_rate(placed.pieces(), rate, wanted)
+        samples = at_rate(sound.pieces, rate, wanted)
         if not len(samples):
             raise StreamMissing(
-                f"'{file}' has sound of {placed.ends:.2f} s, expected some after {span.start:.2f} s; ask for an "
+                f"'{file}' has sound of {sound.ends:.2f} s, expected some after {span.start:.2f} s; ask for an "
                 "earlier part or record longer."
             )
         if not np.isfinite(samples).all():
             raise DataError(f"'{file}' has samples that are no numbers (NaN, infinite), expected -1 to 1; convert it.")
-        return samples, [*notes, *placed.notes(), *undecoded(problems)]
+        if name == "wav" and (seconds := left_over(file)) > BLOCK:
+            notes.append(f"{seconds:.2f} s behind the sound are not read, as its header tells a shorter one")
+        return samples, [*notes, *sound.notes, *undecoded(sound.problems)]
+
+
+def _decoded_anew(file: Path, span: Span, end: float) -> Heard:
+    with opened(file) as container:
+        return _decoded(file, container, track(file, container, "audio")[0], span, end)
+
+
+def _decoded(file: Path, container: Any, stream: Any, span: Span, end: float) -> Heard:
+    name, problems = container.format.name, list[str]()
+    placed = Placed(file, origin(container), span, end if name in EXACT else None, JITTER.get(name))
+    placed.add_all(_frames(container, stream, span.start, problems))
+    return Heard(span, placed.pieces(), placed.ends, placed.notes(), problems)
 
 
 def _frames(container: Any, stream: Any, start: float, problems: list[str]) -> Iterator[Any]:

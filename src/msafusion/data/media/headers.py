@@ -148,6 +148,24 @@ def _wav_data(content: BinaryIO) -> tuple[int, int]:
     return 0, rate
 
 
+def left_over(file: Path) -> float:
+    """Seconds of a WAV file that lie behind the sound that its header tells, and are no other chunk.
+
+    Recorders that were switched off leave them. FFmpeg reads what the header tells.
+    """
+    with file.open("rb") as content:
+        length = content.seek(0, os.SEEK_END)
+        rate, sound = 0, False
+        for name, at, size in _riff(content)[1]:
+            if name == b"fmt ":
+                content.seek(at + 8)
+                rate = int.from_bytes(content.read(4), "little")
+            if sound and rate and (name == b"data" or not (name.isascii() and name.decode().isprintable())):
+                return (min(size, length - at) if name == b"data" else length - at + 8) / rate
+            sound = sound or (name == b"data" and _known(size) and size > 0)
+    return 0.0
+
+
 def _known(size: int) -> bool:
     return size < UNKNOWN_BYTES or size > 2**32
 

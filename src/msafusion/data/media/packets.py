@@ -87,7 +87,7 @@ def packets_of(file: Path, stream: Any) -> Packets:
     Raises:
         DataError: the stream has no packets, or their time stamps go back.
     """
-    scanned = _scanned(file, *_state(file))
+    scanned = _scanned(file, *state_of(file))
     if stream.index not in scanned:
         raise DataError(f"'{file}' holds no {stream.type} data, expected a recording; copy or download it again.")
     found = scanned[stream.index]
@@ -103,14 +103,14 @@ def packets_of(file: Path, stream: Any) -> Packets:
 
 
 def _check_single(file: Path, container: "InputContainer") -> None:
-    if at := _second(file, container.format.name, *_state(file)):
+    if at := _second(file, container.format.name, *state_of(file)):
         raise DataError(
             f"'{file}' holds a second recording from byte {at:,} on, expected one (they were joined byte by byte); "
             "split it there."
         )
 
 
-def _state(file: Path) -> tuple[int, int]:
+def state_of(file: Path) -> tuple[int, int]:
     """What tells a changed file apart."""
     status = file.stat()
     return status.st_mtime_ns, status.st_size
