@@ -15,6 +15,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from msafusion.attach import FusedNetwork
 from msafusion.attach.containers import main_tensor
+from msafusion.attach.inputs import check_inputs
 from msafusion.attach.network import Inputs
 from msafusion.attach.points import FusionLayer
 from msafusion.streams import check_count
@@ -91,7 +92,7 @@ def summarise(
     check_count("repeats", repeats)
     if precision not in PRECISIONS:
         raise ValueError(f"precision is {precision!r}, expected float32 or bfloat16; set it to one of them.")
-    net.check_inputs(inputs, {}, {})
+    check_inputs(net.input_rules, inputs, {}, {})
     missing = [name for name in net.networks if name not in inputs]
     if missing:
         raise ValueError(f"no input for network '{missing[0]}', expected one for each of them; add it to inputs.")

@@ -10,13 +10,14 @@ from torch.utils import _pytree as pytree
 from msafusion.attach.arguments import check_axes, check_networks, check_type
 from msafusion.attach.choices import Choice, check_choices, is_alone
 from msafusion.attach.containers import main_tensor
+from msafusion.attach.inputs import check_inputs
 from msafusion.attach.layout import LayoutTracer
 from msafusion.attach.lockstep import NetworkRun
 from msafusion.attach.methods import Made, make_head
 from msafusion.attach.methods import head_options as options_of_head
 from msafusion.attach.network import FusedNetwork, Inputs
 from msafusion.attach.points import FusionLayer, FusionPoint, build_fusion_layer, find_taps
-from msafusion.attach.reading import HeadAt, Outputs, Reading, prediction_in, reading_points, taps_of
+from msafusion.attach.reading import HeadAt, NetworkOutputs, Reading, prediction_in, reading_points, taps_of
 from msafusion.attach.rows import rows_of
 from msafusion.attach.time_search import keep_time
 from msafusion.attach.tracing import evaluating
@@ -147,7 +148,7 @@ def _make_head(
     Raises:
         ValueError: the method refuses its options, has no such option, or reads one level only.
     """
-    if isinstance(outputs, Outputs) and outputs.vectors:
+    if isinstance(outputs, NetworkOutputs) and outputs.vectors:
         channels = {stream: vector.shape[1] for stream, vector in outputs.vectors.items()}
     else:
         channels = {stream: prediction_in(output, stream).shape[-1] for stream, output in outputs.items()}
@@ -163,9 +164,9 @@ def _make_head(
 
 def _dry_run(
     net: FusedNetwork, points: Sequence[FusionPoint], levels: Sequence[FusionPoint], example: Inputs
-) -> dict[str, Any]:
+) -> NetworkOutputs:
     """Run the networks once, make the fusion layers from what they give, and return their outputs."""
-    net.check_inputs(example, {}, {})
+    check_inputs(net.input_rules, example, {}, {})
     missing = [name for name in net.networks if name not in example]
     if missing:
         raise FusionError(f"the example has no input for the networks {', '.join(missing)}; give one for each network.")
@@ -219,4 +220,4 @@ def _dry_run(
     net.orders = orders
     net.fusion_layers.extend(fusion_layers[index] for index in range(len(points)))
     net.readings.extend(fusion_layers[len(points) + index] for index in range(len(levels)))
-    return Outputs(outputs, vectors)
+    return NetworkOutputs(outputs, vectors)

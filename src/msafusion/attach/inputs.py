@@ -14,7 +14,7 @@ from msafusion.attach.containers import is_ragged, main_tensor, timed_tensor, ze
 from msafusion.attach.layout import describe
 from msafusion.attach.state import not_traced
 from msafusion.attach.timing import TimeMask
-from msafusion.streams import check_someone, values_are_known
+from msafusion.streams import check_someone, nearest, values_are_known
 
 
 @dataclass
@@ -261,3 +261,28 @@ def presence_with(
             presence[name] = real
     check_someone(names, present=presence)
     return presence
+
+
+@not_traced
+def check_inputs(
+    rules: Mapping[str, InputRule], inputs: Any, lengths: Mapping[str, Tensor], present: Mapping[str, Tensor]
+) -> None:
+    """Refuse inputs, lengths or presence that are not by network name, or presence that is not bool (batch,).
+
+    Raises:
+        ValueError: they are not.
+    """
+    if not isinstance(inputs, Mapping) or not inputs:
+        raise ValueError(
+            f"got {type(inputs).__name__} as inputs, expected {{network: input}} with at least one of them."
+        )
+    for what, given in (("inputs", inputs), ("lengths", lengths), ("present", present)):
+        if not isinstance(given, Mapping):
+            raise ValueError(f"{what} is a {type(given).__name__}, expected {{network: ...}}; name the networks.")
+        for name in given:
+            if name not in rules:
+                raise ValueError(f"{what} for the unknown network '{name}'; {nearest(name, rules)}")
+    for given in inputs.values():
+        main_tensor(given)
+    for name, here in present.items():
+        rules[name].check_present(inputs.get(name), here)

@@ -10,28 +10,28 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from msafusion.attach.containers import main_tensor
+from msafusion.attach.attention import AttentionRecorder
 from msafusion.attach.hooks import PointHooks
-from msafusion.attach.inputs import InputRule, presence_with
+from msafusion.attach.inputs import InputRule, check_inputs, presence_with
 from msafusion.attach.lockstep import FuseAt, run_in_lockstep
 from msafusion.attach.parts import Parts
 from msafusion.attach.points import FusionPoint
 from msafusion.attach.pretrained import load_fused, save_fused
-from msafusion.attach.reading import Outputs, Reading, prediction_in, taps_of, without_missing
+from msafusion.attach.reading import NetworkOutputs, Reading, prediction_in, taps_of, without_missing
 from msafusion.attach.state import not_traced
 from msafusion.attach.tracing import export
 from msafusion.fusion import Concat, Head
-from msafusion.streams import FusionError, check_someone, nearest
+from msafusion.streams import FusionError, check_someone
 
 Inputs = Mapping[str, Any]
 """Network name -> its input: a tensor, a tuple of arguments or a dict of keyword arguments."""
 
 
-def _not_exported(forward: Callable[..., Tensor]) -> Callable[..., Tensor]:
+def _not_exported(forward: Callable[..., Any]) -> Callable[..., Any]:
     """Name `FusedNetwork.export` where torch.export would say in its own words that it cannot follow."""
 
     @functools.wraps(forward)
-    def call(*args: Any, **kwargs: Any) -> Tensor:
+    def call(*args: Any, **kwargs: Any) -> Any:
         if torch.compiler.is_exporting():
             raise FusionError(
                 "torch.export cannot trace the switching between fused networks; call net.export(example), which "
@@ -70,8 +70,12 @@ class FusedNetwork(Parts):
     @_not_exported
     @not_traced
     def forward(
-        self, inputs: Inputs, lengths: Mapping[str, Tensor] | None = None, present: Mapping[str, Tensor] | None = None
-    ) -> Tensor:
+        self,
+        inputs: Inputs,
+        lengths: Mapping[str, Tensor] | None = None,
+        present: Mapping[str, Tensor] | None = None,
+        return_attention: bool = False,
+    ) -> Any:
         """One prediction: the head's, of what the networks say after fusion.
 
         Args:
@@ -81,24 +85,37 @@ class FusedNetwork(Parts):
                 and infinities in padded steps of its input count as zeros. 0: the sample lacks that network's input.
             present: network name -> bool (batch,), False where a sample lacks that network's input (its values are
                 replaced by zeros, its lengths by 1 at least).
+            return_attention: return (prediction, attention), attention as {fusion point: {stream: (batch, segments,
+                blocks, block_channels)}}, for methods that have one, such as `MSAF`; a missing stream has zeros.
 
         Raises:
             ValueError: an unknown network, lengths beyond the input, a wrong shape, a sample that lacks all inputs;
                 FusionError where networks do not meet at their points.
         """
-        return self.combine(self.stream_outputs(inputs, lengths, present))
+        recorder = AttentionRecorder() if return_attention else None
+        prediction = self.combine(self._outputs(inputs, lengths, present, recorder))
+        return prediction if recorder is None else (prediction, recorder.attention)
 
     @not_traced
     def stream_outputs(
         self, inputs: Inputs, lengths: Mapping[str, Tensor] | None = None, present: Mapping[str, Tensor] | None = None
-    ) -> Outputs:
+    ) -> NetworkOutputs:
         """Each network's own output after fusion, before the head; arguments as of `forward`.
 
         The attribute `present` tells which samples have which network's input, by `present` and by lengths. Where the
         head reads layers inside the networks, their vectors come along as the attribute `vectors`.
         """
+        return self._outputs(inputs, lengths, present, None)
+
+    def _outputs(
+        self,
+        inputs: Inputs,
+        lengths: Mapping[str, Tensor] | None,
+        present: Mapping[str, Tensor] | None,
+        recorder: AttentionRecorder | None,
+    ) -> NetworkOutputs:
         lengths, present = {} if lengths is None else lengths, {} if present is None else present
-        self.check_inputs(inputs, lengths, present)
+        check_inputs(self.input_rules, inputs, lengths, present)
         masks, inputs = {}, dict(inputs)
         for name in self._order(inputs):
             rule = self.input_rules[name]
@@ -114,14 +131,14 @@ class FusedNetwork(Parts):
         def fuse_at(point: int, outputs: dict[str, Any]) -> dict[str, Any]:
             self._tell_skipped(point, inputs.keys() - outputs.keys())
             if point < len(self.fusion_layers):
-                return self.fusion_layers[point](outputs, masks, present)
+                return self.fusion_layers[point](outputs, masks, present, recorder)
             reading = self.readings[point - len(self.fusion_layers)]
             assert isinstance(reading, Reading)
             vectors.update(reading.vectors(outputs, masks, present))
             return outputs
 
         outputs = self.run_networks(inputs, lengths, present, fuse_at)
-        return Outputs(outputs, vectors, present)
+        return NetworkOutputs(outputs, vectors, present)
 
     def combine(self, outputs: Mapping[str, Any], present: Mapping[str, Tensor] | None = None) -> Tensor:
         """The head's prediction from what `stream_outputs` gave.
@@ -144,7 +161,7 @@ class FusedNetwork(Parts):
                 here[name] = here[name] & mask if name in here else mask
         check_someone(outputs, present=here)
         if self.readings:
-            if not isinstance(outputs, Outputs):
+            if not isinstance(outputs, NetworkOutputs):
                 raise FusionError(
                     "the head reads layers inside the networks, and combine() got outputs without them; give it what "
                     "stream_outputs() returned, unchanged."
@@ -180,7 +197,7 @@ class FusedNetwork(Parts):
         Raises:
             ValueError: an input is not a tensor (or a dict or tuple of them), or a network's code fixes the batch size.
         """
-        self.check_inputs(example, {}, {})
+        check_inputs(self.input_rules, example, {}, {})
         batch_axes = {name: self.input_rules[name].batch_axis for name in self._order(example)}
         return export(self, {name: example[name] for name in batch_axes}, batch_axes, dynamic_time)
 
@@ -266,25 +283,3 @@ class FusedNetwork(Parts):
         if line not in self._told:
             self._told.add(line)
             warnings.warn(line, stacklevel=3)
-
-    @not_traced
-    def check_inputs(self, inputs: Inputs, lengths: Mapping[str, Tensor], present: Mapping[str, Tensor]) -> None:
-        """Refuse inputs, lengths or presence that are not by network name, or presence that is not bool (batch,).
-
-        Raises:
-            ValueError: they are not.
-        """
-        if not isinstance(inputs, Mapping) or not inputs:
-            raise ValueError(
-                f"got {type(inputs).__name__} as inputs, expected {{network: input}} with at least one of them."
-            )
-        for what, given in (("inputs", inputs), ("lengths", lengths), ("present", present)):
-            if not isinstance(given, Mapping):
-                raise ValueError(f"{what} is a {type(given).__name__}, expected {{network: ...}}; name the networks.")
-            for name in given:
-                if name not in self.networks:
-                    raise ValueError(f"{what} for the unknown network '{name}'; {nearest(name, self.networks)}")
-        for given in inputs.values():
-            main_tensor(given)
-        for name, here in present.items():
-            self.input_rules[name].check_present(inputs.get(name), here)

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from msafusion.attach.arguments import check_axes, check_type
+from msafusion.attach.attention import AttentionRecorder
 from msafusion.attach.layout import LayoutTracer, Path, StreamLayout, describe, get, put, select, tensors_in
 from msafusion.attach.members import Member
 from msafusion.attach.methods import Made, make_fusion
@@ -122,6 +123,7 @@ class FusionLayer(nn.Module):
         outputs: Mapping[str, Any],
         masks: Mapping[str, TimeMask],
         present: Mapping[str, Tensor],
+        recorder: AttentionRecorder | None = None,
     ) -> dict[str, Any]:
         """Fuse what the networks bring; padded steps of a stream leave as they came.
 
@@ -133,7 +135,8 @@ class FusionLayer(nn.Module):
         features, stream_masks, here = self.streams(outputs, masks, present)
         given_masks, given_presence = _with_someone(features, stream_masks, here)
         try:
-            fused = self.fusion(features, given_masks or None, given_presence or None)
+            given = (features, given_masks or None, given_presence or None)
+            fused = self.fusion(*given) if recorder is None else recorder.fuse(self.name, self.fusion, *given)
         except ValueError as error:
             raise FusionError(f"fusion point {self.name}: {error}") from error
         self._check(features, fused)

@@ -1,6 +1,7 @@
 """What a head reads: the networks' predictions, or what named submodules give, averaged over positions."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 from torch import Tensor, nn
@@ -18,22 +19,28 @@ HeadAt = HeadLevel | Sequence[HeadLevel]
 """Network -> submodule that the head reads; several of them: levels, the first ones first."""
 
 
-class Outputs(dict[str, Any]):
-    """Each network's output, with what the head needs beside it.
+@dataclass(frozen=True)
+class NetworkOutputs(Mapping[str, Any]):
+    """Each network's own output after fusion, by name, with what the head needs beside it.
 
     Attributes:
-        vectors: what it reads inside the networks, stream -> (batch, channels).
+        outputs: network -> what it returned; `self[network]` is the same.
+        vectors: stream -> (batch, channels), what the head reads inside the networks.
         present: network -> bool (batch,), for those whose input some sample may lack.
     """
 
-    def __init__(
-        self,
-        outputs: Mapping[str, Any],
-        vectors: Mapping[str, Tensor] | None = None,
-        present: Mapping[str, Tensor] | None = None,
-    ) -> None:
-        super().__init__(outputs)
-        self.vectors, self.present = dict(vectors or {}), dict(present or {})
+    outputs: Mapping[str, Any]
+    vectors: Mapping[str, Tensor] = field(default_factory=dict)
+    present: Mapping[str, Tensor] = field(default_factory=dict)
+
+    def __getitem__(self, name: str) -> Any:
+        return self.outputs[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.outputs)
+
+    def __len__(self) -> int:
+        return len(self.outputs)
 
 
 class Reading(FusionLayer):

@@ -1,4 +1,4 @@
-"""LateFusion fusion: the outputs of several networks added, averaged or multiplied, without parameters."""
+"""Late fusion: the outputs of several networks added, averaged or multiplied, without parameters."""
 
 from collections.abc import Mapping
 

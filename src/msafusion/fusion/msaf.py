@@ -266,7 +266,7 @@ class MSAF(nn.Module):
     def _logits(
         self, joined: Float[Tensor, "batch segments block_channels"], names: list[str]
     ) -> Float[Tensor, "batch segments blocks block_channels"]:
-        """FusionLayer representation of the joined blocks, then every block's own linear map of it (eq. 2 and 3)."""
+        """Joint representation of the joined blocks, then every block's own linear map of it (eq. 2 and 3)."""
         weight, bias = self.block_weight, self.block_bias
         if len(names) < len(self.channels):
             rows = [name in names for name, count in self.num_blocks.items() for _ in range(count)]

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from msafusion.attach import FusedNetwork
-from msafusion.attach.reading import Outputs, prediction_in
+from msafusion.attach.reading import NetworkOutputs, prediction_in
 from msafusion.data.preprocessing import Preprocessing
 from msafusion.data.samples import Batch
 from msafusion.training.metrics import running_metrics
@@ -59,7 +59,7 @@ class FusionTask(lightning.LightningModule):
 
     def _outputs(
         self, batch: Batch, inputs: Mapping[str, Tensor], present: Mapping[str, Tensor] | None = None
-    ) -> tuple[Outputs, Tensor]:
+    ) -> tuple[NetworkOutputs, Tensor]:
         """Each network's output, and the prediction."""
         outputs = self.network.stream_outputs(inputs, batch["lengths"], present)
         return outputs, self.network.combine(outputs)
@@ -87,7 +87,7 @@ class FusionTask(lightning.LightningModule):
             return functional.cross_entropy(output, label)
         return functional.mse_loss(output.flatten(), label)
 
-    def _own_losses(self, outputs: Outputs, label: Tensor) -> dict[str, Tensor]:
+    def _own_losses(self, outputs: NetworkOutputs, label: Tensor) -> dict[str, Tensor]:
         """Each network's loss by its own output, on the samples that have its stream."""
         losses = {}
         for name, output in outputs.items():
@@ -97,7 +97,7 @@ class FusionTask(lightning.LightningModule):
             losses[name] = self._loss(own, mine) if len(mine) else own.sum()
         return losses
 
-    def _total_loss(self, outputs: Outputs, prediction: Tensor, label: Tensor) -> Tensor:
+    def _total_loss(self, outputs: NetworkOutputs, prediction: Tensor, label: Tensor) -> Tensor:
         """The loss to minimise, or to follow where the networks have their own."""
         if self.separate:
             return torch.stack(list(self._own_losses(outputs, label).values())).mean()
