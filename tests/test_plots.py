@@ -107,7 +107,7 @@ def test_command(prepared, tmp_path, monkeypatch, capsys):
     assert "drawn in" in capsys.readouterr().out
     with pytest.raises(ValueError, match=r"no sample 'v\$_\$2' in .*did you mean 'v\$_\$1'"):
         run_plot([str(prepared), "v$_$2"])
-    with pytest.raises(ValueError, match=r"expected it to end in .png, .pdf, .svg"):
+    with pytest.raises(ValueError, match=r"'a.jpeg'.* .png, .pdf, .svg"):
         run_plot([str(prepared), "v$_$1", "--out", "a.jpeg"])
     with pytest.raises(ValueError, match="no folder 'nowhere'"):
         run_plot([str(prepared), "v$_$1", "--out", "nowhere/a.png"])

@@ -79,7 +79,7 @@ def main() -> None:
         sys.exit(f"msafusion: error: {error.name} is not installed; run `pip install 'msafusion[{extra}]'`.")
     except (SystemExit, GeneratorExit):
         raise
-    except BaseException as error:  # libraries in Rust have panics that are no Exception
+    except BaseException as error:  # panics of libraries in Rust are not an Exception
         if sigterm.came:  # sent to all processes of a group, of which a worker was the first to end
             _end(verb, signal.SIGTERM)
         if os.environ.get("MSAFUSION_DEBUG"):

@@ -74,7 +74,7 @@ def attempted(work: Callable[[], Result], files: Iterable[Path | str] = ()) -> R
         return work()
     except ENDING:
         raise
-    except BaseException as error:  # libraries in Rust have panics that are no Exception
+    except BaseException as error:  # panics of libraries in Rust are not an Exception
         return failure_of(error, files)
 
 
@@ -103,7 +103,7 @@ def failure_of(error: BaseException, files: Iterable[Path | str] = ()) -> Failur
     if places and "/torch/distributed/" in Path(places[-1].filename).as_posix():  # a collective got no answer
         return Failure(
             "another process of this run ended or cannot be reached; see what it said, and start the command again "
-            f"(`train --resume` goes on where it was). Here: {said}"
+            f"(`train --resume` continues from where it was). Here: {said}"
         )
     where = f" in {Path(places[-1].filename).name}, line {places[-1].lineno}" if places else ""
     line = f"unexpected {type(error).__name__}{where} ({said or 'without a text'}); please report it."

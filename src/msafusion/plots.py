@@ -148,7 +148,9 @@ def _label(label: float, classes: Sequence[str]) -> str:
 
 def _check_format(file: Path) -> None:
     if file.suffix.lower() not in FORMATS:
-        raise ValueError(f"'{file}' is no picture's name, expected it to end in {', '.join(FORMATS)}; choose another.")
+        raise ValueError(
+            f"'{file}' is not a file name of a picture, expected one that ends in {', '.join(FORMATS)}; choose another."
+        )
 
 
 def _save(figure: "Figure", file: Path) -> None:

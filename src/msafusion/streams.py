@@ -158,7 +158,7 @@ def _check_bool(what: str, got: Tensor, shape: tuple[int, ...], axes: str) -> No
 
 
 def check_channels(channels: Mapping[str, int]) -> None:
-    """Refuse channels that are no mapping from stream to a positive count, or none."""
+    """Refuse channels that are not a non-empty mapping from stream to a positive count."""
     if not isinstance(channels, Mapping):
         raise ValueError(
             f"channels is a {type(channels).__name__}, expected {{stream: number of channels}}; name the streams."

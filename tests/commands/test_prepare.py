@@ -122,7 +122,7 @@ def test_ctrl_c_says_how_to_go_on(command, source, tmp_path):
     (source / "q.npy").write_bytes(b"ctrl-c")
     status, text = command("prepare", "numbers", source, tmp_path / "out")
     assert status == 130
-    assert f"what is done is kept in '{tmp_path}/out'; the same command goes on" in text
+    assert f"'{tmp_path}/out'; run the same command again" in text
 
 
 @pytest.mark.parametrize(

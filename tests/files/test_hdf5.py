@@ -146,5 +146,5 @@ def test_one_long_text_in_many_places_is_refused(made):
         entry = opened.read(ENTRY.itemsize)
         opened.seek(place)
         opened.write(entry * 20_000)
-    with h5py.File(path) as repeated_one, pytest.raises(DataError, match="the texts of '/names' grow absurdly"):
+    with h5py.File(path) as repeated_one, pytest.raises(DataError, match="the texts of '/names' "):
         part(member(repeated_one, "names"))

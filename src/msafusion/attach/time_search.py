@@ -89,7 +89,7 @@ def find_timing(
     """How each stream keeps the time of the network's input; sets `rule.time_axis` where it is not told.
 
     Raises:
-        FusionError: `rule.time_axis` is no axis of the input; the axis taken for a stream's channels is its time.
+        FusionError: `rule.time_axis` is not an axis of the input; the axis taken for a stream's channels is its time.
     """
     if isinstance(given, PackedSequence) or is_ragged(given):
         doubt = f"the steps of network '{rule.network}' come in a {type(given).__name__}; {TELL_POINT}"

@@ -34,7 +34,7 @@ class TextEncoder(nn.Module):
         from transformers import AutoModel, AutoTokenizer
 
         try:
-            # weights that are no safetensors are read by torch.load(weights_only=True); no code of the model's own
+            # other formats than safetensors are read by torch.load(weights_only=True); no code of the model's own runs
             return cls(AutoModel.from_pretrained(str(name)), AutoTokenizer.from_pretrained(str(name)))
         except (OSError, ValueError) as error:
             raise ValueError(

@@ -109,7 +109,7 @@ class Imported:
 
     Attributes:
         source: whose weights they are.
-        new_classifier: the classifier starts anew, because the weights have another number of classes, or none.
+        new_classifier: the classifier is newly initialized, as the weights have another number of classes or none.
     """
 
     source: str

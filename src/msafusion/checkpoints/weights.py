@@ -45,10 +45,10 @@ def _loaded(path: Path) -> Any:
         return torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         culprit = re.search(r"GLOBAL (\S+)", str(error))
-        found = f"it asks for {culprit[1]}" if culprit else "it holds more than tensors, or is no file of weights"
+        found = f"it asks for {culprit[1]}" if culprit else "it holds more than tensors, or is not a file of weights"
         raise ModelError(
             f"'{path}' is not loaded: {found}, and weights are read without running code; where you trust "
-            "it, write its state dict anew: torch.save(model.state_dict(), file)."
+            "it, save its state dict instead: torch.save(model.state_dict(), file)."
         ) from None
 
 

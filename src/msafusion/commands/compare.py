@@ -71,7 +71,7 @@ def run_compare(arguments: Sequence[str]) -> None:
         if given[name] is not None:
             check_count(name, given[name])
     if given.tune < 0:
-        raise ValueError(f"tune is {given.tune}, expected 0 or more; set it so.")
+        raise ValueError(f"tune is {given.tune}, expected 0 or more.")
     folder = given.out or Path(f"runs/compare-{datetime.now():%Y-%m-%d-%H%M%S}")
     console = Console()
     made = parser.instantiate(given)

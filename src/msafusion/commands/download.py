@@ -95,7 +95,7 @@ def run_download(arguments: Sequence[str]) -> None:
                     write_json(target / RECORD, record)
                     (target / file.name).unlink()
                     raise DownloadError(
-                        f"{error} It was removed; run it again; if it stays so, ask its publisher ({source.page})."
+                        f"{error} It was removed; run it again; if it persists, ask its publisher ({source.page})."
                     ) from None
                 if not given.keep_archives:
                     (target / file.name).unlink()

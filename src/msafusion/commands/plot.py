@@ -11,7 +11,7 @@ def run_plot(arguments: Sequence[str]) -> None:
     """`msafusion plot FOLDER ID`: draw what is stored of one sample, a row a stream.
 
     Raises:
-        ValueError: no prepared folder, no such sample, or a name that is no picture's.
+        ValueError: no prepared folder, no such sample, or a file name without a picture format.
     """
     parser = verb_parser("plot", "Draw one sample of a prepared folder, a row a stream.", loads=False)
     parser.add_argument("folder", type=Path, help="prepared folder")

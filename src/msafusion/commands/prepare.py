@@ -12,7 +12,7 @@ from msafusion.commands.reading import Readers, add_reader, all_readers, dataset
 from msafusion.data.preparation.engines import Engine
 from msafusion.data.preparation.preparing import PrepareReport, prepare
 
-PURPOSE = "Read a raw data set and write it as a prepared folder, in parallel; the same again goes on."
+PURPOSE = "Read a raw data set and write it as a prepared folder, in parallel; run it again to resume."
 MAX_SHOWN = 10
 
 
@@ -52,8 +52,10 @@ def run_prepare(arguments: Sequence[str], readers: Readers | None = None) -> Non
             console=console,
         )
     except KeyboardInterrupt:
-        again = "the same command" + (" without --overwrite" if given.overwrite else "")
-        print(f"what is done is kept in '{given.target}'; {again} goes on.", file=sys.stderr)
+        again = " without --overwrite" if given.overwrite else ""
+        print(
+            f"what is done is kept in '{given.target}'; run the same command again{again} to resume.", file=sys.stderr
+        )
         raise
     console.print(f"{given.target}:", soft_wrap=True, markup=False, highlight=False)
     console.print(_table(report))
@@ -62,7 +64,7 @@ def run_prepare(arguments: Sequence[str], readers: Readers | None = None) -> Non
         number = len(report.failed)
         raise ValueError(
             f"{number} sample{'s' * (number > 1)} failed, see '{report.file}'; mend or remove what is broken and run "
-            "the same again (the others are prepared)."
+            "the same command again (the others are prepared)."
         )
 
 

@@ -100,7 +100,9 @@ def find_plan(text: str) -> NetworkPlan:
         raise ValueError(f"no {what} '{text}', expected a network's name or a YAML file of `msafusion train`; {known}")
     content = check_recipe(path)
     if not content.keys() & {"data", "network", "unimodal", "multimodal", "seed", "trainer"}:
-        raise ValueError(f"'{path}' is no configuration of `msafusion train` (it has {', '.join(map(str, content))}).")
+        raise ValueError(
+            f"'{path}' is not a configuration of `msafusion train` (it has {', '.join(map(str, content))})."
+        )
     section = content.get("network") or "SmallCNN"
     section = {"class_path": section} if isinstance(section, str) else section
     if not isinstance(section, dict) or not isinstance(section.get("class_path"), str):

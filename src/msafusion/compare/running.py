@@ -82,7 +82,10 @@ def compare(
                 problems += [] if failure is None else [log.line(failure)]
                 tell(done, len(left), len(problems))
         if problems:
-            raise ValueError(f"of {len(left)} runs {len(problems)} failed, the first: {problems[0]} The same goes on.")
+            raise ValueError(
+                f"{len(problems)} of {len(left)} runs failed, the first: {problems[0]} Run the same command again to "
+                "resume."
+            )
 
     (config.folder / "runs").mkdir(parents=True, exist_ok=True)
     singles = [Job(seed) for seed in seeds]
@@ -143,7 +146,7 @@ def _rows(folder: Path, jobs: Sequence[Job]) -> list[dict[str, Any]]:
     for job in jobs:
         rows = job.rows(folder)
         if rows is None:
-            raise ValueError(f"the run '{job.file(folder)}' is gone; the same again repeats it.")
+            raise ValueError(f"the run '{job.file(folder)}' is gone; run the same command again to repeat it.")
         found += rows
     return found
 

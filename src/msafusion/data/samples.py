@@ -84,7 +84,7 @@ class Splits:
 
     Attributes:
         train, valid, test: samples; sequences may read theirs when asked (and then have an attribute `groups`).
-        classes: names of the classes; none: the labels are values, for a regression.
+        classes: names of the classes; none: the labels are regression targets, for a regression.
         channels: stream name -> channels, in the order of the networks.
         preprocessing: from stored streams to what the networks take.
         extraction: {"streams": {stream: how it was read from raw files (`Extractor.as_dict`)}, "seconds": the usual

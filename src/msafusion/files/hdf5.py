@@ -74,6 +74,8 @@ def part(values: Any, first: int = 0, last: int | None = None) -> np.ndarray:
         block = np.asarray(values[start : min(start + ROWS_OF_TEXT, len(values) if last is None else last)])
         total += sum(len(text) for text in block.ravel())
         if total > allowed(size):
-            raise DataError(f"'{values.file.filename}': the texts of '{values.name}' grow absurdly; get it again.")
+            raise DataError(
+                f"'{values.file.filename}': the texts of '{values.name}' expand beyond the limit; get the file again."
+            )
         blocks.append(block)
     return np.concatenate(blocks) if blocks else np.empty((0, *values.shape[1:]), object)

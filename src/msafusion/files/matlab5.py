@@ -20,7 +20,7 @@ def numeric_part(path: Path, wanted: str) -> io.BytesIO:
     """The file with its numeric variables alone, none compressed.
 
     Raises:
-        DataError: it would grow absurdly, ends early, or is of MATLAB 4 or 7.3.
+        DataError: it would grow far beyond its size, ends early, or is of MATLAB 4 or 7.3.
     """
     content = path.read_bytes()
     order = {b"IM": "<", b"MI": ">"}.get(content[126:128])

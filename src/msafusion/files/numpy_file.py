@@ -79,7 +79,7 @@ def opened_npz(path: Path) -> Iterator[dict[str, Any]]:
     """Name -> a call that reads the array, of the arrays in a `.npz`.
 
     Raises:
-        DataError: the archive would grow absurdly (see `check_size`).
+        DataError: the archive would grow far beyond its size (see `check_size`).
     """
     size = path.stat().st_size
     with zipfile.ZipFile(path) as archive:

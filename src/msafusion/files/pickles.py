@@ -54,7 +54,7 @@ class Machine:
         """Count bytes that are taken beside those of the program itself, as the memo can give the same ones again."""
         self.charged += count
         if self.charged > allowed(self.size):
-            raise PickleError("it grows absurdly")
+            raise PickleError("it expands beyond the limit")
 
     def read(self, count: int) -> bytes:
         """So many bytes; a program that asks for more than the file has is refused before memory is taken."""

@@ -58,7 +58,7 @@ def check_plain(value: Any, size: int) -> None:
         if depth > MAX_DEPTH:
             raise PickleError("it is nested too deeply")
         if weight > allowed(size):
-            raise PickleError("the same object stands in so many places that it grows absurdly")
+            raise PickleError("the same object stands in so many places that they exceed the limit")
         weights[id(node)] = weight, depth
     _own(value)
 
@@ -77,7 +77,7 @@ def _parts(node: Any) -> list[Any]:
 
 
 def _own(part: Any) -> int:
-    """Bytes of what is no container."""
+    """Size in bytes of anything but a container."""
     if isinstance(part, str | bytes | bytearray):
         return len(part)
     if isinstance(part, np.ndarray | np.generic):

@@ -126,7 +126,7 @@ def parsed_json(text: str) -> Any:
     """What a text in JSON says; Python's own reading takes NaN, and the last of several values of one key.
 
     Raises:
-        ValueError: it is no JSON, or does so.
+        ValueError: it is not JSON, or does so.
     """
     return json.loads(text, parse_constant=_no_constant, object_pairs_hook=_unique)
 

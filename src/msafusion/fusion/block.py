@@ -24,7 +24,7 @@ class BLOCK(Head):
         rank: number of terms in each (published code: 15).
 
     Raises:
-        ValueError: no num_outputs; an option is no positive integer; hidden is no multiple of chunks.
+        ValueError: num_outputs is missing; an option is not a positive integer; hidden is not a multiple of chunks.
     """
 
     def __init__(

@@ -22,7 +22,7 @@ class BottleneckTokens(TokenMethod):
     In the paper the streams are transformers: the bottleneck tokens are appended to each stream's own tokens, both pass
     through the stream's own layer, and the tokens go on from layer to layer. Here any feature map is a stream, with
     maps to and from `width` and two attentions of its own, but no feed-forward network and no attention within a
-    stream, which its network does. The tokens start anew from their learned values at every fusion point. Time steps
+    stream, which its network does. The tokens start from their learned values at every fusion point. Time steps
     have positions as in `CrossAttention`.
 
     Args:
@@ -56,7 +56,7 @@ class BottleneckTokens(TokenMethod):
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
-        """Start anew."""
+        """Initialize all parameters."""
         super().reset_parameters()
         nn.init.normal_(self.tokens, std=0.02)
 

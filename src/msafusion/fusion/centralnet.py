@@ -27,8 +27,8 @@ class CentralNet(Head):
         hidden: size of h.
 
     Raises:
-        ValueError: no num_outputs; hidden is no positive integer; a level is empty or no list; a stream in levels is
-            unknown or repeated, or one is in none.
+        ValueError: num_outputs is missing; hidden is not a positive integer; a level is empty or not a list; a
+            stream in levels is unknown or repeated, or one is in none.
     """
 
     def __init__(

@@ -31,7 +31,7 @@ class ChannelGates(nn.Module):
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
-        """Start anew."""
+        """Initialize all parameters."""
         self.squeeze.reset_parameters()
         self.excite.reset_parameters()
         if self.zero_gates:

@@ -22,7 +22,7 @@ class GMU(Head):
         hidden: size of h.
 
     Raises:
-        ValueError: no num_outputs; hidden is no positive integer.
+        ValueError: num_outputs is missing; hidden is not a positive integer.
     """
 
     def __init__(self, channels: Mapping[str, int], num_outputs: int | None = None, *, hidden: int = 64) -> None:

@@ -21,7 +21,7 @@ class LMF(Head):
         rank: number of terms.
 
     Raises:
-        ValueError: no num_outputs; rank is no positive integer.
+        ValueError: num_outputs is missing; rank is not a positive integer.
     """
 
     def __init__(self, channels: Mapping[str, int], num_outputs: int | None = None, *, rank: int = 4) -> None:

@@ -29,7 +29,7 @@ class MCB(Head):
         sketch_seed: of the random signs and cells; both are saved with the weights.
 
     Raises:
-        ValueError: no num_outputs; sketch is no positive integer.
+        ValueError: num_outputs is missing; sketch is not a positive integer.
     """
 
     hashes: Tensor

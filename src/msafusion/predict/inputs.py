@@ -73,7 +73,7 @@ def _file(file: Path, model: TrainedModel) -> Recording | Failed:
 
 def _folder(folder: Path, model: TrainedModel) -> Iterator[Recording | Failed]:
     known = {suffix for stream in model.streams for suffix in suffixes(stream, model.extraction)} | {".npz"}
-    # hidden files are no recordings: macOS writes `._` twins into archives
+    # hidden files are not recordings: macOS writes `._` twins into archives
     files = (file for file in sorted(folder.rglob("[!.]*")) if file.suffix.lower() in known and file.is_file())
     empty = True
     for file in files:

@@ -27,7 +27,7 @@ SHOWN: dict[Task, dict[str, tuple[str, float]]] = {
         "f1_negative_positive": ("F1 neg/pos %", 100),
     },
 }
-"""Task -> metric -> its column's title and factor; accuracies of values are of sentiment alone."""
+"""Task -> metric -> its column's title and factor; accuracies in regression are for sentiment only."""
 
 
 def running_metrics(num_classes: int) -> MetricCollection:
@@ -53,7 +53,7 @@ def report(outputs: Tensor, labels: Tensor, classes: Sequence[str], sentiment: b
     Args:
         outputs: (samples, classes) logits, or (samples, 1) values.
         labels: (samples,).
-        classes: names of the classes; none: labels are values.
+        classes: names of the classes; none: labels are regression targets.
         sentiment: values are sentiment in [-3, 3], which has accuracies of its own.
     """
     if classes:

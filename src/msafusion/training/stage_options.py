@@ -6,7 +6,7 @@ from typing import Literal
 
 Monitor = Literal["auto", "accuracy", "macro_f1", "mae", "pearson", "loss"]
 FALLING = ("mae", "loss")
-"""Figures of which the lowest is the best."""
+"""Metrics of which the lowest value is the best."""
 
 
 @dataclass
@@ -27,7 +27,7 @@ class StageOptions:
         per_stream_loss: weight of each network's own loss beside that of the prediction.
         stream_dropout: probability in [0, 1) that a training sample lacks a stream, drawn for each (one always stays).
         ema: decay of an exponential moving average of the weights, which is then what is validated and kept; 0: none.
-        monitor: the validation figure that chooses the epoch; auto: accuracy, or mae of values.
+        monitor: the validation metric that chooses the epoch; auto: accuracy, or mae for regression.
         keep: the weights of the best epoch by `monitor`, or of the last, where validation samples are too few to tell.
     """
 
@@ -49,16 +49,14 @@ class StageOptions:
     def __post_init__(self) -> None:
         for name, least in (("epochs", 0), ("batch_size", 1)):
             if getattr(self, name) < least:
-                raise ValueError(f"{name} is {getattr(self, name)}, expected {least} or more; set it so.")
+                raise ValueError(f"{name} is {getattr(self, name)}, expected {least} or more.")
         for name in ("learning_rate", "fusion_learning_rate", "weight_decay", "per_stream_loss"):
             if not 0 <= getattr(self, name) < float("inf"):
-                raise ValueError(f"{name} is {getattr(self, name)}, expected a finite number of 0 or more; set it so.")
+                raise ValueError(f"{name} is {getattr(self, name)}, expected a finite number of 0 or more.")
         if not 0 <= self.ema < 1:
-            raise ValueError(f"ema is {self.ema}, expected 0 (none) or a decay below 1 such as 0.999; set it so.")
+            raise ValueError(f"ema is {self.ema}, expected 0 (none) or a decay below 1 such as 0.999.")
         if not 0 <= self.stream_dropout < 1:
-            raise ValueError(
-                f"stream_dropout is {self.stream_dropout}, expected 0 or a probability below 1; set it so."
-            )
+            raise ValueError(f"stream_dropout is {self.stream_dropout}, expected 0 or a probability below 1.")
         if self.decay_after and self.schedule != "constant":
             raise ValueError(
                 f"decay_after is {list(self.decay_after)} with schedule {self.schedule}, expected it with constant "
@@ -66,7 +64,7 @@ class StageOptions:
             )
 
     def metric(self, num_classes: int) -> str:
-        """The validation figure that chooses the epoch.
+        """The validation metric that chooses the epoch.
 
         Raises:
             ValueError: it is of another kind of labels.
@@ -75,7 +73,5 @@ class StageOptions:
             return "accuracy" if num_classes else "mae"
         known = ("accuracy", "macro_f1", "loss") if num_classes else ("mae", "pearson", "loss")
         if self.monitor not in known:
-            raise ValueError(
-                f"monitor is {self.monitor}, expected one of {', '.join(known)} for these labels; set it so."
-            )
+            raise ValueError(f"monitor is {self.monitor}, expected one of {', '.join(known)} for these labels.")
         return self.monitor

@@ -30,7 +30,8 @@ class Labels:
     """Labels as training wants them.
 
     Attributes:
-        classes: names of the classes, numbers in their order, then names by the alphabet; none: labels are values.
+        classes: names of the classes, numbers in their order, then names by the alphabet; none: the labels are
+            regression targets.
         values: label of each row: the index of its class, or its value.
     """
 
@@ -64,7 +65,7 @@ class Labels:
             for row, (text, value) in enumerate(zip(texts, numbers, strict=True), start=1):
                 if value is None:
                     raise DataError(f"{where}: row {row} has the label '{text}', expected a finite number; correct it.")
-            note(f"{where}: taken for values, for a regression.")
+            note(f"{where}: taken for regression targets.")
             return cls([], [value for value in numbers if value is not None])
         whole = all(value is not None and value.is_integer() for value in numbers)
         if whole and not all(map(_digits, texts)):
@@ -130,7 +131,7 @@ def marked(rows: Sequence[Mapping[str, Any]], classes: Sequence[str], where: str
 
     Args:
         rows: with `id`, `split`, `label` (a class's index, or a value) and `group`.
-        classes: names of the classes; none: labels are values.
+        classes: names of the classes; none: labels are regression targets.
         where: the file, for messages.
 
     Raises:

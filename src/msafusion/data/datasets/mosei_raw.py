@@ -139,7 +139,7 @@ def read_folds(path: Path) -> dict[str, str]:
         if odd := [
             video for listed in folds.values() for video in listed if not isinstance(video, str) or len(video) < 2
         ]:
-            raise TypeError(f"{odd[0]!r} is no video")
+            raise TypeError(f"{odd[0]!r} is not the name of a video")
     except (OSError, ValueError, SyntaxError, KeyError, TypeError, RecursionError, MemoryError) as error:
         raise DataError(
             f"'{path}' holds no folds ({type(error).__name__}: {str(error)[:80]}), expected JSON "

@@ -104,7 +104,7 @@ class SmartwatchExercises(DataSource):
                 or recording.shape[1] != len(data["X_labels"])
             ):
                 raise DataError(
-                    f"'{path}': recording {number} is no (time, {len(data['X_labels'])}) array; get the file again."
+                    f"'{path}': recording {number} is not a (time, {len(data['X_labels'])}) array; get the file again."
                 )
             if len(recording) < self.steps:
                 raise DataError(

@@ -160,7 +160,7 @@ def fetch(url: str, file: Path, checksum: str | None, downloader: ResumableDownl
     except ValueError as error:  # pooch's word for another checksum; it has removed what was downloaded
         raise DownloadError(
             f"'{url}' has another checksum than expected ({_short(error)}), and was removed; run it again; if it "
-            "stays so, ask its publisher (one that was only recorded here is in download.json)."
+            "persists, ask its publisher (one that was only recorded here is in download.json)."
         ) from None
     return bool(done)
 
@@ -169,7 +169,7 @@ def read_json(url: str, tries: int = 3) -> Any:
     """A small JSON document.
 
     Raises:
-        DownloadError: it cannot be had, or is no JSON.
+        DownloadError: it cannot be had, or is not JSON.
     """
     import requests
 

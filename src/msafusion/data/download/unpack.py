@@ -54,8 +54,8 @@ def unpack(archive: Path, target: Path) -> list[Path]:
         The files, below `target`.
 
     Raises:
-        BrokenArchive: it is cut off or no archive.
-        DownloadError: a member would be outside the folder, is a link or a device, or it grows absurdly or beyond the
+        BrokenArchive: it is cut off or not an archive.
+        DownloadError: a member would be outside the folder, is a link or device, or it expands beyond the limit or the
             free space; nothing is unpacked then.
     """
     target.mkdir(parents=True, exist_ok=True)
@@ -107,7 +107,7 @@ def _opened(archive: Path, stack: ExitStack) -> zipfile.ZipFile | tarfile.TarFil
         return stack.enter_context(zipfile.ZipFile(archive))
     if is_archive(archive):
         return stack.enter_context(tarfile.open(fileobj=stack.enter_context(_opened_tar(archive)), mode="r:"))
-    raise DownloadError(f"'{archive}' is no archive, expected {', '.join(SUFFIXES)}; unpack it yourself.")
+    raise DownloadError(f"'{archive}' is not an archive, expected {', '.join(SUFFIXES)}; unpack it yourself.")
 
 
 def _opened_tar(archive: Path) -> BinaryIO | gzip.GzipFile:
@@ -124,7 +124,7 @@ class _BoundedGzip(gzip.GzipFile):
     def read(self, size: int | None = -1) -> bytes:
         """See `gzip.GzipFile`."""
         if size is None or size < 0 or size > self._most:
-            raise tarfile.ReadError("a name or a member is absurdly long")
+            raise tarfile.ReadError("a name or a member is longer than the limit")
         return super().read(size)
 
 
@@ -162,12 +162,12 @@ def _member(content: zipfile.ZipFile | tarfile.TarFile, member: _Member) -> IO[b
         return content.open(member.info)  # pyright: ignore[reportArgumentType]
     source = content.extractfile(member.info)  # pyright: ignore[reportArgumentType]
     if source is None:
-        raise tarfile.TarError(f"'{member.name}' is no file")
+        raise tarfile.TarError(f"'{member.name}' is not a regular file")
     return source
 
 
 def _checked(archive: Path, members: Iterable[_Member]) -> list[_Member]:
-    """The members, refused before anything is written; one that grows absurdly ends the listing, too."""
+    """The members, refused before anything is written; one that expands beyond the limit ends the listing, too."""
     checked, total, size = [], 0, archive.stat().st_size
     for member in members:
         total += member.bytes + HEADER

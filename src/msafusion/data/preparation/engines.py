@@ -13,7 +13,7 @@ Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 DIED = (
-    "a worker process died ({error}), perhaps because memory ran out; run the same again with fewer workers: what is "
+    "a worker process died ({error}), possibly out of memory; run the same command again with fewer workers: what is "
     "done is kept."
 )
 ONE_THREAD = dict.fromkeys(

@@ -66,7 +66,7 @@ class RawReader(ABC):
     Attributes:
         dataset: the name that the prepared folder carries, by which its `DataSource` knows it.
         source: where the raw files are.
-        classes: names of the classes; none: labels are values.
+        classes: names of the classes; none: labels are regression targets.
         extraction: stream -> how it is read; empty where a sample's arrays come from elsewhere than one file a stream
             (then `layouts`, `channels` and `read` are overridden).
     """

@@ -1,4 +1,4 @@
-"""What happens to stored streams before a network sees them, in training and in use alike.
+"""What happens to stored streams before a network sees them, in training and at inference alike.
 
 Add a file with a dataclass `Preprocessing` and a line to `KINDS`.
 """

@@ -13,7 +13,7 @@ Layout = Literal["video", "sequence", "map"]
 
 
 class Preprocessing(ABC):
-    """Saved with a model, so that it sees in use what it saw in training. Add a dataclass and a line to KINDS."""
+    """Saved with a model, so that it sees at inference what it saw in training. Add a dataclass and a line to KINDS."""
 
     @abstractmethod
     def num_channels(self) -> dict[str, int]:

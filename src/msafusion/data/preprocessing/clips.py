@@ -23,7 +23,8 @@ class Clips(Preprocessing):
         size: height and width of the crop that the network sees (pixels); None: the whole frame.
         crop_area: least and greatest area of a random crop, as a part of the frame's, drawn as torchvision's
             RandomResizedCrop does (a try that does not fit is drawn again, at last the frame itself), one for a clip;
-            the whole frame is resized in use. None: a random crop of `size` in training, the central one in use.
+            the whole frame is resized at inference. None: a random crop of `size` in training, the central
+            one at inference.
         flip: mirror half of the clips in training, all video streams of a clip alike.
         least_steps: stream -> steps that a sequence (time, channels) gets at least, by zeros at its end.
     """

@@ -183,7 +183,7 @@ def _mean_and_std(parts: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
 
 
 def _usable(stream: str, mean: Tensor, std: Tensor, dtype: torch.dtype) -> Tensor:
-    """The standard deviations, 1 where a channel does not vary: a small difference in use would blow it up.
+    """The standard deviations, 1 where a channel does not vary: a small difference at inference would blow it up.
 
     Says so, and where the differences are hardly larger than the steps of the type.
     """
