@@ -170,3 +170,11 @@ def test_sound_behind_what_a_wav_header_tells_is_noted(tmp_path, how):
     assert len(samples) == (4000 if how == "short header" else 16000)
     seconds = {"short header": ["1.50 s"], "second data": ["2.00 s"], "other chunks": []}[how]
     assert [note[:6] for note in notes] == seconds
+
+
+def test_sound_of_which_no_block_is_sound_is_refused_by_that(tmp_path):
+    file = write_video(tmp_path / "x.mpg", grey_frames(LEVELS), sound=(np.zeros(2 * 48000), 48000))
+    file.write_bytes(file.read_bytes().replace(b"\xff\xfd", bytes(2)))  # where blocks of MPEG sound begin
+    for span in (WHOLE, Span(0.5, 1.0)):
+        with pytest.raises(DataError, match=r"x.mpg' has a sound track without samples"):
+            read_audio(file, 16000, span)

@@ -57,7 +57,8 @@ def read_audio(file: Path, rate: int, span: Span = WHOLE) -> tuple[np.ndarray, l
         wanted, asked = None, span
         if span.seconds is not None:  # as many samples as give those that are wanted
             wanted = round(span.seconds * rate)
-            asked = Span(span.start, -(-wanted * stream.rate // rate) / stream.rate)
+            native = stream.rate or rate  # unknown of damaged ones
+            asked = Span(span.start, -(-wanted * native // rate) / native)
         end, name = end_of(file, container, stream), container.format.name
         if counted(container, stream):
             sound = _decoded(file, container, stream, asked, end)
