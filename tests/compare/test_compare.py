@@ -11,7 +11,7 @@ from msafusion.commands.compare import run_compare
 from msafusion.compare.config import Method, check_names, fingerprint
 from msafusion.compare.costs import training_peak
 from msafusion.compare.jobs import Job
-from msafusion.compare.tuning import STAGE, drawn
+from msafusion.compare.tuning import STAGE, draw_options
 from msafusion.data.datasets import Arrays
 from msafusion.networks import SmallCNN
 
@@ -185,16 +185,16 @@ def test_variants_cannot_be_called_anything(name):
 
 def test_tuning_leaves_what_a_variant_fixes_and_draws_the_stage_alike_for_all():
     half = Method.parse("half", {"half": {"fusion": "msaf", "lowest_attention": 0.5}})
-    assert all(drawn(half, trial)["lowest_attention"] == 0.5 for trial in range(1, 9))
-    one, other = drawn(half, 3), drawn(Method.parse("gmu", {}), 3)
+    assert all(draw_options(half, trial)["lowest_attention"] == 0.5 for trial in range(1, 9))
+    one, other = draw_options(half, 3), draw_options(Method.parse("gmu", {}), 3)
     assert {name: one[name] for name in STAGE} == {name: other[name] for name in STAGE}
 
 
 def test_trials_differ_and_do_not_depend_on_what_is_drawn_before():
     method = Method.parse("mmtm", {})
-    assert drawn(method, 1) == drawn(method, 1)
-    assert len({str(drawn(method, trial)) for trial in range(1, 6)}) > 1
-    assert drawn(method, 1).keys() == {*STAGE, "reduction"}
+    assert draw_options(method, 1) == draw_options(method, 1)
+    assert len({str(draw_options(method, trial)) for trial in range(1, 6)}) > 1
+    assert draw_options(method, 1).keys() == {*STAGE, "reduction"}
 
 
 def test_variants_are_methods_with_options_of_their_own():

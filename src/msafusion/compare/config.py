@@ -83,7 +83,7 @@ def check_names(variants: Mapping[str, Mapping[str, Any]]) -> None:
 
 
 def fingerprint(splits: Splits) -> str:
-    """Augmentation with the samples that a comparison is made of: names, labels and values of those held in memory."""
+    """A hash of the samples that a comparison is made of: names, labels, and values of those held in memory."""
     digest = hashlib.sha256(json.dumps([splits.classes, splits.channels]).encode())
     for samples in (splits.train, splits.valid, splits.test):
         looked_at = samples if isinstance(samples, list) else [samples[0], samples[len(samples) - 1]]

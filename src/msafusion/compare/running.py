@@ -17,7 +17,7 @@ from msafusion.compare.costs import costs_of
 from msafusion.compare.jobs import SCRATCH, Job, JobRunner
 from msafusion.compare.report import BATCH
 from msafusion.compare.statistics import comparison, robustness_table
-from msafusion.compare.tuning import drawn
+from msafusion.compare.tuning import draw_options
 from msafusion.data.preparation.engines import run_work
 from msafusion.data.preparation.progress import progress_on
 from msafusion.data.samples import Splits, collate
@@ -118,7 +118,7 @@ def _tuned(
     """The methods with the options of their best trial on the validation samples; the first trial changes nothing."""
     tried = {
         method.name: [
-            Method(method.name, method.fusion, drawn(method, trial) if trial else method.options)
+            Method(method.name, method.fusion, draw_options(method, trial) if trial else method.options)
             for trial in range(trials)
         ]
         for method in methods

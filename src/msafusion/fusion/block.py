@@ -1,6 +1,7 @@
 """BLOCK: block-superdiagonal bilinear fusion (Ben-younes, Cadene, Thome, Cord, AAAI 2019, arXiv 1902.00038)."""
 
 from collections.abc import Mapping
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -26,6 +27,8 @@ class BLOCK(Head):
     Raises:
         ValueError: num_outputs is missing; an option is not a positive integer; hidden is not a multiple of chunks.
     """
+
+    search_space: ClassVar = {"chunks": (4, 8, 16), "rank": (2, 4, 8)}
 
     def __init__(
         self,

@@ -1,7 +1,7 @@
 """Attention bottlenecks (Nagrani, Yang, Arnab, Jansen, Schmid, Sun: "MBT", NeurIPS 2021, arXiv 2107.00135)."""
 
 from collections.abc import Mapping
-from typing import Literal
+from typing import ClassVar, Literal
 
 import torch
 from jaxtyping import Float
@@ -39,6 +39,8 @@ class BottleneckTokens(TokenMethod):
     Raises:
         ValueError: an option out of range.
     """
+
+    search_space: ClassVar = {"num_tokens": (2, 4, 8), "width": (32, 64)}
 
     def __init__(
         self,

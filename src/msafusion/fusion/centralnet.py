@@ -1,6 +1,7 @@
 """CentralNet (Vielzeuf, Lechervy, Pateux, Jurie, ECCV workshops 2018, arXiv 1808.07275)."""
 
 from collections.abc import Mapping, Sequence
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -30,6 +31,8 @@ class CentralNet(Head):
         ValueError: num_outputs is missing; hidden is not a positive integer; a level is empty or not a list; a
             stream in levels is unknown or repeated, or one is in none.
     """
+
+    search_space: ClassVar = {"hidden": (64, 128, 256)}
 
     def __init__(
         self,

@@ -1,7 +1,7 @@
 """Crossmodal attention between all pairs of streams (Tsai et al.: "MulT", ACL 2019, arXiv 1906.00295)."""
 
 from collections.abc import Mapping
-from typing import Literal
+from typing import ClassVar, Literal
 
 from jaxtyping import Float
 from torch import Tensor, nn
@@ -43,6 +43,8 @@ class CrossAttention(TokenMethod):
     Raises:
         ValueError: an option out of range.
     """
+
+    search_space: ClassVar = {"width": (32, 64, 128), "dropout": (0.0, 0.1)}
 
     def __init__(
         self,

@@ -1,6 +1,7 @@
 """Gated multimodal unit (Arevalo, Solorio, Montes-y-Gómez, González, ICLR workshop 2017, arXiv 1702.01992)."""
 
 from collections.abc import Mapping
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -24,6 +25,8 @@ class GMU(Head):
     Raises:
         ValueError: num_outputs is missing; hidden is not a positive integer.
     """
+
+    search_space: ClassVar = {"hidden": (32, 64, 128)}
 
     def __init__(self, channels: Mapping[str, int], num_outputs: int | None = None, *, hidden: int = 64) -> None:
         super().__init__(channels, num_outputs)

@@ -1,6 +1,7 @@
 """Low-rank multimodal fusion (Liu, Shen, Lakshminarasimhan, Liang, Zadeh, Morency, ACL 2018, arXiv 1806.00064)."""
 
 from collections.abc import Mapping
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -23,6 +24,8 @@ class LMF(Head):
     Raises:
         ValueError: num_outputs is missing; rank is not a positive integer.
     """
+
+    search_space: ClassVar = {"rank": (2, 4, 8)}
 
     def __init__(self, channels: Mapping[str, int], num_outputs: int | None = None, *, rank: int = 4) -> None:
         super().__init__(channels, num_outputs)

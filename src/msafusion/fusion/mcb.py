@@ -1,6 +1,7 @@
 """Multimodal compact bilinear pooling (Fukui, Park, Yang, Rohrbach, Darrell, Rohrbach, 2016, arXiv 1606.01847)."""
 
 from collections.abc import Mapping
+from typing import ClassVar
 
 import torch
 from jaxtyping import Float
@@ -34,6 +35,8 @@ class MCB(Head):
 
     hashes: Tensor
     signs: Tensor
+
+    search_space: ClassVar = {"sketch": (512, 1024, 2048)}
 
     def __init__(
         self, channels: Mapping[str, int], num_outputs: int | None = None, *, sketch: int = 1024, sketch_seed: int = 0

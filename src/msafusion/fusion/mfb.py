@@ -1,6 +1,7 @@
 """Multimodal factorised bilinear pooling (Yu, Yu, Fan, Tao, ICCV 2017, arXiv 1708.01471)."""
 
 from collections.abc import Mapping
+from typing import ClassVar
 
 from torch import Tensor, nn
 
@@ -24,6 +25,8 @@ class MFB(Head):
     Raises:
         ValueError: no num_outputs; an option out of range.
     """
+
+    search_space: ClassVar = {"factor": (2, 4, 8), "hidden": (64, 128)}
 
     def __init__(
         self,

@@ -1,7 +1,7 @@
 """Multimodal transfer module (Joze, Shaban, Iuzzolino, Koishida: "MMTM", CVPR 2020, arXiv 1911.08670)."""
 
 from collections.abc import Mapping
-from typing import Literal
+from typing import ClassVar, Literal
 
 from msafusion.fusion.gates import ChannelGates
 from msafusion.fusion.tokens import check_method
@@ -27,6 +27,8 @@ class MMTM(ChannelGates):
     Raises:
         ValueError: an option out of range.
     """
+
+    search_space: ClassVar = {"reduction": (2, 4, 8)}
 
     def __init__(
         self, channels: Mapping[str, int], reduction: int = 4, init: Literal["identity", "paper"] = "identity"

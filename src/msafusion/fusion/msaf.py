@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Mapping
-from typing import Literal, overload
+from typing import ClassVar, Literal, overload
 
 import torch
 from jaxtyping import Bool, Float
@@ -65,6 +65,12 @@ class MSAF(nn.Module):
             a batch of one in training with norm="batch", fewer steps than segments, a sample with no stream at all
             (the last two depend on values and are checked in eager mode only where masks or presence are given).
     """
+
+    search_space: ClassVar = {
+        "lowest_attention": (0.0, 0.5),
+        "block_dropout": (0.0, 0.1, 0.2),
+        "block_channels": (8, 16, 32),
+    }
 
     def __init__(
         self,

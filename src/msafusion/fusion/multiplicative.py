@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Mapping
+from typing import ClassVar
 
 import torch
 from jaxtyping import Float
@@ -28,6 +29,8 @@ class Multiplicative(LateFusion):
     Raises:
         ValueError: beta below 0.
     """
+
+    search_space: ClassVar = {"beta": (0.3, 0.5, 1.0)}
 
     def __init__(self, channels: Mapping[str, int], num_outputs: int | None = None, *, beta: float = 0.5) -> None:
         super().__init__(channels, num_outputs)

@@ -1,7 +1,7 @@
 """Squeeze-and-excitation over the channels of all streams (Hu et al., arXiv 1709.01507)."""
 
 from collections.abc import Mapping
-from typing import Literal
+from typing import ClassVar, Literal
 
 from msafusion.fusion.gates import ChannelGates
 from msafusion.fusion.tokens import check_method
@@ -26,6 +26,8 @@ class SqueezeExcitation(ChannelGates):
     Raises:
         ValueError: an option out of range.
     """
+
+    search_space: ClassVar = {"reduction": (4, 8, 16)}
 
     def __init__(
         self, channels: Mapping[str, int], reduction: int = 16, init: Literal["identity", "paper"] = "identity"

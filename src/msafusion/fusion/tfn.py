@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Mapping
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -29,6 +30,8 @@ class TFN(Head):
     Raises:
         ValueError: no num_outputs; an option out of range; the product is too large.
     """
+
+    search_space: ClassVar = {"hidden": (16, 32), "post_hidden": (32, 64, 128)}
 
     def __init__(
         self,

@@ -158,7 +158,7 @@ def test_a_missing_binary_or_empty_landmark_file_is_refused(tmp_path):
     binary, empty = tmp_path / "b.csv", tmp_path / "e.csv"
     binary.write_bytes(bytes(range(256)))
     empty.write_bytes(b"")
-    for file, said in ((tmp_path / "none.csv", "No such file"), (binary, "no table"), (empty, "lacks 138 columns")):
+    for file, said in ((tmp_path / "none.csv", "No such file"), (binary, "of landmarks"), (empty, "lacks 138 columns")):
         with pytest.raises(DataError, match=said):
             boxes_from_landmarks(file, np.array([0.0]))
 
