@@ -253,3 +253,17 @@ def test_what_a_network_reads_of_a_folded_batch_norm_is_what_it_was():
     fast = copy.deepcopy(for_inference(reads, x))
     assert fast.folded == ["bn"]
     torch.testing.assert_close(fast(x), reads(x).detach())
+
+
+class Viewing(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.conv, self.norm, self.fc = nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.Linear(64, 2)
+
+    def forward(self, x):
+        return self.fc(self.norm(self.conv(x)).view(len(x), -1))
+
+
+def test_a_network_that_views_its_maps_is_named():
+    with pytest.raises(ValueError, match=r"view size.*reshape"):
+        for_inference(Viewing().eval(), torch.randn(2, 3, 6, 6))

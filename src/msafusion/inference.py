@@ -72,8 +72,8 @@ def for_inference(
 
     Raises:
         ValueError: the changed network's outputs differ from the network's by more than 1e-3 of the largest (only what
-            `example` makes the network run is seen: not for networks whose path depends on their input); an unknown
-            precision.
+            `example` makes the network run is seen: not for networks whose path depends on their input); it needs
+            another memory layout (`view()` after a convolution); an unknown precision.
     """
     if precision not in ("float32", "bfloat16"):
         raise ValueError(f"precision is {precision!r}, expected 'float32' or 'bfloat16'; set it to one of them.")
@@ -84,7 +84,14 @@ def for_inference(
             module.to(memory_format=MEMORY_FORMATS[module.weight.dim()])  # pyright: ignore[reportCallIssue, reportArgumentType]
     with evaluating(network):
         expected = network(*example)
-    _check_same(InferenceNetwork(changed, folded, "float32")(*example), expected)
+    try:
+        got = InferenceNetwork(changed, folded, "float32")(*example)
+    except RuntimeError as error:
+        raise ValueError(
+            f"the network does not run with its channels last: {str(error).splitlines()[0]} Use flatten() or reshape() "
+            "instead of view() in its forward, or run it as it is."
+        ) from error
+    _check_same(got, expected)
     if precision == "bfloat16":  # the weights once and for all; autocast would convert them in every forward
         for module in changed.modules():
             if _is_plain(module, (*FOLDABLE, nn.Linear)):
