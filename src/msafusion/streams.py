@@ -8,12 +8,14 @@ stream varies in length, time is its first position axis (dim 2).
 import difflib
 import numbers
 from collections.abc import Collection, Iterable, Mapping, Sequence
+from typing import Any
 
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 from torch._subclasses.fake_tensor import FakeTensor
 
+_functorch: Any = torch._C._functorch  # pyright: ignore[reportAttributeAccessIssue]
 Features = dict[str, Float[Tensor, "batch _channels *_positions"]]
 """Stream name -> tensor (batch, channels, *positions)."""
 Masks = dict[str, Bool[Tensor, "batch _time"]]
@@ -36,8 +38,17 @@ def nearest(name: str, known: Iterable[str], most: int = 3) -> str:
 
 
 def values_are_known(tensor: Tensor) -> bool:
-    """False under torch.compile, torch.export and make_fx, where no Python branch may depend on a tensor's values."""
-    return not torch.compiler.is_compiling() and not isinstance(tensor, FakeTensor)
+    """False where no Python branch may depend on a tensor's values.
+
+    Under torch.compile, torch.export and make_fx, and within torch.func.vmap, where the tensor stands for several.
+    """
+    if torch.compiler.is_compiling() or isinstance(tensor, FakeTensor):
+        return False
+    while _functorch.is_functorch_wrapped_tensor(tensor):
+        if _functorch.is_batchedtensor(tensor):
+            return False
+        tensor = _functorch.get_unwrapped(tensor)
+    return True
 
 
 def check_features(
