@@ -141,3 +141,43 @@ def test_the_mask_of_a_text_is_not_laid_on_as_many_regions(same):
     )
     with pytest.raises(FusionError, match="another input"):
         net(example)
+
+
+class Tubelets(nn.Module):
+    """Halves a fixed number of frames, with a learned position for each, and attends to all (VideoMAE)."""
+
+    def __init__(self, frames):
+        super().__init__()
+        self.embed = nn.Conv1d(5, 8, 2, stride=2)
+        self.positions = nn.Parameter(torch.randn(frames // 2, 8))
+        self.layer, self.out = nn.TransformerEncoderLayer(8, 2, 16, batch_first=True), nn.Linear(8, 4)
+
+    def forward(self, x):
+        tokens = self.embed(x).transpose(1, 2)
+        if len(self.positions) != tokens.shape[1]:
+            raise ValueError("another number of frames")
+        return self.out(self.layer(tokens + self.positions).mean(dim=1))
+
+
+class Resized(nn.Module):
+    """Resizes any number of steps to four before attention, which mixes all."""
+
+    def __init__(self):
+        super().__init__()
+        self.embed, self.layer = nn.Linear(5, 8), nn.TransformerEncoderLayer(8, 2, 16, batch_first=True)
+        self.out = nn.Linear(8, 4)
+
+    def forward(self, x):
+        tokens = nn.functional.interpolate(self.embed(x.transpose(1, 2)).transpose(1, 2), 8, mode="linear")
+        return self.out(self.layer(tokens.transpose(1, 2)).mean(dim=1))
+
+
+@pytest.mark.parametrize("network", [Tubelets(8), Resized()])
+def test_lengths_are_refused_where_a_fixed_number_of_steps_follows_the_input(network):
+    torch.manual_seed(0)
+    example = {"a": torch.randn(3, 5, 8), "b": torch.randn(3, 8, 5)}
+    points = FusionPoint({"a": "layer", "b": "rnn"}, block_channels=4)
+    net = fuse({"a": network, "b": Recurrent(5, 8)}, points, example=example).eval()
+    net(example, lengths={"a": torch.full((3,), 8)})
+    with pytest.raises(FusionError, match=r"stream 'a' \('layer'.*time_axis"):
+        net(example, lengths={"a": torch.tensor([8, 4, 6])})

@@ -134,3 +134,24 @@ def test_torch_export_names_our_own():
     net, example = cnns()
     with pytest.raises(FusionError, match=r"net\.export\(example\)"):
         torch.export.export(net.eval(), (example,))
+
+
+class Strided(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.layer, self.out = nn.Conv1d(5, 8, 3, stride=2, padding=1), nn.Linear(8, 4)
+
+    def forward(self, x, attention_mask):
+        return self.out(self.layer((x * attention_mask[..., None]).transpose(1, 2)).mean(dim=2))
+
+
+def test_export_says_where_padding_has_to_be():
+    given = {"x": torch.randn(2, 10, 5), "attention_mask": torch.ones(2, 10)}
+    example = {"a": given, "b": torch.randn(2, 5, 10)}
+    point = FusionPoint({"a": "layer", "b": "relu1"}, block_channels=4)
+    net = fuse({"a": Strided(), "b": AudioCNN()}, point, example=example).eval()
+    with pytest.warns(UserWarning, match="attention_mask of network 'a'"):
+        program = net.export(example)
+    mask = (torch.arange(10) < torch.tensor([[10], [6], [3]])).float()
+    other = {"a": {"x": torch.randn(3, 10, 5), "attention_mask": mask}, "b": torch.randn(3, 5, 10)}
+    torch.testing.assert_close(program.module()(other), net(other))

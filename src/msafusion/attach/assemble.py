@@ -7,18 +7,19 @@ import torch
 from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
-from msafusion.attach.arguments import check_axes, check_networks, check_type
+from msafusion.attach.arguments import check_axes, check_inputs, check_networks, check_type
+from msafusion.attach.batch_axes import find_batch_axes
 from msafusion.attach.choices import Choice, check_choices, is_alone
-from msafusion.attach.containers import main_tensor
-from msafusion.attach.inputs import check_inputs
+from msafusion.attach.containers import fresh, main_tensor
 from msafusion.attach.layout import LayoutTracer
 from msafusion.attach.lockstep import NetworkRun
 from msafusion.attach.methods import Made, make_head
 from msafusion.attach.methods import head_options as options_of_head
 from msafusion.attach.network import FusedNetwork, Inputs
-from msafusion.attach.points import FusionLayer, FusionPoint, build_fusion_layer, find_taps
+from msafusion.attach.points import FusionLayer, FusionPoint
 from msafusion.attach.reading import HeadAt, NetworkOutputs, Reading, prediction_in, reading_points, taps_of
 from msafusion.attach.rows import rows_of
+from msafusion.attach.taps import build_fusion_layer, find_taps
 from msafusion.attach.time_search import keep_time
 from msafusion.attach.tracing import evaluating
 from msafusion.fusion import HEADS, Head
@@ -198,6 +199,7 @@ def _dry_run(
 
     with evaluating(net):
         for name, rule in net.input_rules.items():
+            rule.settle_time_axis(example[name])
             met = [one.members[name].submodule for one in (*points, *levels) if name in one.members]
             tracers[name].rows = rows_of(networks[name], rule, example[name], list(dict.fromkeys(met)))
         probes = [
@@ -207,7 +209,7 @@ def _dry_run(
             if not isinstance(module, torch.jit.ScriptModule)  # takes no hook
         ]
         try:
-            outputs = net.run_networks(example, {}, {}, fuse_at)
+            outputs = net.run_networks({name: fresh(given) for name, given in example.items()}, {}, {}, fuse_at)
         finally:
             for probe in probes:
                 probe.remove()
@@ -216,6 +218,7 @@ def _dry_run(
             tensors = [leaf for leaf in pytree.tree_leaves(outputs[name]) if isinstance(leaf, Tensor)]
             batch = rule.batch(example[name])
             rule.counts_batch = not tensors or any(batch in tensor.shape for tensor in tensors)
+            find_batch_axes(networks[name], rule, example[name], outputs[name])
             keep_time(networks[name], rule, tracers[name], example[name], [*points, *levels], fusion_layers)
     net.orders = orders
     net.fusion_layers.extend(fusion_layers[index] for index in range(len(points)))

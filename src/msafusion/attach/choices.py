@@ -9,9 +9,9 @@ import torch
 from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
-from msafusion.attach.containers import main_tensor
+from msafusion.attach.containers import fresh, main_tensor
 from msafusion.attach.inputs import InputRule
-from msafusion.attach.layout import Path, get, put
+from msafusion.attach.paths import Path, get, put
 from msafusion.attach.trials import quiet
 from msafusion.streams import FusionError
 
@@ -131,7 +131,7 @@ def _run(network: nn.Module, rule: InputRule, given: Any, submodule: str, change
     handle = network.get_submodule(submodule).register_forward_hook(lambda module, args, output: change(output))
     try:
         with quiet(main_tensor(given).device):
-            return pytree.tree_leaves(rule.call(network, given, None, None))
+            return pytree.tree_leaves(rule.call(network, fresh(given), None, None))
     except Exception:  # whatever a network says of values that it would not get
         return None
     finally:

@@ -1,6 +1,9 @@
 """What a network's input holds: which tensor has its batch and time, and the rows of one sample."""
 
-from collections.abc import Mapping
+import contextlib
+import copy
+import dataclasses
+from collections.abc import Callable, Mapping, MutableMapping
 from typing import Any
 
 import torch
@@ -8,6 +11,7 @@ from torch import Tensor
 from torch.nn.utils.rnn import PackedSequence
 from torch.utils import _pytree as pytree
 
+PLAIN = (bool, int, float, complex, str, bytes, type(None))
 MAIN = ("input_ids", "inputs_embeds", "input_values", "input_features")
 """Names of the inputs, in transformers, that `attention_mask` and `lengths` are of."""
 
@@ -33,6 +37,67 @@ def is_ragged(given: Any) -> bool:
 def zeros(value: Any) -> Any:
     """The same with zeros in its floating-point tensors."""
     return pytree.tree_map_only(Tensor, lambda x: torch.zeros_like(x) if x.is_floating_point() else x, value)
+
+
+def fresh(value: Any) -> Any:
+    """A copy for one trial run: networks may change what they are given in place (inputs, caches)."""
+
+    def copied(leaf: Any) -> Any:
+        if isinstance(leaf, Tensor):
+            return leaf.detach().clone().requires_grad_(leaf.requires_grad)
+        try:
+            return leaf if isinstance(leaf, PLAIN) else copy.deepcopy(leaf)
+        except Exception:  # what cannot be copied is given as it is
+            return leaf
+
+    if isinstance(value, PackedSequence):
+        return value._replace(data=copied(value.data))
+    if isinstance(value, Mapping):  # of any type
+        return {key: fresh(one) for key, one in value.items()}
+    return pytree.tree_map(copied, value)
+
+
+def map_tensors(function: Callable[[Tensor], Any], value: Any) -> Any:
+    """The same with other tensors, in containers of any type, dataclasses among them; the original stays as it is.
+
+    Raises:
+        TypeError: an object of another type holds tensors, which cannot be exchanged.
+    """
+    if isinstance(value, Tensor):
+        return function(value)
+    if isinstance(value, Mapping):
+        items = {key: map_tensors(function, one) for key, one in value.items()}
+        if not isinstance(value, MutableMapping):
+            return items
+        changed = copy.copy(value)  # keeps OrderedDict, ModelOutput and other kinds of dict what they are
+        for key, one in items.items():
+            changed[key] = one
+        return changed
+    if isinstance(value, tuple | list):
+        parts = [map_tensors(function, one) for one in value]
+        return type(value)(*parts) if hasattr(value, "_fields") else type(value)(parts)
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        changed = copy.copy(value)
+        for one in dataclasses.fields(value):
+            object.__setattr__(changed, one.name, map_tensors(function, getattr(value, one.name)))
+        return changed
+    if any(isinstance(one, Tensor) for one in getattr(value, "__dict__", {}).values()):
+        raise TypeError(type(value).__name__)
+    return value
+
+
+def tensors_of(value: Any) -> list[Tensor]:
+    """The floating-point tensors in containers of any type, in order."""
+    found: list[Tensor] = []
+
+    def note(tensor: Tensor) -> Tensor:
+        if tensor.is_floating_point():
+            found.append(tensor)
+        return tensor
+
+    with contextlib.suppress(TypeError):  # objects that are not containers have none to tell
+        map_tensors(note, value)
+    return found
 
 
 def zero_packed(given: PackedSequence, present: Tensor) -> PackedSequence:

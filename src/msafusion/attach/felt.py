@@ -53,6 +53,12 @@ class Felt:
         """Whether some positions are of the first steps alone, or of the others alone."""
         return any(bool(((first > 0) != (rest > 0)).any()) for _, first, rest in self._halves())
 
+    def leans(self) -> bool:
+        """Whether some positions change far more with the first half of the steps, and others with the second."""
+        _, first, rest = self._middle()
+        of_first, of_rest = first > DOMINANT * rest, rest > DOMINANT * first
+        return bool(of_first.any() and of_rest.any()) and int((of_first | of_rest).sum()) > FEW * len(first)
+
     def contradicts(self, rule: LengthRule) -> bool:
         """Whether samples that end at a bound have positions by the rule that come of their padding alone.
 

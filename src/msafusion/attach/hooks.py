@@ -12,10 +12,8 @@ from torch.utils.hooks import RemovableHandle
 
 from msafusion.attach.lockstep import NetworkRun
 from msafusion.attach.state import not_traced
+from msafusion.attach.wrapped import unwrapped
 from msafusion.streams import FusionError
-
-WRAPPERS = ("_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_module", "module")
-"""Names under which torch.compile, FSDP, checkpoint_wrapper and DDP keep the module that they wrap."""
 
 
 class Copied:
@@ -141,7 +139,7 @@ class PointHooks:
         try:
             module = network.get_submodule(path)
         except AttributeError:
-            found = [part for key, part in network.named_modules() if key and _unwrapped(key) == path]
+            found = [part for key, part in network.named_modules() if key and unwrapped(key) == path]
             if not found:
                 raise FusionError(
                     f"network '{name}' has no submodule '{path}' any more, where fusion point {self.where[point]} is; "
@@ -166,7 +164,3 @@ def _first_layers(network: nn.Module, path: str) -> Iterator[nn.Module]:
             continue
         if isinstance(encoder, nn.TransformerEncoder):
             yield encoder.layers[0]
-
-
-def _unwrapped(key: str) -> str:
-    return ".".join(part for part in key.split(".") if part not in WRAPPERS)

@@ -1,8 +1,8 @@
 """How a network takes its input: where batch and time are, which steps and samples are real, and its `lengths`."""
 
 import inspect
-from collections.abc import Callable, Collection, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -11,10 +11,12 @@ from torch.nn.utils.rnn import PackedSequence
 from torch.utils import _pytree as pytree
 
 from msafusion.attach.containers import is_ragged, main_tensor, timed_tensor, zero_packed, zero_rows, zeros
-from msafusion.attach.layout import describe
+from msafusion.attach.paths import describe
 from msafusion.attach.state import not_traced
 from msafusion.attach.timing import TimeMask
-from msafusion.streams import check_someone, nearest, values_are_known
+from msafusion.attach.told_masks import holds_ones_for_real_steps, packed_mask
+from msafusion.attach.wrapped import parameters_of_forward
+from msafusion.streams import FusionError, values_are_known
 
 
 @dataclass
@@ -29,6 +31,8 @@ class InputRule:
         masks_matter: some stream at a point follows the time of the main input, or may do so.
         others_matter: some stream at a point has positions that follow another input, perhaps one with padding.
         counts_batch: the main input has as many rows as the batch has samples (not so for the nodes of graphs).
+        input_axes: of the samples in the tensors of the input; None: it is the same for all (an adjacency matrix).
+        output_axes: of the samples in the floating-point tensors of the output; None: they are by the first axis.
     """
 
     network: str
@@ -38,18 +42,33 @@ class InputRule:
     masks_matter: bool = False
     others_matter: bool = False
     counts_batch: bool = True
+    input_axes: dict[str, int | None] = field(default_factory=dict)
+    output_axes: tuple[int | None, ...] | None = None
 
     @classmethod
     def of(cls, name: str, network: nn.Module, time_axis: int | None) -> "InputRule":
         """The rule that a network's forward tells."""
-        try:
-            parameters = inspect.signature(network.forward).parameters
-        except ValueError:  # TorchScript
-            parameters = {}
+        parameters = parameters_of_forward(network)
         if "lengths" not in parameters:
             return cls(name, time_axis, None, False)
         required = parameters["lengths"].default is inspect.Parameter.empty
         return cls(name, time_axis, list(parameters).index("lengths"), required)
+
+    def settle_time_axis(self, given: Any) -> None:
+        """Count a time axis that is told from the front.
+
+        Raises:
+            FusionError: the input has no such axis.
+        """
+        if self.time_axis is None or isinstance(given, PackedSequence) or is_ragged(given):
+            return
+        shape = tuple(timed_tensor(given).shape)
+        if not -len(shape) <= self.time_axis < len(shape):
+            raise FusionError(
+                f"time_axis of '{self.network}' is {self.time_axis}, expected an axis of its input of shape {shape}; "
+                "correct it."
+            )
+        self.time_axis %= len(shape)
 
     @property
     def batch_axis(self) -> int:
@@ -88,7 +107,7 @@ class InputRule:
                 options["lengths"] = lengths.clamp(min=1)
             elif self.lengths_required:
                 tensor = main_tensor(given)
-                options["lengths"] = torch.full((self.batch(given),), self._steps(given), device=tensor.device)
+                options["lengths"] = torch.full((self.batch(given),), self.steps(given), device=tensor.device)
         if isinstance(given, Mapping):
             return forward(**given, **options)
         return forward(*given, **options) if type(given) is tuple else forward(given, **options)
@@ -133,16 +152,18 @@ class InputRule:
         if isinstance(given, PackedSequence):
             return self._packed_mask(given, lengths)
         own = self.own_lengths(given)
-        lengths = lengths if own is None else own
+        mask = given.get("attention_mask") if isinstance(given, Mapping) else None
+        if own is not None:
+            self._check_told_twice(lengths, own, "the `lengths` in its input")
+            lengths = own
         if lengths is None:
-            mask = given.get("attention_mask") if isinstance(given, Mapping) else None
             if isinstance(mask, Tensor) and mask.dim() != 2 and self.masks_matter:
                 raise ValueError(
                     f"attention_mask of '{self.network}' has shape {tuple(mask.shape)}, expected (batch, steps), which "
                     "tells the real steps; give lengths beside it."
                 )
             return self._as_time_mask(mask) if isinstance(mask, Tensor) and mask.dim() == 2 else None
-        steps, batch = self._steps(given), self.batch(given)
+        steps, batch = self.steps(given), self.batch(given)
         if not isinstance(lengths, Tensor) or lengths.dtype == torch.bool or lengths.is_floating_point():
             raise ValueError(
                 f"lengths of '{self.network}' are {describe(lengths)}, expected a tensor of {batch} integers."
@@ -152,28 +173,44 @@ class InputRule:
                 f"lengths of '{self.network}' have shape {tuple(lengths.shape)}, expected ({batch},); "
                 "give one a sample."
             )
+        lengths = lengths.long()
         if values_are_known(lengths) and batch and (lengths.max() > steps or lengths.min() < 0):
             raise ValueError(
                 f"lengths of '{self.network}' reach from {int(lengths.min())} to {int(lengths.max())}, expected 0 to "
                 f"the input's {steps} steps (axis {self._time_axis}); correct them, or set time_axis in fuse()."
             )
         on_device = lengths.to(main_tensor(given).device)
-        return TimeMask.from_lengths(on_device, steps, may_be_cut=self.lengths_at is not None)
+        told = TimeMask.from_lengths(on_device, steps, may_be_cut=self.lengths_at is not None)
+        if isinstance(mask, Tensor) and mask.shape == told.mask.shape and holds_ones_for_real_steps(mask):
+            self._check_told_twice(told.mask, mask.bool(), "the attention_mask in its input")
+        return told
+
+    def _check_told_twice(self, told: Any, other: Tensor | None, where: str) -> None:
+        """Refuse steps that are told in two ways, and not as the same; a sample without any is missing in any case.
+
+        Raises:
+            ValueError: they differ; names the first sample that does.
+        """
+        if not isinstance(told, Tensor) or other is None or told.shape != other.shape:
+            return
+        differ = told.to(other.device) != other
+        if told.dim() > 1:
+            differ = differ.any(dim=1) & told.any(dim=1)
+        if values_are_known(differ) and differ.any():
+            raise ValueError(
+                f"lengths of '{self.network}' and {where} tell different real steps (sample "
+                f"{int(differ.nonzero()[0])}); give one of the two."
+            )
 
     def _as_time_mask(self, mask: Tensor) -> TimeMask | None:
-        """The real steps that an attention_mask tells; None: it holds other values, and no stream needs it.
-
-        A floating-point mask of zeros alone is one that is added to attention scores: there, zeros are the real steps.
-        """
-        if mask.dtype != torch.bool and values_are_known(mask) and mask.numel():
-            ones = mask == 1
-            if not (ones | (mask == 0)).all() or (mask.is_floating_point() and not ones.any()):
-                if not self.masks_matter:
-                    return None
-                raise ValueError(
-                    f"attention_mask of '{self.network}' holds {mask.unique().tolist()[:3]}, expected bool, or 1 for "
-                    "real steps and 0 for padding; convert it, or give lengths as well."
-                )
+        """The real steps that an attention_mask tells; None: it holds other values, and no stream needs it."""
+        if not holds_ones_for_real_steps(mask):
+            if not self.masks_matter:
+                return None
+            raise ValueError(
+                f"attention_mask of '{self.network}' holds {mask.unique().tolist()[:3]}, expected bool, or 1 for "
+                "real steps and 0 for padding; convert it, or give lengths as well."
+            )
         return TimeMask(mask.bool())
 
     def _packed_mask(self, given: PackedSequence, lengths: Tensor | None) -> TimeMask:
@@ -181,10 +218,7 @@ class InputRule:
             raise ValueError(
                 f"lengths of '{self.network}' are given beside a PackedSequence, which tells them; leave them out."
             )
-        sorted_lengths = (given.batch_sizes.unsqueeze(1) > torch.arange(int(given.batch_sizes[0]))).sum(dim=0)
-        order = given.unsorted_indices
-        own = sorted_lengths if order is None else sorted_lengths[order.cpu()]
-        return TimeMask.from_lengths(own.to(given.data.device), len(given.batch_sizes), may_be_cut=False)
+        return packed_mask(given)
 
     @not_traced
     def check_present(self, given: Any, present: Tensor) -> None:
@@ -208,7 +242,8 @@ class InputRule:
     def _time_axis(self) -> int:
         return 1 if self.time_axis is None else self.time_axis
 
-    def _steps(self, given: Any) -> int:
+    def steps(self, given: Any) -> int:
+        """The number of steps in an input, of the longest sample."""
         return max(map(len, given)) if is_ragged(given) else timed_tensor(given).shape[self._time_axis]
 
     def own_lengths(self, given: Any) -> Tensor | None:
@@ -234,55 +269,31 @@ class InputRule:
             return [value if here else zeros(value) for value, here in zip(given, present.tolist(), strict=True)]
         if not self.counts_batch:
             return given
-        if isinstance(given, Mapping):  # of any type; forward gets its entries as keyword arguments
-            return {key: self._zero_missing(value, present) for key, value in given.items()}
+        given = dict(given) if isinstance(given, Mapping) else given  # forward gets its entries as keyword arguments
+        keyed, spec = pytree.tree_flatten_with_path(given)
+        leaves = [self._zero_leaf(pytree.keystr(path), leaf, present) for path, leaf in keyed]
+        return pytree.tree_unflatten(leaves, spec)
 
-        def zeroed(value: Any) -> Any:
-            axis = self.batch_axis if isinstance(value, Tensor) and value.dim() > self.batch_axis else 0
-            return zero_rows(value, present, axis)
+    def _zero_leaf(self, key: str, leaf: Any, present: Tensor) -> Any:
+        """One value of an input; where a dry run has not met it, its samples are as in the main one, or else first."""
+        axis = self.input_axes.get(key, self.batch_axis)
+        if not isinstance(leaf, Tensor) or axis is None:
+            return leaf
+        fits = leaf.dim() > axis and (key in self.input_axes or leaf.shape[axis] == present.shape[0])
+        return zero_rows(leaf, present, axis if fits else 0)
 
-        return pytree.tree_map(zeroed, given)
+    def output_axis(self, tensor: Tensor, number: int, batch: int) -> int | None:
+        """The axis of the samples in a floating-point tensor of the output, by its number; None: there is none.
 
-
-def presence_with(
-    names: Collection[str], masks: Mapping[str, TimeMask], present: Mapping[str, Tensor]
-) -> dict[str, Tensor]:
-    """Which samples have which network's input: as `present` says, and some step of it is real.
-
-    Raises:
-        ValueError: a sample has none.
-    """
-    presence = dict(present)
-    for name, mask in masks.items():
-        real = mask.mask.any(dim=1)
-        if name in presence:
-            presence[name] = presence[name] & real
-        elif not values_are_known(real) or not real.all():
-            presence[name] = real
-    check_someone(names, present=presence)
-    return presence
-
-
-@not_traced
-def check_inputs(
-    rules: Mapping[str, InputRule], inputs: Any, lengths: Mapping[str, Tensor], present: Mapping[str, Tensor]
-) -> None:
-    """Refuse inputs, lengths or presence that are not by network name, or presence that is not bool (batch,).
-
-    Raises:
-        ValueError: they are not.
-    """
-    if not isinstance(inputs, Mapping) or not inputs:
-        raise ValueError(
-            f"got {type(inputs).__name__} as inputs, expected {{network: input}} with at least one of them."
-        )
-    for what, given in (("inputs", inputs), ("lengths", lengths), ("present", present)):
-        if not isinstance(given, Mapping):
-            raise ValueError(f"{what} is a {type(given).__name__}, expected {{network: ...}}; name the networks.")
-        for name in given:
-            if name not in rules:
-                raise ValueError(f"{what} for the unknown network '{name}'; {nearest(name, rules)}")
-    for given in inputs.values():
-        main_tensor(given)
-    for name, here in present.items():
-        rules[name].check_present(inputs.get(name), here)
+        Raises:
+            ValueError: it cannot be told.
+        """
+        if self.output_axes is not None and number < len(self.output_axes):
+            return self.output_axes[number]
+        fits = [axis for axis in range(min(tensor.dim(), self.batch_axis + 1)) if tensor.shape[axis] == batch]
+        if len(fits) > 1:
+            raise ValueError(
+                f"the output of network '{self.network}' has shape {tuple(tensor.shape)}, in which the {batch} samples "
+                "may lie on two axes; give fuse() an example."
+            )
+        return fits[0] if fits else 0

@@ -1,7 +1,6 @@
 """Where a module's output keeps its features: which tensors of it, and which of their axes are batch and channels."""
 
-import copy
-from collections.abc import Mapping, MutableMapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -10,12 +9,9 @@ from torch.nn.utils.rnn import PackedSequence
 from torch.utils import _pytree as pytree
 
 from msafusion.attach.module_layouts import ModuleLayout, module_layout
+from msafusion.attach.paths import Path, describe
+from msafusion.attach.sample_rows import Rows, axis_of
 from msafusion.streams import FusionError
-
-Path = tuple[int | str, ...]
-"""Keys that lead from a module's output to one tensor in it; () is the output itself."""
-NEGLIGIBLE = 1e-5
-"""Of the largest change: what rounding may do to other samples."""
 
 
 @dataclass(frozen=True)
@@ -40,34 +36,12 @@ class StreamLayout:
         return axes if self.time_axis is None else (*axes, self.time_axis)
 
 
-@dataclass(frozen=True)
-class Rows:
-    """Where the first sample of an example shows in a submodule's output.
-
-    Attributes:
-        samples: number of them.
-        before, after: the output for the example, and for one with another first sample.
-    """
-
-    samples: int
-    before: Any
-    after: Any
-
-    def moved(self, path: Path) -> Tensor | None:
-        """Which elements of a tensor change with the first sample; None: unknown."""
-        one, other = get(self.before, path), get(self.after, path)
-        if not isinstance(one, Tensor) or one.shape != other.shape or not one.is_floating_point() or not one.numel():
-            return None
-        change = (one.detach() - other.detach()).abs().nan_to_num()
-        return change > NEGLIGIBLE * change.max()
-
-
 @dataclass
 class LayoutTracer:
     """The hints of the modules that one network has run so far in a dry run."""
 
     hints: list[ModuleLayout] = field(default_factory=list)
-    rows: dict[str, Rows] = field(default_factory=dict)  # of the submodules of its points
+    rows: dict[str, list[Rows]] = field(default_factory=dict)  # of the submodules of its points
     sequence_first: tuple[int, int] | None = None  # (time, batch) where the last module that tells has batch on axis 1
 
     def record(self, module: nn.Module, output: Any) -> None:
@@ -97,8 +71,7 @@ class LayoutTracer:
                 f"{where} gives shape {tuple(tensor.shape)}, expected (batch, channels, ...); choose another submodule."
             )
         own = module_layout(module)
-        rows = self.rows.get(submodule)
-        found = None if rows is None else _axis_of(rows, path, tensor, self._sequence_axis(tensor), where)
+        found = axis_of(self.rows.get(submodule, []), path, tensor, self._sequence_axis(tensor), where)
         batch_axis = self._batch_axis(tensor, own, where) if found is None else found
         if channel_axis is None:
             channel_axis = self._channel_axis(tensor, own, batch_axis, where)
@@ -165,34 +138,6 @@ class LayoutTracer:
         """Whether the first module leaves no choice: its channels fit one axis of the input only."""
         shape = network_input.shape
         return len(shape) < 3 or (bool(self.hints) and [*shape[1:]].count(self.hints[0].in_channels) == 1)
-
-
-def _axis_of(rows: Rows, path: Path, tensor: Tensor, usual: int, where: str) -> int | None:
-    """The axis on which the samples lie, by where the first one shows; None: that does not tell.
-
-    Raises:
-        FusionError: they lie in another order, or on one of several axes.
-    """
-    moved = rows.moved(path)
-    if moved is None or moved.shape != tensor.shape or not moved.any():
-        return None
-    shows = [moved.movedim(axis, 0).flatten(1).any(1) for axis in range(moved.dim())]
-    if not shows[usual].all():
-        if not shows[usual][0]:
-            raise FusionError(
-                f"{where} gives shape {tuple(tensor.shape)}, where the first sample is not the first on axis {usual}, "
-                "so that samples would be fused with others; choose a submodule that keeps them in their order."
-            )
-        return usual
-    axes = [
-        axis for axis, show in enumerate(shows) if len(show) == rows.samples and bool(show[0]) and int(show.sum()) == 1
-    ]
-    if len(axes) > 1 and usual not in axes:
-        raise FusionError(
-            f"{where} gives shape {tuple(tensor.shape)}, where the samples may lie on axes {axes}; give fuse() an "
-            "example with more samples."
-        )
-    return None if not axes else usual if usual in axes else axes[0]
 
 
 def tensors_in(output: Any, network: str, module: nn.Module, where: str) -> dict[str, Path]:
@@ -263,36 +208,3 @@ def select(output: Any, stream: str, order: int, selector: str | None, where: st
             "write 'submodule[key]' with a key that its output has."
         )
     return (key,)
-
-
-def get(output: Any, path: Path) -> Tensor:
-    """The tensor at `path` of a module's output."""
-    for key in path:
-        output = output[key]
-    return output
-
-
-def put(output: Any, path: Path, tensor: Tensor) -> Any:
-    """A module's output with the tensor at `path` exchanged; the original is left as it is."""
-    if not path:
-        return tensor
-    key, inner = path[0], put(output[path[0]], path[1:], tensor)
-    if isinstance(output, MutableMapping):
-        changed = copy.copy(output)  # keeps OrderedDict, ModelOutput and other kinds of dict what they are
-        changed[key] = inner
-        return changed
-    if isinstance(output, Mapping):
-        return {**output, key: inner}
-    items = [inner if i == key else item for i, item in enumerate(output)]
-    return type(output)(*items) if hasattr(output, "_fields") else type(output)(items)
-
-
-def describe(output: Any) -> str:
-    """A module's output, worded for an error message."""
-    if isinstance(output, Tensor):
-        return f"a tensor of shape {tuple(output.shape)} and type {output.dtype}"
-    if isinstance(output, Mapping):
-        return f"a {type(output).__name__} with keys {', '.join(map(str, output))}"
-    if isinstance(output, tuple | list):
-        return f"a {type(output).__name__} of {', '.join(type(item).__name__ for item in output) or 'nothing'}"
-    return f"a {type(output).__name__}"

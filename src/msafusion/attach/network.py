@@ -10,18 +10,19 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from msafusion.attach.arguments import check_inputs
 from msafusion.attach.attention import AttentionRecorder
 from msafusion.attach.hooks import PointHooks
-from msafusion.attach.inputs import InputRule, check_inputs, presence_with
+from msafusion.attach.inputs import InputRule
 from msafusion.attach.lockstep import FuseAt, run_in_lockstep
 from msafusion.attach.parts import Parts
-from msafusion.attach.points import FusionPoint
+from msafusion.attach.points import FusionLayer, FusionPoint
 from msafusion.attach.pretrained import load_fused, save_fused
-from msafusion.attach.reading import NetworkOutputs, Reading, prediction_in, taps_of, without_missing
+from msafusion.attach.reading import NetworkOutputs, Reading, head_of_predictions, taps_of
 from msafusion.attach.state import not_traced
+from msafusion.attach.told_masks import presence_with
 from msafusion.attach.tracing import export
-from msafusion.fusion import Concat, Head
-from msafusion.streams import FusionError, check_someone
+from msafusion.streams import FusionError, check_someone, values_are_known
 
 Inputs = Mapping[str, Any]
 """Network name -> its input: a tensor, a tuple of arguments or a dict of keyword arguments."""
@@ -127,14 +128,17 @@ class FusedNetwork(Parts):
         present = presence_with(self._order(inputs), masks, present)
 
         vectors: dict[str, Tensor] = {}
+        eager = {name: given for name, given in inputs.items() if values_are_known(main_tensor(given))}
+        batches = {name: self.input_rules[name].batch(given) for name, given in eager.items()}
 
         def fuse_at(point: int, outputs: dict[str, Any]) -> dict[str, Any]:
             self._tell_skipped(point, inputs.keys() - outputs.keys())
-            if point < len(self.fusion_layers):
-                return self.fusion_layers[point](outputs, masks, present, recorder)
-            reading = self.readings[point - len(self.fusion_layers)]
-            assert isinstance(reading, Reading)
-            vectors.update(reading.vectors(outputs, masks, present))
+            fusion_layer = (*self.fusion_layers, *self.readings)[point]
+            assert isinstance(fusion_layer, FusionLayer)
+            fusion_layer.check_rows(outputs, batches)
+            if not isinstance(fusion_layer, Reading):
+                return fusion_layer(outputs, masks, present, recorder)
+            vectors.update(fusion_layer.vectors(outputs, masks, present))
             return outputs
 
         outputs = self.run_networks(inputs, lengths, present, fuse_at)
@@ -169,20 +173,8 @@ class FusedNetwork(Parts):
             owner = {tap.stream: tap.network for reading in self.readings for tap in taps_of(reading)}
             streams = {stream: here[name] for stream, name in owner.items() if name in here}
             return self.head(outputs.vectors, None, streams or None)
-        if not isinstance(self.head, Head):
-            return self.head({name: without_missing(output, here.get(name)) for name, output in outputs.items()})
-        tensors = {
-            name: without_missing(prediction_in(output, name), here.get(name)) for name, output in outputs.items()
-        }
-        compared = slice(-1) if isinstance(self.head, Concat) else slice(None)
-        shapes = {name: tuple(tensor.shape) for name, tensor in tensors.items()}
-        first = next(iter(shapes.values()))
-        if any(shape[compared] != first[compared] or len(shape) != len(first) for shape in shapes.values()):
-            raise FusionError(
-                f"the networks' outputs have shapes {shapes}, expected equal ones for this head; give every network "
-                'the same samples, and for outputs of different width use head="concat" with num_outputs or your own.'
-            )
-        return self.head(tensors, None, here or None)
+        rules = {name: self.input_rules.get(name) or InputRule(name, None, None, False) for name in outputs}
+        return head_of_predictions(self.head, outputs, rules, here)
 
     def export(self, example: Inputs, *, dynamic_time: bool = False) -> torch.export.ExportedProgram:
         """One flat graph of the whole network in eval mode, with a dynamic batch; see `torch.onnx.export(program=...)`.
@@ -199,6 +191,14 @@ class FusedNetwork(Parts):
         """
         check_inputs(self.input_rules, example, {}, {})
         batch_axes = {name: self.input_rules[name].batch_axis for name in self._order(example)}
+        layers = (*self.fusion_layers, *self.readings)
+        taps = [tap for layer in layers if isinstance(layer, FusionLayer) for tap in layer.taps]
+        for name in sorted({tap.network for tap in taps if tap.timing.rule and not tap.timing.rule.keeps_order}):
+            if isinstance(given := example.get(name), Mapping) and "attention_mask" in given:
+                self._tell(
+                    f"the exported program takes padding in the attention_mask of network '{name}' to follow the real "
+                    "steps; it cannot refuse padding before them, as the network itself does."
+                )
         return export(self, {name: example[name] for name in batch_axes}, batch_axes, dynamic_time)
 
     def save_pretrained(self, folder: str | Path) -> None:

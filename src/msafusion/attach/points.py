@@ -9,12 +9,14 @@ from torch import Tensor, nn
 
 from msafusion.attach.arguments import check_axes, check_type
 from msafusion.attach.attention import AttentionRecorder
-from msafusion.attach.layout import LayoutTracer, Path, StreamLayout, describe, get, put, select, tensors_in
+from msafusion.attach.layout import StreamLayout
 from msafusion.attach.members import Member
-from msafusion.attach.methods import Made, make_fusion
+from msafusion.attach.methods import Made
+from msafusion.attach.paths import Path, describe, get, put
 from msafusion.attach.timing import TimeMask, Timing
+from msafusion.attach.told_masks import with_someone
 from msafusion.fusion import FUSIONS
-from msafusion.streams import FusionError, nearest, presence_of, values_are_known, without_any
+from msafusion.streams import FusionError, nearest, values_are_known
 
 DEFAULT_FUSION = "msaf"
 
@@ -85,7 +87,10 @@ class FusionPoint:
 
 @dataclass(frozen=True)
 class Tap:
-    """One stream at a point: whose it is, where in the submodule's output, its shape in the example, its axes."""
+    """One stream at a point: whose it is, where in the submodule's output, its shape in the example, its axes.
+
+    `by_sample`: it has a row for each sample of its network's input.
+    """
 
     stream: str
     network: str
@@ -93,6 +98,7 @@ class Tap:
     layout: StreamLayout
     shape: tuple[int, ...]
     timing: Timing = field(default_factory=Timing)
+    by_sample: bool = False
 
     @property
     def dims(self) -> int:
@@ -133,7 +139,7 @@ class FusionLayer(nn.Module):
         """
         taps = [tap for tap in self.taps if tap.network in outputs]
         features, stream_masks, here = self.streams(outputs, masks, present)
-        given_masks, given_presence = _with_someone(features, stream_masks, here)
+        given_masks, given_presence = with_someone(features, stream_masks, here)
         try:
             given = (features, given_masks or None, given_presence or None)
             fused = self.fusion(*given) if recorder is None else recorder.fuse(self.name, self.fusion, *given)
@@ -170,6 +176,25 @@ class FusionLayer(nn.Module):
                 stream_masks[tap.stream] = mask
         return features, stream_masks, {tap.stream: present[tap.network] for tap in taps if tap.network in present}
 
+    def check_rows(self, outputs: Mapping[str, Any], batches: Mapping[str, int]) -> None:
+        """Refuse streams of some samples only, whose rows would be fused with those of others.
+
+        Args:
+            outputs: network name -> its submodule's output.
+            batches: network name -> the samples in its input, where their number is known.
+        """
+        for tap in self.taps:
+            if not tap.by_sample or tap.network not in outputs or tap.network not in batches:
+                continue
+            tensor = self._tensor(tap, outputs[tap.network])
+            rows, batch = tensor.shape[tap.layout.batch_axis], batches[tap.network]
+            if rows != batch:
+                raise FusionError(
+                    f"fusion point {self.name}: network '{tap.network}' gives shape {tuple(tensor.shape)}, expected "
+                    f"{batch} on axis {tap.layout.batch_axis}, a row for each sample as with fuse()'s "
+                    "example; fuse where all samples pass (some networks leave out some at random in training)."
+                )
+
     def _mask(self, tap: Tap, feature: Tensor, mask: TimeMask) -> Tensor | None:
         """A stream's mask; None where it has no time.
 
@@ -188,7 +213,7 @@ class FusionLayer(nn.Module):
         except ValueError as error:
             raise FusionError(f"fusion point {self.name}: stream '{tap.stream}' {error}") from None
 
-    def _stream(self, tap: Tap, output: Any) -> Tensor:
+    def _tensor(self, tap: Tap, output: Any) -> Tensor:
         try:
             tensor = get(output, tap.path)
         except (IndexError, KeyError):
@@ -201,7 +226,10 @@ class FusionLayer(nn.Module):
                 f"fusion point {self.name}: network '{tap.network}' gives shape {tuple(tensor.shape)}, expected "
                 "the axes of fuse()'s example; give its input a batch axis."
             )
-        return tap.layout.to_stream(tensor)
+        return tensor
+
+    def _stream(self, tap: Tap, output: Any) -> Tensor:
+        return tap.layout.to_stream(self._tensor(tap, output))
 
     def _check(self, features: Mapping[str, Tensor], fused: Any) -> None:
         for stream, feature in features.items():
@@ -212,82 +240,3 @@ class FusionLayer(nn.Module):
                     f"fusion point {self.name}: {gave} for stream '{stream}', expected shape {tuple(feature.shape)}; "
                     "a fusion module returns {stream: tensor} with every stream in the shape it came."
                 )
-
-
-def _with_someone(
-    features: Mapping[str, Tensor], masks: dict[str, Tensor], present: dict[str, Tensor]
-) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-    """Masks and presence for a method, which needs a stream in every sample.
-
-    A sample may have networks that do not meet here, or that skip their layers in this step. The streams that it lacks
-    stand in for each other then: they hold what the networks make of zeros, and leave as zeros all the same.
-    """
-    nothing = without_any(list(features), presence_of(features, masks, present))
-    if nothing is None or (values_are_known(nothing) and not nothing.any()):
-        return masks, present
-    return (
-        {stream: mask | nothing.unsqueeze(1) for stream, mask in masks.items()},
-        {stream: here | nothing for stream, here in present.items()},
-    )
-
-
-def find_taps(
-    point: FusionPoint,
-    networks: Mapping[str, nn.Module],
-    outputs: Mapping[str, Any],
-    tracers: Mapping[str, LayoutTracer],
-) -> list[Tap]:
-    """The streams at a point, found in what its submodules gave in a dry run.
-
-    Raises:
-        FusionError: an output holds no features, or its layout cannot be told; two streams have one name.
-    """
-    taps: list[Tap] = []
-    for network, member in point.members.items():
-        output, module = outputs[network], networks[network].get_submodule(member.submodule)
-        where = f"submodule '{member.submodule}' of network '{network}' (fusion point {point.name})"
-        if not member.selectors:
-            paths = tensors_in(output, network, module, where)
-        elif isinstance(output, Tensor) and list(member.selectors.values()) == [None]:
-            paths = dict.fromkeys(member.selectors, ())
-        else:
-            paths = {
-                stream: select(output, stream, order, selector, where)
-                for order, (stream, selector) in enumerate(member.selectors.items())
-            }
-        for stream, path in paths.items():
-            axis = point.channel_axis
-            axis = axis.get(stream) if isinstance(axis, Mapping) else axis
-            layout = tracers[network].layout(get(output, path), member.submodule, path, module, where, axis)
-            taps.append(Tap(stream, network, path, layout, tuple(get(output, path).shape)))
-    names = [tap.stream for tap in taps]
-    for name in names:
-        if names.count(name) > 1:
-            raise FusionError(f"fusion point {point.name} has two streams called '{name}'; give them different names.")
-    for what, told in (("channel_axis", point.channel_axis), ("time_axis", point.time_axis)):
-        for stream in told if isinstance(told, Mapping) else ():
-            if stream not in names:
-                raise FusionError(
-                    f"{what} names the unknown stream '{stream}' at {point.name}; {nearest(stream, names)}"
-                )
-    return taps
-
-
-def build_fusion_layer(
-    point: FusionPoint,
-    networks: Mapping[str, nn.Module],
-    outputs: Mapping[str, Any],
-    tracers: Mapping[str, LayoutTracer],
-) -> FusionLayer:
-    """Make the fusion of a point for the channels of its streams.
-
-    Raises:
-        FusionError: see `find_taps`; the fusion method refuses its options.
-    """
-    taps = find_taps(point, networks, outputs, tracers)
-    if isinstance(point.fusion, nn.Module):
-        return FusionLayer(taps, point.fusion, point.name)
-    channels = {tap.stream: tap.channels for tap in taps}
-    return FusionLayer(
-        taps, make_fusion(point.fusion, channels, point.options, f"fusion point {point.name}"), point.name
-    )

@@ -232,6 +232,9 @@ def _built(
     for name, entry in described.items():
         for flag in FLAGS:
             setattr(net.input_rules[name], flag, entry.get(flag, bool))
+        net.input_rules[name].input_axes = entry.pairs("input_axes", int, type(None))
+        if entry.get("output_axes", list, type(None)) is not None:
+            net.input_rules[name].output_axes = tuple(entry.list_of("output_axes", int, type(None)))
         if entry.get("order", list, type(None)) is not None:
             net.orders[name] = entry.list_of("order", int)
     for number, entry in enumerate(points):

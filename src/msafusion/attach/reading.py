@@ -1,16 +1,18 @@
 """What a head reads: the networks' predictions, or what named submodules give, averaged over positions."""
 
+import itertools
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from torch import Tensor, nn
-from torch.utils import _pytree as pytree
 
 from msafusion.attach.arguments import check_type
-from msafusion.attach.containers import zero_rows
+from msafusion.attach.containers import map_tensors, tensors_of, zero_rows
+from msafusion.attach.inputs import InputRule
 from msafusion.attach.points import DEFAULT_FUSION, FusionLayer, FusionPoint, Tap
 from msafusion.attach.timing import TimeMask
+from msafusion.fusion import Concat, Head
 from msafusion.fusion.base import real_parts, stream_means
 from msafusion.streams import FusionError
 
@@ -122,6 +124,66 @@ def taps_of(reading: nn.Module) -> list[Tap]:
     return reading.taps
 
 
-def without_missing(output: Any, present: Tensor | None) -> Any:
-    """A network's output with zeros in the rows of samples that lack it."""
-    return output if present is None else pytree.tree_map(lambda value: zero_rows(value, present), output)
+def without_missing(output: Any, present: Tensor | None, rule: InputRule) -> Any:
+    """A network's output with zeros for the samples that lack it.
+
+    Raises:
+        FusionError: it is an object whose tensors cannot be exchanged.
+    """
+    if present is None:
+        return output
+    number = itertools.count()
+
+    def zeroed(tensor: Tensor) -> Tensor:
+        if not tensor.is_floating_point() or not tensor.dim():
+            return tensor if not tensor.is_floating_point() else _counted(tensor, number)
+        axis = rule.output_axis(tensor, next(number), present.shape[0])
+        return tensor if axis is None else zero_rows(tensor, present, axis)
+
+    try:
+        return map_tensors(zeroed, output)
+    except TypeError as error:
+        raise FusionError(
+            f"network '{rule.network}' gives a {error}, in which the samples that lack its input cannot be zeroed; let "
+            "it return tensors in tuples, dicts or dataclasses."
+        ) from None
+
+
+def _counted(tensor: Tensor, number: Iterator[int]) -> Tensor:
+    next(number)
+    return tensor
+
+
+def batch_first(output: Any, rule: InputRule, present: Tensor | None, batch: int) -> tuple[Tensor, bool]:
+    """A network's prediction with its samples on the first axis, zero where they lack it; and whether it was moved."""
+    prediction = prediction_in(output, rule.network)
+    numbers = [i for i, tensor in enumerate(tensors_of(output)) if tensor is prediction]
+    axis = rule.output_axis(prediction, numbers[0], batch) if numbers else 0
+    moved = axis == 1 and rule.batch_axis == 1
+    tensor = prediction.movedim(1, 0) if moved else prediction
+    return (tensor if present is None or axis is None else zero_rows(tensor, present)), moved
+
+
+def head_of_predictions(
+    head: nn.Module, outputs: Mapping[str, Any], rules: Mapping[str, InputRule], present: Mapping[str, Tensor]
+) -> Tensor:
+    """What a head says of the networks' own outputs.
+
+    Raises:
+        FusionError: an output holds no prediction, or the shapes do not go together.
+    """
+    if not isinstance(head, Head):
+        return head({name: without_missing(one, present.get(name), rules[name]) for name, one in outputs.items()})
+    batch = next(iter(present.values())).shape[0] if present else -1  # it does not matter where all have all
+    found = {name: batch_first(one, rules[name], present.get(name), batch) for name, one in outputs.items()}
+    tensors = {name: tensor for name, (tensor, _) in found.items()}
+    compared = slice(-1) if isinstance(head, Concat) else slice(None)
+    shapes = {name: tuple(tensor.shape) for name, tensor in tensors.items()}
+    first = next(iter(shapes.values()))
+    if any(shape[compared] != first[compared] or len(shape) != len(first) for shape in shapes.values()):
+        raise FusionError(
+            f"the networks' outputs have shapes {shapes}, expected equal ones for this head; give every network "
+            'the same samples, and for outputs of different width use head="concat" with num_outputs or your own.'
+        )
+    prediction = head(tensors, None, dict(present) or None)
+    return prediction.movedim(0, 1) if all(moved for _, moved in found.values()) else prediction

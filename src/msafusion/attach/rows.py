@@ -10,11 +10,12 @@ from torch.nn.utils.rnn import PackedSequence
 
 from msafusion.attach.containers import is_ragged, timed_tensor
 from msafusion.attach.inputs import InputRule
-from msafusion.attach.layout import LayoutTracer, Rows
+from msafusion.attach.layout import LayoutTracer
+from msafusion.attach.sample_rows import Rows
 from msafusion.attach.trials import Trials
 
 
-def rows_of(network: nn.Module, rule: InputRule, given: Any, submodules: list[str]) -> dict[str, Rows]:
+def rows_of(network: nn.Module, rule: InputRule, given: Any, submodules: list[str]) -> dict[str, list[Rows]]:
     """Submodule -> where the first sample shows in its output; nothing where the network cannot be tried.
 
     Args:
@@ -37,10 +38,15 @@ def rows_of(network: nn.Module, rule: InputRule, given: Any, submodules: list[st
     after = trials.run(trials.changed(axis, 0, 1)) if trials.shape[axis] else None
     if after is None:
         return {}
-    return {
-        submodule: Rows(trials.shape[axis], one, other)
+    found = {
+        submodule: [Rows(trials.shape[axis], one, other)]
         for submodule, one, other in zip(submodules, before, after, strict=True)
     }
+    if (uneven := trials.uneven(axis)) is not None:  # some networks sort their samples by length
+        before, after = trials.run(uneven), trials.run(trials.changed(axis, 0, 1, uneven))
+        for submodule, one, other in zip(submodules, before or [], after or [], strict=False):
+            found[submodule].append(Rows(trials.shape[axis], one, other))
+    return found
 
 
 @contextmanager

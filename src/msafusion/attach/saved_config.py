@@ -85,6 +85,8 @@ def input_config(rule: InputRule, network: nn.Module, order: Sequence[int] | Non
         "class": type(network).__name__,
         "time_axis": axis,
         "order": reached,
+        "input_axes": dict(rule.input_axes),
+        "output_axes": None if rule.output_axes is None else list(rule.output_axes),
         **flags,
     }
 
@@ -127,9 +129,9 @@ class Entry:
         values = self.get(key, list)
         return [Entry({key: value}, self.where).get(key, *kinds) for value in values]
 
-    def pairs(self, key: str, kind: type) -> dict[str, Any]:
-        """A dict with values of one kind."""
-        return {name: Entry({name: one}, self.where).get(name, kind) for name, one in self.get(key, dict).items()}
+    def pairs(self, key: str, *kinds: type) -> dict[str, Any]:
+        """A dict with values of the kinds."""
+        return {name: Entry({name: one}, self.where).get(name, *kinds) for name, one in self.get(key, dict).items()}
 
 
 def taps_from(entry: Entry) -> list[Tap]:
@@ -168,6 +170,7 @@ def _tap(entry: Entry) -> Tap:
         StreamLayout(*axes),
         shape,
         Timing(followed, rule, timing.get("doubt", str), timing.get("disordered", bool)),
+        entry.get("by_sample", bool),
     )
 
 

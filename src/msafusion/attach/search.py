@@ -89,7 +89,8 @@ class Search:
                     known[longer] = found
                     break
         axes = [self._axes(i, known) for i in range(len(self.base))]
-        timings = [self._timing(i, along, axis) for i, along in enumerate(axes)]
+        nearly_fixed = all(abs(size - steps) <= 1 for size in known)  # which strides may hide
+        timings = [self._timing(i, along, axis, nearly_fixed) for i, along in enumerate(axes)]
         open_ones = [i for i, timing in enumerate(timings) if timing.axis is not None]
         if not open_ones:
             return timings
@@ -121,7 +122,7 @@ class Search:
             return list(range(self.base[i].dim()))
         return [axis for axis in range(self.base[i].dim()) if len({shape[axis] for shape in shapes}) > 1]
 
-    def _timing(self, i: int, along: list[int], axis: int) -> Timing:
+    def _timing(self, i: int, along: list[int], axis: int, nearly_fixed: bool) -> Timing:
         """By the axes of a stream whose size follows."""
         one, layout = self.sought[i], self.sought[i].tap.layout
         if layout.channel_axis in along and not one.told_channels and self.base[i].dim() > 2:
@@ -138,13 +139,13 @@ class Search:
             return Timing(along[0])
         if along:
             return self._doubt(i, f"follows the number of steps on axes {listed(along)}")
-        return self._without_response(i, axis)
+        return self._by_change(i, axis) if nearly_fixed else self._without_response(i, axis)
 
     def _without_response(self, i: int, axis: int) -> Timing:
         """No size follows: no time at all, or a fixed number of positions, each of other steps of the input."""
         for along in self._position_axes(i):
             felt = self._felt(i, along, axis, [0, self.trials.shape[axis] // 2, self.trials.shape[axis]])
-            if felt is not None and felt.takes_turns():
+            if felt is not None and (felt.takes_turns() or felt.leans()):
                 return self._doubt(i, "has a fixed number of positions that take turns with the steps of the input")
         return Timing()
 
@@ -180,23 +181,20 @@ class Search:
 
     def by_change(self, axis: int) -> list[Timing]:
         """Timing of a network of fixed length, by the positions that change along with one step of its input."""
-        timings = []
-        for i, tensor in enumerate(self.base):
-            if tensor.dim() < 3:
-                timings.append(Timing())
-                continue
-            profiles = self._profiles(i, axis)
-            if profiles and all(not profile.any() for at_step in profiles.values() for profile in at_step.values()):
-                timings.append(Timing())
-                continue
-            offsets = {along: self._offset(i, along, axis) for along in self._position_axes(i)}
-            kept = {along: offset for along, offset in offsets.items() if offset is not None}
-            fits = [a for a, offset in kept.items() if self.sizes[i][a] == self.trials.shape[axis] + offset]
-            if len(fits) == 1:
-                timings.append(Timing(fits[0], LengthRule(offset=kept[fits[0]] or 0)))
-            else:
-                timings.append(self._doubt(i, "does not show where the steps of the input are"))
-        return timings
+        return [self._by_change(i, axis) for i in range(len(self.base))]
+
+    def _by_change(self, i: int, axis: int) -> Timing:
+        if self.base[i].dim() < 3:
+            return Timing()
+        profiles = self._profiles(i, axis)
+        if profiles and all(not profile.any() for at_step in profiles.values() for profile in at_step.values()):
+            return Timing()
+        offsets = {along: self._offset(i, along, axis) for along in self._position_axes(i)}
+        kept = {along: offset for along, offset in offsets.items() if offset is not None}
+        fits = [a for a, offset in kept.items() if self.sizes[i][a] == self.trials.shape[axis] + offset]
+        if len(fits) == 1:
+            return Timing(fits[0], LengthRule(offset=kept[fits[0]] or 0))
+        return self._doubt(i, "does not show where the steps of the input are")
 
     def _position_axes(self, i: int) -> list[int]:
         layout = self.sought[i].tap.layout

@@ -57,10 +57,9 @@ def keep_time(
     for (index, tap), timing in zip(places, timings, strict=True):
         timing = _as_told(points[index], tap, timing)
         layout = replace(tap.layout, time_axis=timing.axis)
-        fusion_layer = fusion_layers[index]
-        fusion_layer.taps = [
-            replace(tap, layout=layout, timing=timing) if one is tap else one for one in fusion_layer.taps
-        ]
+        by_sample = tap.shape[layout.batch_axis] == rule.batch(given)
+        found, fusion_layer = replace(tap, layout=layout, timing=timing, by_sample=by_sample), fusion_layers[index]
+        fusion_layer.taps = [found if one is tap else one for one in fusion_layer.taps]
         rule.masks_matter |= timing.axis is not None or bool(timing.doubt)
         rule.others_matter |= tap.dims > 2 and timing == Timing()
 
@@ -89,17 +88,13 @@ def find_timing(
     """How each stream keeps the time of the network's input; sets `rule.time_axis` where it is not told.
 
     Raises:
-        FusionError: `rule.time_axis` is not an axis of the input; the axis taken for a stream's channels is its time.
+        FusionError: the axis taken for a stream's channels is its time.
     """
     if isinstance(given, PackedSequence) or is_ragged(given):
         doubt = f"the steps of network '{rule.network}' come in a {type(given).__name__}; {TELL_POINT}"
         return [Timing(doubt=doubt) if one.tap.dims > 2 else Timing() for one in sought]
     shape, told, guess = tuple(timed_tensor(given).shape), rule.time_axis, tracer.time_axis(timed_tensor(given))
-    if told is not None and not -len(shape) <= told < len(shape):
-        raise FusionError(
-            f"time_axis of '{rule.network}' is {told}, expected an axis of its input of shape {shape}; correct it."
-        )
-    rule.time_axis = guess if told is None else told % len(shape)
+    rule.time_axis = guess if told is None else told
     if all(one.tap.dims < 3 for one in sought):
         return [Timing() for _ in sought]
     trials = Trials(network, rule, given, [(one.submodule, one.tap.path) for one in sought])

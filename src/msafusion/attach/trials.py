@@ -1,17 +1,19 @@
 """Trial runs of one network, as far as its last fusion point, with its example changed along one axis."""
 
 import contextlib
+import random
 import warnings
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
-from msafusion.attach.containers import timed_tensor
+from msafusion.attach.containers import fresh, timed_tensor
 from msafusion.attach.inputs import InputRule
-from msafusion.attach.layout import Path, get
+from msafusion.attach.paths import Path, get
 
 OTHERS = ("decoder_", "pixel_", "labels")
 """Names of inputs, in transformers, whose steps are never those of the main input, even where there are as many."""
@@ -41,10 +43,12 @@ class Trials:
         self.bearer = next(i for i, leaf in enumerate(self.leaves) if leaf is bearer)
         self.own_lengths = [i for i, leaf in enumerate(self.leaves) if leaf is lengths and lengths is not None]
         self.bearer_tensor, self.shape = bearer, tuple(bearer.shape)
+        self.lengths: Tensor | None = None
+        """For the network's own parameter `lengths`, where its input holds none; None: all steps are real."""
 
-    def run(self, leaves: list[Any]) -> list[Tensor] | None:
-        """What the streams are on these inputs; None: the network does not take them."""
-        found: dict[int, Tensor] = {}
+    def run(self, leaves: list[Any]) -> list[Any] | None:
+        """What the streams (or whole outputs) are on these inputs; None: the network does not take them."""
+        found: dict[int, Any] = {}
         hooks = []
         device = self.leaves[self.bearer].device
         modules = {submodule: self.network.get_submodule(submodule) for submodule, _ in self.seen}
@@ -64,7 +68,7 @@ class Trials:
             hooks.append(module.register_forward_hook(hook, prepend=True))
         try:
             with quiet(device):
-                self.rule.call(self.network, pytree.tree_unflatten(leaves, self.spec), None, None)
+                self.rule.call(self.network, pytree.tree_unflatten(fresh(leaves), self.spec), self.lengths, None)
         except _Enough:
             return [found[index] for index in range(len(self.seen))]
         except Exception:  # whatever a network says of an input of another size: it does not take it
@@ -80,6 +84,33 @@ class Trials:
             torch.ones_like(leaf) if key == "attention_mask" and isinstance(leaf, Tensor) else leaf
             for key, leaf in zip(self.keys, self.leaves, strict=True)
         ]
+
+    def uneven(self, axis: int) -> list[Any] | None:
+        """The inputs as three samples or more of unequal length, the first one neither the longest nor the shortest.
+
+        Args:
+            axis: of the main input's samples.
+
+        Returns:
+            None where nothing in the input tells lengths.
+        """
+        leaves, samples = self.unchanged(), max(self.shape[axis], 3)
+        for i, leaf in enumerate(leaves):
+            along = axis if i == self.bearer else 0
+            if isinstance(leaf, Tensor) and leaf.dim() > along and leaf.shape[along] == self.shape[axis]:
+                leaves[i] = leaf.index_select(along, torch.arange(samples, device=leaf.device) % leaf.shape[along])
+        steps = self.rule.steps(pytree.tree_unflatten(leaves, self.spec))
+        lengths = torch.full((samples,), steps, device=self.bearer_tensor.device)
+        lengths[0], lengths[-1] = (steps + 1) // 2, (steps + 3) // 4
+        told = self.rule.lengths_at is not None
+        for i, (key, leaf) in enumerate(zip(self.keys, leaves, strict=True)):
+            if i in self.own_lengths:
+                leaves[i] = lengths.to(leaf)
+            elif key == "attention_mask" and isinstance(leaf, Tensor) and tuple(leaf.shape) == (samples, steps):
+                leaves[i] = (torch.arange(steps, device=leaf.device) < lengths.unsqueeze(1)).to(leaf)
+                told = True
+        self.lengths = lengths if self.rule.lengths_at is not None and not self.own_lengths else None
+        return leaves if told and samples > 2 else None
 
     def followers(self, axis: int) -> list[tuple[int, int]]:
         """Other inputs with as many steps: (index, axis)."""
@@ -106,9 +137,9 @@ class Trials:
             leaves[i] = torch.full_like(leaves[i], steps)
         return leaves
 
-    def changed(self, axis: int, first: int, last: int) -> list[Any]:
-        """The inputs with other values at some steps of the main one, from `first` to before `last`."""
-        leaves = self.unchanged()
+    def changed(self, axis: int, first: int, last: int, leaves: list[Any] | None = None) -> list[Any]:
+        """The inputs (None: as they are) with other values at some steps of the main one, `first` to before `last`."""
+        leaves = self.unchanged() if leaves is None else list(leaves)
         given = leaves[self.bearer].clone()
         at = given.narrow(axis, first, last - first)
         if given.is_floating_point():  # no constant, which a normalisation would take away
@@ -126,7 +157,14 @@ class Trials:
 def quiet(device: torch.device) -> Iterator[None]:
     """The same random numbers for every trial, none taken from the user; no warnings."""
     devices = [device] if device.type == "cuda" else []
-    with torch.random.fork_rng(devices), warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        torch.manual_seed(0)
-        yield
+    pythons, numpys = random.getstate(), np.random.get_state()  # noqa: NPY002  # what networks draw from, if from NumPy
+    try:
+        with torch.random.fork_rng(devices), warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            torch.manual_seed(0)
+            random.seed(0)
+            np.random.seed(0)  # noqa: NPY002
+            yield
+    finally:
+        random.setstate(pythons)
+        np.random.set_state(numpys)  # noqa: NPY002
