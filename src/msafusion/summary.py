@@ -14,8 +14,8 @@ from torch.utils import _pytree as pytree
 from torch.utils.flop_counter import FlopCounterMode
 
 from msafusion.attach import FusedNetwork
+from msafusion.attach.arguments import check_inputs
 from msafusion.attach.containers import main_tensor
-from msafusion.attach.inputs import check_inputs
 from msafusion.attach.network import Inputs
 from msafusion.attach.points import FusionLayer
 from msafusion.streams import check_count

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from msafusion.attach.arguments import check_inputs
 from msafusion.attach.attention import AttentionRecorder
+from msafusion.attach.containers import main_tensor
 from msafusion.attach.hooks import PointHooks
 from msafusion.attach.inputs import InputRule
 from msafusion.attach.lockstep import FuseAt, run_in_lockstep
