@@ -26,6 +26,7 @@ from msafusion.data.samples import Splits
 from msafusion.fusion import FUSIONS, HEADS
 from msafusion.streams import check_count
 from msafusion.training.folder import locked
+from msafusion.training.metrics import METRICS
 
 ARRAYS, TABLES, CONFIGS = (".npz", ".safetensors", ".h5", ".hdf5"), (".csv", ".parquet"), (".yaml", ".yml")
 
@@ -191,15 +192,14 @@ def _methods(config: ComparisonConfig, given: Namespace, splits: Splits, console
 
 
 def _table(result: dict[str, Any]) -> Table:
-    percent = result["metric"] == "accuracy"
-    factor, digits = (100, 1) if percent else (1, 3)
+    metric = METRICS[result["metric"]]
     samples = f"{result['data']['num_samples'][result['on']]} {result['on']} samples, {len(result['seeds'])} seed(s)"
-    table = Table(title=f"{result['metric']}{' %' if percent else ''} on {samples}")
+    table = Table(title=f"{metric.column} on {samples}")
     for column in ("fusion", "mean", "std", "95 % interval", "p against best", "p against sum"):
         table.add_column(column, justify="left" if column == "fusion" else "right", overflow="fold")
     for row in result["table"]:
-        figures = [None if row[name] is None else factor * row[name] for name in ("mean", "std", "low", "high")]
-        mean, std, low, high = ("" if figure is None else f"{figure:.{digits}f}" for figure in figures)
+        values = [None if row[name] is None else metric.factor * row[name] for name in ("mean", "std", "low", "high")]
+        mean, std, low, high = ("" if value is None else f"{value:.{metric.decimals}f}" for value in values)
         tests = [(row[name] or {}).get("p_seeds") for name in ("versus_best", "versus_sum")]
         table.add_row(row["fusion"], mean, std, f"{low} to {high}" if low else "", *map(p_value, tests))
     return table

@@ -35,7 +35,7 @@ def run_evaluate(arguments: Sequence[str]) -> None:
     data = run_parser.instantiate(parse_recipe(run_parser, ["--config", str(saved)])).data
     splits = data.splits()
     rows = recipe.evaluate(given.run, splits)
-    recipe.Console().print(recipe.table(rows, title=f"test metrics of {given.run}", task=splits.task))
+    recipe.Console().print(recipe.table(rows, title=f"test metrics of {given.run}"))
     target = given.out or given.run / "evaluation.json"
     write_json(target, {"rows": {name: {"test": metrics} for name, metrics in rows.items()}})
     recipe.Console().print(f"results in {target}")

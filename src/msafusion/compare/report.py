@@ -7,6 +7,7 @@ from html import escape
 from typing import Any
 
 from msafusion.compare.formats import NONE, duration, p_value, quantity, size
+from msafusion.training.metrics import METRICS
 
 Result = Mapping[str, Any]
 """The content of results.json."""
@@ -118,10 +119,9 @@ def caption(result: Result) -> str:
 
 
 def metric_display(metric: str) -> tuple[str, float, int]:
-    """Title, factor and decimals of a metric: shares in percent, all else as it is."""
-    if any(word in metric for word in ("accuracy", "f1", "recall")):
-        return f"{metric.replace('_', ' ')} %", 100.0, 1
-    return metric.replace("_", " "), 1.0, 3
+    """Title, factor and decimals of a metric."""
+    known = METRICS[metric]
+    return known.column, known.factor, known.decimals
 
 
 def condition_group(condition: str) -> str:

@@ -25,7 +25,7 @@ from msafusion.failures import TraceLog
 from msafusion.files.json_file import write_json
 from msafusion.files.reading import read_json, reading
 from msafusion.training.folder import MODEL, holds_anything, remove_written
-from msafusion.training.stage_options import FALLING
+from msafusion.training.metrics import MAIN, METRICS, higher_is_better
 from msafusion.training.testing import build, fitted_plan
 from msafusion.version import __version__
 
@@ -128,11 +128,11 @@ def _tuned(
     chosen = []
     for name, them in jobs.items():
         values = [row["valid"].get(metric) for row in _rows(config.folder, them)]
-        worst = math.inf if metric in FALLING else -math.inf
+        worst = -math.inf if higher_is_better(metric) else math.inf
         known = [worst if value is None else value for value in values]  # a trial that diverged has none
         if all(value is None for value in values):
             raise ValueError(f"all {trials} trials of '{name}' diverged; leave it out of --fusions.")
-        chosen.append(tried[name][int(np.argmin(known) if metric in FALLING else np.argmax(known))])
+        chosen.append(tried[name][int(np.argmax(known) if higher_is_better(metric) else np.argmin(known))])
     return chosen
 
 
@@ -165,7 +165,7 @@ def _costs(work: JobRunner, splits: Splits, methods: Sequence[Method]) -> dict[s
 def _result(
     config: ComparisonConfig, splits: Splits, rows: list[dict[str, Any]], seeds: Sequence[int], tune: int
 ) -> dict[str, Any]:
-    metric, higher = ("accuracy", True) if splits.classes else ("mae", False)
+    metric = METRICS[MAIN[splits.task]]
     kept = [(row["fusion"], row["seed"], row.pop("scores", None)) for row in rows]
     scores = {(name, seed): np.asarray(values, dtype=float) for name, seed, values in kept if values is not None}
     return {
@@ -177,8 +177,8 @@ def _result(
             "num_samples": {part: len(getattr(splits, part)) for part in ("train", "valid", "test")},
             "chosen_on_test": splits.chosen_on_test,
         },
-        "metric": metric,
-        "higher_is_better": higher,
+        "metric": metric.name,
+        "higher_is_better": metric.higher_is_better,
         "on": config.on,
         "recipe": {"unimodal": config.unimodal.epochs, "multimodal": config.multimodal.epochs, "init": config.init},
         "batch": min(BATCH, len(splits.test)),
@@ -186,8 +186,8 @@ def _result(
         "seeds": list(seeds),
         "tune": tune,
         "rows": rows,
-        "table": comparison(rows, scores, metric, higher),
-        "robustness": robustness_table(rows, metric, higher),
+        "table": comparison(rows, scores, metric.name, metric.higher_is_better),
+        "robustness": robustness_table(rows, metric.name, metric.higher_is_better),
     }
 
 

@@ -10,6 +10,8 @@ from lightning.pytorch.loggers.logger import Logger
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
+from msafusion.training.metrics import METRICS
+
 
 class EpochLog(Logger):
     """`metrics.csv` with one row an epoch; a resumed run goes on in the same file, replacing the epochs it repeats.
@@ -91,7 +93,7 @@ class StageProgress(Callback):
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Tell the epoch's result."""
         latest = float(trainer.callback_metrics.get(f"valid/{self._metric}", float("nan")))
-        percent = self._metric in ("accuracy", "macro_f1")
+        percent = self._metric in METRICS and METRICS[self._metric].unit == "%"
         shown = f"{100 * latest:.1f} %" if percent else f"{self._metric} {latest:.3f}"
         news = f"epoch {trainer.current_epoch + 1}/{trainer.max_epochs}, valid {shown}"
         self._bar.update(self._task, news=news)

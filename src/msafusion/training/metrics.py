@@ -1,13 +1,15 @@
-"""Metrics by their full names, of TorchMetrics: of classes, of values, and of sentiment in [-3, 3].
+"""Every metric: its name, how it is shown, and how it is computed. Add one by an entry in `METRICS`.
 
-A metric that is not defined for the samples (a correlation of one, say) is None.
+A metric that is not defined for the samples (the correlation of one, say) is None.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any, Literal
 
 import torch
+import torchmetrics
 from torch import Tensor
 from torchmetrics import MeanAbsoluteError, MetricCollection, PearsonCorrCoef
 from torchmetrics.classification import MulticlassAccuracy, MulticlassConfusionMatrix, MulticlassF1Score
@@ -15,124 +17,181 @@ from torchmetrics.functional import mean_absolute_error, pearson_corrcoef
 from torchmetrics.functional.classification import binary_accuracy, multiclass_f1_score
 
 Task = Literal["classification", "regression"]
-SHOWN: dict[Task, dict[str, tuple[str, float]]] = {
-    "classification": {"accuracy": ("accuracy %", 100), "macro_f1": ("macro F1 %", 100)},
-    "regression": {
-        "mae": ("MAE", 1),
-        "rmse": ("RMSE", 1),
-        "r2": ("R2", 1),
-        "pearson": ("Pearson", 1),
-        "accuracy_7": ("Acc-7 %", 100),
-        "accuracy_2_negative_positive": ("Acc-2 neg/pos %", 100),
-        "f1_negative_positive": ("F1 neg/pos %", 100),
-    },
-}
-"""Task -> metric -> its column's title and factor; accuracies in regression are for sentiment only."""
+
+
+@dataclass(frozen=True)
+class Metric:
+    """One number of an evaluation.
+
+    Attributes:
+        name: in `metrics.json`, and as `monitor`.
+        title: of its column; empty: it is in the files only.
+        unit: "%" for a part of one, shown times 100; empty: shown as it is.
+        higher_is_better: or lower.
+        of: the labels that it is for; sentiment: regression targets in [-3, 3].
+        compute: (outputs, labels) -> value, where `outputs` are (samples, classes) logits or (samples,) predictions.
+        running: number of classes -> the same in TorchMetrics, for validation while training; such a metric can be
+            monitored.
+    """
+
+    name: str
+    title: str
+    unit: Literal["%", ""]
+    higher_is_better: bool
+    of: Literal["classification", "regression", "sentiment"]
+    compute: Callable[[Tensor, Tensor], float | None]
+    running: Callable[[int], torchmetrics.Metric] | None = None
+
+    @property
+    def column(self) -> str:
+        """Title and unit, as tables and plots have them."""
+        return f"{self.title or self.name.replace('_', ' ')} {self.unit}".rstrip()
+
+    @property
+    def factor(self) -> float:
+        """What values are multiplied by where they are shown."""
+        return 100.0 if self.unit == "%" else 1.0
+
+    @property
+    def decimals(self) -> int:
+        """Digits behind the point where values are shown."""
+        return 1 if self.unit == "%" else 3
+
+
+def _accuracy(num_classes: int) -> torchmetrics.Metric:
+    return MulticlassAccuracy(num_classes, average="micro")
+
+
+def _macro_f1(num_classes: int) -> torchmetrics.Metric:
+    return MulticlassF1Score(num_classes, average="macro")
+
+
+def _recall(logits: Tensor, labels: Tensor) -> float:
+    """Mean recall of the classes that occur."""
+    recalls = MulticlassAccuracy(logits.shape[1], average="none")(logits, labels)
+    return float(recalls[torch.bincount(labels, minlength=logits.shape[1]) > 0].mean())
+
+
+def _differ(values: Tensor) -> bool:
+    return len(values) > 1 and bool((values != values[0]).any())
+
+
+def _r2(values: Tensor, labels: Tensor) -> float | None:
+    """The part of the labels' variance that is explained."""
+    error, spread = values - labels, labels - labels.mean()
+    return float(1 - error.square().sum() / spread.square().sum()) if _differ(labels) else None
+
+
+def _pearson(values: Tensor, labels: Tensor) -> float | None:
+    return float(pearson_corrcoef(values, labels)) if _differ(labels) and _differ(values) else None
+
+
+def _accuracy_of(classes: int) -> Callable[[Tensor, Tensor], float]:
+    """Accuracy of sentiment rounded to so many classes, after clipping."""
+
+    def accuracy(values: Tensor, labels: Tensor) -> float:
+        rounded, true = (v.clamp(-(classes // 2), classes // 2).round() for v in (values, labels))
+        return float((rounded == true).float().mean())
+
+    return accuracy
+
+
+def _of_signs(score: Callable[[Tensor, Tensor], Tensor], zeros: bool) -> Callable[[Tensor, Tensor], float | None]:
+    """A score of negative against non-negative sentiment, or, without labels of zero, against positive."""
+
+    def of_signs(values: Tensor, labels: Tensor) -> float | None:
+        chosen, above = (torch.ones_like(labels, dtype=torch.bool), torch.ge) if zeros else (labels != 0, torch.gt)
+        predicted, true = above(values[chosen], 0).int(), above(labels[chosen], 0).int()
+        return float(score(predicted, true)) if len(true) else None
+
+    return of_signs
+
+
+def _weighted_f1(predicted: Tensor, true: Tensor) -> Tensor:
+    return multiclass_f1_score(predicted, true, num_classes=2, average="weighted")
+
+
+# the metrics of sentiment have full names, because the literature mixes their forms
+_ALL = (
+    Metric(
+        "accuracy", "accuracy", "%", True, "classification", lambda o, y: float(_accuracy(o.shape[1])(o, y)), _accuracy
+    ),
+    Metric(
+        "macro_f1", "macro F1", "%", True, "classification", lambda o, y: float(_macro_f1(o.shape[1])(o, y)), _macro_f1
+    ),
+    Metric("unweighted_average_recall", "", "%", True, "classification", _recall),
+    Metric(
+        "mae",
+        "MAE",
+        "",
+        False,
+        "regression",
+        lambda o, y: float(mean_absolute_error(o, y)),
+        lambda _: MeanAbsoluteError(),
+    ),
+    Metric("rmse", "RMSE", "", False, "regression", lambda o, y: float((o - y).square().mean().sqrt())),
+    Metric("r2", "R2", "", True, "regression", _r2),
+    Metric("pearson", "Pearson", "", True, "regression", _pearson, lambda _: PearsonCorrCoef()),
+    Metric("accuracy_7", "Acc-7", "%", True, "sentiment", _accuracy_of(7)),
+    Metric("accuracy_5", "", "%", True, "sentiment", _accuracy_of(5)),
+    Metric("accuracy_2_negative_non_negative", "", "%", True, "sentiment", _of_signs(binary_accuracy, zeros=True)),
+    Metric("f1_negative_non_negative", "", "%", True, "sentiment", _of_signs(_weighted_f1, zeros=True)),
+    Metric(
+        "accuracy_2_negative_positive", "Acc-2 neg/pos", "%", True, "sentiment", _of_signs(binary_accuracy, zeros=False)
+    ),
+    Metric("f1_negative_positive", "F1 neg/pos", "%", True, "sentiment", _of_signs(_weighted_f1, zeros=False)),
+)
+METRICS: dict[str, Metric] = {metric.name: metric for metric in _ALL}
+"""Name -> metric, in the order of the columns."""
+MAIN: dict[Task, str] = {"classification": "accuracy", "regression": "mae"}
+"""Task -> the metric that chooses the epoch and that methods are compared by, unless told otherwise."""
+
+
+def monitored(task: Task) -> list[str]:
+    """The names that `monitor` takes for a task: metrics that are followed while training, and the loss."""
+    return [name for name, metric in METRICS.items() if metric.of == task and metric.running] + ["loss"]
+
+
+def higher_is_better(name: str) -> bool:
+    """Whether a monitored value is the better the higher it is; of the loss it is not."""
+    return name in METRICS and METRICS[name].higher_is_better
 
 
 def running_metrics(num_classes: int) -> MetricCollection:
-    """What is followed while training.
-
-    Args:
-        num_classes: accuracy (of samples) and macro F1 (mean over classes), both in [0, 1]; 0: mean absolute error and
-            Pearson's correlation of values.
-    """
-    if num_classes == 0:
-        return MetricCollection({"mae": MeanAbsoluteError(), "pearson": PearsonCorrCoef()})
-    return MetricCollection(
-        {
-            "accuracy": MulticlassAccuracy(num_classes, average="micro"),
-            "macro_f1": MulticlassF1Score(num_classes, average="macro"),
-        }
-    )
+    """The metrics that are followed while training, for so many classes; 0: for regression."""
+    task = "classification" if num_classes else "regression"
+    known = [metric for metric in METRICS.values() if metric.of == task]
+    return MetricCollection({metric.name: metric.running(num_classes) for metric in known if metric.running})
 
 
 def report(outputs: Tensor, labels: Tensor, classes: Sequence[str], sentiment: bool = False) -> dict[str, Any]:
-    """All metrics of a finished evaluation, as plain numbers: `of_classes`, or `of_values` where there are none.
+    """All metrics of a finished evaluation, as plain numbers.
 
     Args:
-        outputs: (samples, classes) logits, or (samples, 1) values.
+        outputs: (samples, classes) logits, or (samples, 1) predicted regression targets.
         labels: (samples,).
         classes: names of the classes; none: labels are regression targets.
-        sentiment: values are sentiment in [-3, 3], which has accuracies of its own.
-    """
-    if classes:
-        return of_classes(outputs, labels, classes)
-    values = outputs.flatten()
-    num_samples = {"num_samples": len(labels)}
-    return of_values(values, labels) | (of_sentiment(values, labels) if sentiment else {}) | num_samples
-
-
-def of_classes(logits: Tensor, labels: Tensor, classes: Sequence[str]) -> dict[str, Any]:
-    """Metrics of a classification.
-
-    Args:
-        logits: (samples, classes).
-        labels: (samples,) int64.
-        classes: names of the classes.
+        sentiment: the labels are sentiment in [-3, 3], which has metrics of its own.
 
     Returns:
-        accuracy, macro_f1, unweighted_average_recall, num_samples, per_class ({name: recall, f1, num_samples}) and
-        confusion_matrix (rows: true class).
+        The metrics of `METRICS` for these labels, num_samples, and of classes per_class ({name: recall, f1,
+        num_samples}) and confusion_matrix (rows: true class).
     """
+    kinds = ("classification",) if classes else ("regression", "sentiment") if sentiment else ("regression",)
+    given, true = (outputs, labels) if classes else (outputs.flatten().double(), labels.double())
+    values = {name: metric.compute(given, true) for name, metric in METRICS.items() if metric.of in kinds}
+    plain = {name: value if value is not None and math.isfinite(value) else None for name, value in values.items()}
+    result = {name: v for name, v in plain.items() if v is not None or METRICS[name].of != "sentiment"}
+    return {**result, "num_samples": len(labels), **(_by_class(outputs, labels, classes) if classes else {})}
+
+
+def _by_class(logits: Tensor, labels: Tensor, classes: Sequence[str]) -> dict[str, Any]:
     num = len(classes)
-    metrics: dict[str, Any] = {name: float(value) for name, value in running_metrics(num)(logits, labels).items()}
     recalls = MulticlassAccuracy(num, average="none")(logits, labels)
     f1s = MulticlassF1Score(num, average="none")(logits, labels)
     counts = torch.bincount(labels, minlength=num)
-    metrics["unweighted_average_recall"] = float(recalls[counts > 0].mean())
-    metrics["num_samples"] = len(labels)
-    metrics["per_class"] = {
+    per_class = {
         name: {"recall": float(recall), "f1": float(f1), "num_samples": int(count)}
         for name, recall, f1, count in zip(classes, recalls, f1s, counts, strict=True)
     }
-    metrics["confusion_matrix"] = MulticlassConfusionMatrix(num)(logits, labels).tolist()
-    return metrics
-
-
-def of_values(values: Tensor, labels: Tensor) -> dict[str, float | None]:
-    """Metrics of a regression.
-
-    Args:
-        values: (samples,) predicted.
-        labels: (samples,).
-
-    Returns:
-        mae and rmse, in the labels' unit; r2, the part of the labels' variance that is explained (None: they do not
-        differ); pearson, the correlation (None: the values or the labels do not differ).
-    """
-    given, true = values.double(), labels.double()
-    errors, spread = given - true, true - true.mean()
-    metrics: dict[str, float | None] = {"mae": float(mean_absolute_error(given, true))}
-    metrics["rmse"] = float(errors.square().mean().sqrt())
-    differ = len(true) > 1 and bool((true != true[0]).any())
-    metrics["r2"] = float(1 - errors.square().sum() / spread.square().sum()) if differ else None
-    differ &= bool((given != given[0]).any())
-    metrics["pearson"] = float(pearson_corrcoef(given, true)) if differ else None
-    return {name: None if value is None or not math.isfinite(value) else value for name, value in metrics.items()}
-
-
-def of_sentiment(values: Tensor, labels: Tensor) -> dict[str, float]:
-    """Metrics of sentiment, each under its full name because the literature mixes them.
-
-    Args:
-        values: (samples,) predicted.
-        labels: (samples,) in [-3, 3].
-
-    Returns:
-        accuracy_7 and accuracy_5 (rounded, after clipping to 3 and to 2); accuracy_2 and weighted f1 in both forms:
-        negative against non-negative, and negative against positive with labels of zero left out (absent where all
-        labels are zero).
-    """
-    metrics: dict[str, float] = {}
-    for classes in (7, 5):
-        rounded, true = (v.clamp(-(classes // 2), classes // 2).round() for v in (values, labels))
-        metrics[f"accuracy_{classes}"] = float((rounded == true).float().mean())
-    nonzero = labels != 0
-    forms = ("negative_non_negative", nonzero | True, torch.ge), ("negative_positive", nonzero, torch.gt)
-    for name, chosen, above in forms:
-        predicted, true = above(values[chosen], 0).int(), above(labels[chosen], 0).int()
-        if len(true):
-            metrics[f"accuracy_2_{name}"] = float(binary_accuracy(predicted, true))
-            metrics[f"f1_{name}"] = float(multiclass_f1_score(predicted, true, num_classes=2, average="weighted"))
-    return metrics
+    return {"per_class": per_class, "confusion_matrix": MulticlassConfusionMatrix(num)(logits, labels).tolist()}

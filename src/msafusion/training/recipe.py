@@ -21,7 +21,7 @@ from msafusion.networks import NetworkPlan, plan_from
 from msafusion.streams import nearest
 from msafusion.training.folder import MODEL, holds_anything, locked, remove_written
 from msafusion.training.loadable import check_saved
-from msafusion.training.metrics import SHOWN, Task, report
+from msafusion.training.metrics import METRICS, report
 from msafusion.training.stage import RunContext, run_stage
 from msafusion.training.stage_options import StageOptions
 from msafusion.training.task import check_predictions
@@ -132,7 +132,7 @@ def _train(
         result["rows"] = rows
         write_json(folder / "metrics.json", result)
         how = "EPOCH CHOSEN ON THE TEST SPLIT (published protocol)" if splits.chosen_on_test else "held-out test"
-        console.print(table(tested, title=f"{how}, seed {seed}", task=splits.task))
+        console.print(table(tested, title=f"{how}, seed {seed}"))
         console.print(f"results in {folder / 'metrics.json'}, model in {folder / 'model'}")
         return result
     return {"rows": rows}
@@ -192,17 +192,17 @@ def _check_stages(net: FusedNetwork, splits: Splits, unimodal: StageOptions, mul
         check_predictions(outputs, splits.num_outputs)
 
 
-def table(rows: Mapping[str, Metrics], title: str, task: Task) -> Table:
+def table(rows: Mapping[str, Metrics], title: str) -> Table:
     """The metrics of every row that people look at first."""
     result = Table(title=title)
-    known = {metric for metrics in rows.values() for metric in metrics}
-    shown = {metric: column for metric, column in SHOWN[task].items() if metric in known}
-    for column in ("model", *(name for name, _ in shown.values())):
+    known = {name for metrics in rows.values() for name in metrics}
+    shown = [metric for metric in METRICS.values() if metric.name in known and metric.title]
+    for column in ("model", *(metric.column for metric in shown)):
         result.add_column(column, justify="left" if column == "model" else "right")
-    for name, metrics in rows.items():
-        values = ((metrics.get(metric), factor) for metric, (_, factor) in shown.items())
-        cells = ("" if value is None else f"{factor * value:.{1 if factor > 1 else 3}f}" for value, factor in values)
-        result.add_row(name, *cells)
+    for row, metrics in rows.items():
+        values = ((metrics.get(metric.name), metric) for metric in shown)
+        cells = ("" if value is None else f"{metric.factor * value:.{metric.decimals}f}" for value, metric in values)
+        result.add_row(row, *cells)
     return result
 
 

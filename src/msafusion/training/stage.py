@@ -26,7 +26,8 @@ from msafusion.files.json_file import write_json
 from msafusion.files.reading import read_json, reading
 from msafusion.files.torch_file import check_tensor, check_torch_file
 from msafusion.training.logs import EpochLog, StageProgress
-from msafusion.training.stage_options import FALLING, StageOptions
+from msafusion.training.metrics import higher_is_better
+from msafusion.training.stage_options import StageOptions
 from msafusion.training.task import FusionTask
 
 PRECISIONS = ("32-true", "64-true", "16-mixed", "bf16-mixed")
@@ -145,7 +146,7 @@ def run_stage(
         checkpoints,
         "best",
         monitor=f"valid/{metric}",
-        mode="min" if metric in FALLING else "max",
+        mode="max" if higher_is_better(metric) else "min",
         enable_version_counter=False,
     )
     last = ModelCheckpoint(checkpoints, "last", save_on_train_epoch_end=True, enable_version_counter=False)

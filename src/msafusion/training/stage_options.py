@@ -4,9 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
-Monitor = Literal["auto", "accuracy", "macro_f1", "mae", "pearson", "loss"]
-FALLING = ("mae", "loss")
-"""Metrics of which the lowest value is the best."""
+from msafusion.training.metrics import MAIN, Task, monitored
 
 
 @dataclass
@@ -43,7 +41,7 @@ class StageOptions:
     per_stream_loss: float = 1.0
     stream_dropout: float = 0.0
     ema: float = 0.0
-    monitor: Monitor = "auto"
+    monitor: str = "auto"
     keep: Literal["best", "last"] = "best"
 
     def __post_init__(self) -> None:
@@ -69,9 +67,10 @@ class StageOptions:
         Raises:
             ValueError: it is of another kind of labels.
         """
+        task: Task = "classification" if num_classes else "regression"
         if self.monitor == "auto":
-            return "accuracy" if num_classes else "mae"
-        known = ("accuracy", "macro_f1", "loss") if num_classes else ("mae", "pearson", "loss")
+            return MAIN[task]
+        known = monitored(task)
         if self.monitor not in known:
             raise ValueError(f"monitor is {self.monitor}, expected one of {', '.join(known)} for these labels.")
         return self.monitor
