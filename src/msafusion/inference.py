@@ -14,6 +14,8 @@ from torch.utils import _pytree as pytree
 from msafusion.attach.network import FusedNetwork
 from msafusion.attach.tracing import evaluating
 
+__all__ = ["InferenceNetwork", "for_inference", "keep_freed_memory"]
+
 Precision = Literal["float32", "bfloat16"]
 MEMORY_FORMATS = {4: torch.channels_last, 5: torch.channels_last_3d}
 """Rank -> layout with the channels last, which convolutions prefer."""
@@ -28,6 +30,16 @@ class InferenceNetwork(nn.Module):
     Attributes:
         network: the changed copy.
         folded: names of the batch norms that became part of the convolution before them.
+
+    Examples:
+        >>> import torch
+        >>> from msafusion.backbones import CNN1d
+        >>> from msafusion.inference import for_inference
+        >>> fast = for_inference(CNN1d(3, 7).eval(), torch.randn(2, 3, 100))
+        >>> type(fast).__name__, fast.precision
+        ('InferenceNetwork', 'float32')
+        >>> fast(torch.randn(8, 3, 200)).requires_grad
+        False
     """
 
     def __init__(self, network: nn.Module, folded: list[str], precision: Precision) -> None:
@@ -74,6 +86,17 @@ def for_inference(
         ValueError: the changed network's outputs differ from the network's by more than 1e-3 of the largest (only what
             `example` makes the network run is seen: not for networks whose path depends on their input); it needs
             another memory layout (`view()` after a convolution); an unknown precision.
+
+    Examples:
+        >>> import torch
+        >>> from msafusion.backbones import CNN2d
+        >>> from msafusion.inference import for_inference
+        >>> net, images = CNN2d(3, 7).eval(), torch.randn(2, 3, 32, 32)
+        >>> fast = for_inference(net, images)
+        >>> len(fast.folded)
+        3
+        >>> torch.allclose(fast(images), net(images), atol=1e-4)
+        True
     """
     if precision not in ("float32", "bfloat16"):
         raise ValueError(f"precision is {precision!r}, expected 'float32' or 'bfloat16'; set it to one of them.")
@@ -129,7 +152,12 @@ def _at_points(network: nn.Module) -> set[nn.Module]:
 
 
 def keep_freed_memory() -> bool:
-    """Make glibc's malloc keep the memory that this process frees, for its next request; False without glibc."""
+    """Make glibc's malloc keep the memory that this process frees, for its next request; False without glibc.
+
+    Examples:
+        >>> from msafusion.inference import keep_freed_memory
+        >>> kept = keep_freed_memory()  # False without glibc: nothing has changed
+    """
     trim_threshold, mmap_max = -1, -4  # M_TRIM_THRESHOLD and M_MMAP_MAX of malloc.h
     libc = ctypes.CDLL(None)
     if not hasattr(libc, "mallopt"):

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure, SubFigure
 
+__all__ = ["plot_item", "plot_prepared", "plot_sample"]
+
 FORMATS = (".png", ".pdf", ".svg")
 WIDTH = 11.0
 """Of a figure (inches)."""
@@ -58,6 +60,14 @@ def plot_sample(
 
     Raises:
         ValueError: no streams, or an empty array.
+
+    Examples:
+        >>> import numpy as np
+        >>> from msafusion.plots import plot_sample
+        >>> streams = {"video": np.zeros((3, 8, 32, 32), np.uint8), "motion": np.random.randn(100, 3)}
+        >>> figure = plot_sample(streams, layouts={"motion": "sequence"}, rates={"motion": 50}, title="wave")
+        >>> type(figure).__name__
+        'Figure'
     """
     from matplotlib.figure import Figure
 
@@ -86,6 +96,20 @@ def plot_item(reader: RawReader, item_id: str, file: Path) -> None:
     Raises:
         ValueError: no sample has this identifier, or the file is of another kind.
         DataError: the sample cannot be read.
+
+    Examples:
+        >>> from pathlib import Path
+        >>> from tempfile import TemporaryDirectory
+        >>> import numpy as np
+        >>> from msafusion.data.datasets.manifest import ManifestFiles
+        >>> from msafusion.plots import plot_item
+        >>> rows = [("id", "label", "split", "motion"), ("a", 0.5, "train", "m.npz#a"), ("b", 1.5, "test", "m.npz#b")]
+        >>> with TemporaryDirectory() as folder:
+        ...     np.savez(f"{folder}/m.npz", a=np.random.randn(9, 3), b=np.random.randn(9, 3))
+        ...     np.savetxt(f"{folder}/manifest.csv", rows, fmt="%s", delimiter=",")
+        ...     plot_item(ManifestFiles(Path(folder)), "a", Path(folder, "a.png"))
+        ...     Path(folder, "a.png").exists()
+        True
     """
     items = {item.id: item for item in reader.items()}
     if item_id not in items:
@@ -103,6 +127,19 @@ def plot_prepared(folder: Path, sample_id: str, file: Path) -> None:
     Raises:
         ValueError: no sample has this identifier, or the file is of another kind.
         DataError: no prepared folder, or the sample's files are missing or broken.
+
+    Examples:
+        >>> from pathlib import Path
+        >>> from tempfile import TemporaryDirectory
+        >>> import numpy as np
+        >>> from msafusion.data.preparation.prepared import write_prepared
+        >>> from msafusion.plots import plot_prepared
+        >>> row = {"id": "a", "label": 0, "group": "speaker 1"}
+        >>> with TemporaryDirectory() as folder:
+        ...     count = write_prepared(Path(folder), "mine", ["rest"], {"map": 3}, [(row, {"map": np.ones((3, 8))})])
+        ...     plot_prepared(Path(folder), "a", Path(folder, "a.png"))
+        ...     Path(folder, "a.png").exists()
+        True
     """
     opened = PreparedFolder(folder, None)
     rows = {row["id"]: row for row in opened.rows}

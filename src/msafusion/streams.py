@@ -25,7 +25,18 @@ Presence = dict[str, Bool[Tensor, " batch"]]
 
 
 class FusionError(ValueError):
-    """Networks cannot be fused as asked; the message names the network, the fusion point and the remedy."""
+    """Networks cannot be fused as asked; the message names the network, the fusion point and the remedy.
+
+    Examples:
+        >>> import torch
+        >>> from msafusion import FusionPoint, fuse
+        >>> from msafusion.backbones import CNN1d
+        >>> point = FusionPoint({"audio": "stage9"})
+        >>> fuse({"audio": CNN1d(1, 4)}, at=point, example={"audio": torch.randn(2, 1, 100)})
+        Traceback (most recent call last):
+            ...
+        msafusion.streams.FusionError: ...has no submodule 'stage9'...
+    """
 
 
 def nearest(name: str, known: Iterable[str], most: int = 3) -> str:

@@ -20,6 +20,8 @@ from msafusion.attach.network import Inputs
 from msafusion.attach.points import FusionLayer
 from msafusion.streams import check_count
 
+__all__ = ["PartSummary", "summarise"]
+
 Kind = Literal["network", "fusion", "head", "whole"]
 PRECISIONS = ("float32", "bfloat16")
 
@@ -39,6 +41,15 @@ class PartSummary:
         peak_bytes: most memory that a forward without gradients takes beyond its weights and inputs; None: not CUDA.
         latency_ms: median of the timed forwards without gradients, in milliseconds.
         latency_share: of the whole network's latency; parts run by themselves, so theirs need not add up to 1.
+
+    Examples:
+        >>> import torch
+        >>> from msafusion.networks import SmallCNN
+        >>> from msafusion.summary import summarise
+        >>> net = SmallCNN().build({"signal": 3}, num_outputs=7)
+        >>> whole = summarise(net, {"signal": torch.randn(2, 3, 100)}, repeats=1)[-1]
+        >>> f"{whole.name}: {whole.parameters} parameters"
+        'whole: 75531 parameters'
     """
 
     name: str
@@ -88,6 +99,15 @@ def summarise(
 
     Raises:
         ValueError: a network without input, an unknown precision, repeats below 1.
+
+    Examples:
+        >>> import torch
+        >>> from msafusion.networks import SmallCNN
+        >>> from msafusion.summary import summarise
+        >>> net = SmallCNN().build({"accelerometer": 3, "gyroscope": 3}, num_outputs=7)
+        >>> batch = {"accelerometer": torch.randn(2, 3, 100), "gyroscope": torch.randn(2, 3, 100)}
+        >>> [part.kind for part in summarise(net, batch, repeats=1)]
+        ['network', 'network', 'fusion', 'fusion', 'head', 'whole']
     """
     check_count("repeats", repeats)
     if precision not in PRECISIONS:

@@ -60,6 +60,19 @@ def fuse(
             run, in conflicting orders, inside a checkpointed region, or whose output holds no features.
         ValueError: an unknown head or fusion method, or options that the method refuses.
         TypeError: a network is not a module, an entry of `at` not a FusionPoint, or another argument of another type.
+
+    Examples:
+        >>> import torch
+        >>> from msafusion import FusionPoint, fuse
+        >>> from msafusion.backbones import CNN1d, CNN2d
+        >>> networks = {"audio": CNN1d(1, 4), "image": CNN2d(3, 4)}
+        >>> batch = {"audio": torch.randn(2, 1, 100), "image": torch.randn(2, 3, 32, 32)}
+        >>> points = [FusionPoint({"audio": stage, "image": stage}) for stage in ("stage2", "stage3")]
+        >>> fuse(networks, at=points, example=batch)(batch).shape
+        torch.Size([2, 4])
+        >>> last = {"audio": "dropout", "image": "dropout"}  # layers whose features the head reads
+        >>> fuse(networks, head="gmu", head_at=last, num_outputs=4, example=batch)(batch).shape
+        torch.Size([2, 4])
     """
     check_networks(networks)
     if not isinstance(at, FusionPoint):

@@ -54,6 +54,18 @@ class FusedNetwork(Parts):
         fusion_layers: one for each `FusionPoint`; `fusion_layers[0].fusion` is the module of the first.
         readings: the layers that the head reads, after the fusion layers; none: it reads the networks' outputs.
         head: the module that makes one prediction of the networks' outputs.
+
+    Examples:
+        >>> import torch
+        >>> from msafusion import FusionPoint, fuse
+        >>> from msafusion.backbones import CNN1d
+        >>> batch = {"audio": torch.randn(2, 1, 100), "motion": torch.randn(2, 3, 50)}
+        >>> networks = {"audio": CNN1d(1, 4), "motion": CNN1d(3, 4)}
+        >>> net = fuse(networks, at=FusionPoint({"audio": "stage3", "motion": "stage3"}), example=batch)
+        >>> net(batch).shape, net({"audio": batch["audio"]}).shape  # with and without motion
+        (torch.Size([2, 4]), torch.Size([2, 4]))
+        >>> type(net.fusion_layers[0].fusion).__name__, net.head
+        ('MSAF', Sum())
     """
 
     def __init__(

@@ -78,9 +78,12 @@ class Parts(nn.Module):
     def print_trainable_parameters(self) -> None:
         """Print how many parameters train, as peft does.
 
-        Example:
-            net.freeze("video").print_trainable_parameters()
-            # trainable params: 120 || all params: 480 || trainable%: 25.0000
+        Examples:
+            >>> import torch
+            >>> from msafusion import fuse
+            >>> net = fuse({"audio": torch.nn.Linear(4, 2), "video": torch.nn.Linear(8, 2)})
+            >>> net.freeze("video").print_trainable_parameters()
+            trainable params: 10 || all params: 28 || trainable%: 35.7143
         """
         trainable, every = self.fusion_status().counts
         percent = 100 * trainable / max(every, 1)
@@ -89,9 +92,14 @@ class Parts(nn.Module):
     def fusion_status(self) -> FusionStatus:
         """What is fused where, with the streams' shapes, and the parameters of each part and whether it is frozen.
 
-        Example:
-            print(net.fusion_status())
-            net.fusion_status().points[0].streams["audio"].shape  # in the example: (8, 64, 100)
+        Examples:
+            >>> import torch
+            >>> from msafusion import FusionPoint, fuse
+            >>> from msafusion.backbones import CNN1d
+            >>> point = FusionPoint({"audio": "stage2"})
+            >>> net = fuse({"audio": CNN1d(1, 4)}, at=point, example={"audio": torch.randn(8, 1, 100)})
+            >>> net.fusion_status().points[0].streams["audio"].shape  # in the example
+            (8, 64, 25)
         """
         return status_of(self.parts, self.frozen, self.head_made, self.fusion_layers, self.readings, self.hooks.points)
 

@@ -40,6 +40,11 @@ class FusionPoint:
     Raises:
         ValueError: no network, an empty name, an unknown fusion method, or options beside a module.
         TypeError: the streams are not names.
+
+    Examples:
+        >>> from msafusion import FusionPoint
+        >>> FusionPoint({"video": "layer3", "audio": "relu2"}, block_channels=16)
+        FusionPoint({'video': 'layer3', 'audio': 'relu2'}, fusion='msaf', block_channels=16)
     """
 
     def __init__(

@@ -25,6 +25,15 @@ class CNN1d(nn.Module):
         kernel_size: of every convolution, odd, in time steps.
         dropout: before the linear map.
         pool: mean over time, or max, for what shows in a part of the signal only.
+
+    Examples:
+        >>> import torch
+        >>> from msafusion.backbones import CNN1d
+        >>> net = CNN1d(3, num_outputs=7)
+        >>> net(torch.randn(8, 3, 200)).shape
+        torch.Size([8, 7])
+        >>> net.stage2(net.stage1(torch.randn(8, 3, 200))).shape
+        torch.Size([8, 64, 50])
     """
 
     def __init__(
@@ -82,6 +91,13 @@ class FrameCNN1d(CNN1d):
         kernel_size: of every convolution, odd, in frames.
         dropout: before the linear map.
         pool: mean or maximum over time.
+
+    Examples:
+        >>> import torch
+        >>> from msafusion.backbones import FrameCNN1d
+        >>> net = FrameCNN1d(1, num_outputs=26)
+        >>> net(torch.randn(8, 1, 25, 60, 80)).shape
+        torch.Size([8, 26])
     """
 
     def __init__(

@@ -32,6 +32,12 @@ class HCN(nn.Module):
 
     Raises:
         ValueError: a window of fewer than 16 steps.
+
+    Examples:
+        >>> import torch
+        >>> from msafusion.backbones import HCN
+        >>> HCN(num_outputs=60)(torch.randn(2, 3, 32, 25, 2)).shape  # (batch, 3, steps, joints, persons)
+        torch.Size([2, 60])
     """
 
     def __init__(

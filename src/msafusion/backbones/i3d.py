@@ -97,6 +97,13 @@ class I3D(nn.Module):
         dropout: of whole channels, before the classifier.
         padding: "symmetric" as the MSAF authors have it; "same" as TensorFlow pads, which the public Kinetics weights
             were trained with (it differs where the stride is 2).
+
+    Examples:
+        >>> import torch
+        >>> from msafusion.backbones import I3D
+        >>> net = I3D(num_outputs=60).eval()
+        >>> net(torch.randn(1, 3, 8, 32, 32)).shape
+        torch.Size([1, 60])
     """
 
     def __init__(

@@ -17,6 +17,13 @@ class SequenceLSTM(nn.Module):
         dropout: before the classifier's linear map.
         read_padding: take the last step whether it is padding or not, as the published code does with its padded
             sequences; `lengths` are then refused.
+
+    Examples:
+        >>> import torch
+        >>> from msafusion.backbones import SequenceLSTM
+        >>> net = SequenceLSTM(74, hidden_channels=32)
+        >>> net(torch.randn(2, 20, 74), lengths=torch.tensor([20, 12])).shape
+        torch.Size([2, 1])
     """
 
     def __init__(

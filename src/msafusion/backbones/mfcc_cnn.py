@@ -14,6 +14,13 @@ class MFCCNet(nn.Module):
     Args:
         num_outputs: classes.
         num_coefficients: MFCCs a step.
+
+    Examples:
+        >>> import torch
+        >>> from msafusion.backbones import MFCCNet
+        >>> net = MFCCNet(num_outputs=8)
+        >>> net(torch.randn(2, 13, 212)).shape
+        torch.Size([2, 8])
     """
 
     def __init__(self, num_outputs: int = 8, num_coefficients: int = 13) -> None:

@@ -104,6 +104,13 @@ class ResNet3d(_ResidualNetwork):
     Args:
         num_outputs: classes.
         depth: 18, 34, 50, 101 or 152.
+
+    Examples:
+        >>> import torch
+        >>> from msafusion.backbones import ResNet3d
+        >>> net = ResNet3d(num_outputs=8, depth=18).eval()
+        >>> net(torch.randn(1, 3, 8, 32, 32)).shape
+        torch.Size([1, 8])
     """
 
     def __init__(self, num_outputs: int = 400, depth: int = 50) -> None:
@@ -123,6 +130,13 @@ class ResNeXt3d(_ResidualNetwork):
 
     Raises:
         ValueError: another depth.
+
+    Examples:
+        >>> import torch
+        >>> from msafusion.backbones import ResNeXt3d
+        >>> net = ResNeXt3d(num_outputs=8, depth=50).eval()
+        >>> net(torch.randn(1, 3, 8, 32, 32)).shape
+        torch.Size([1, 8])
     """
 
     def __init__(self, num_outputs: int = 400, depth: int = 50) -> None:
@@ -139,6 +153,13 @@ class InflatedResNet(_ResidualNetwork):
 
     Args:
         num_outputs: classes.
+
+    Examples:
+        >>> import torch
+        >>> from msafusion.backbones import InflatedResNet
+        >>> net = InflatedResNet(num_outputs=60).eval()
+        >>> net(torch.randn(1, 3, 2, 32, 32)).shape
+        torch.Size([1, 60])
     """
 
     def __init__(self, num_outputs: int = 60) -> None:

@@ -20,6 +20,13 @@ class MLP(nn.Module):
         num_outputs: classes, or regression targets.
         widths: channels of each stage.
         dropout: after every stage.
+
+    Examples:
+        >>> import torch
+        >>> from msafusion.backbones import MLP
+        >>> net = MLP(20, num_outputs=7)
+        >>> net(torch.randn(8, 20)).shape
+        torch.Size([8, 7])
     """
 
     def __init__(
@@ -51,6 +58,13 @@ class CNN2d(nn.Module):
         num_outputs: classes, or regression targets.
         widths: channels of each stage.
         dropout: before the linear map.
+
+    Examples:
+        >>> import torch
+        >>> from msafusion.backbones import CNN2d
+        >>> net = CNN2d(3, num_outputs=7)
+        >>> net(torch.randn(8, 3, 32, 32)).shape
+        torch.Size([8, 7])
     """
 
     def __init__(
@@ -87,6 +101,13 @@ class CNN3d(nn.Module):
         num_outputs: classes, or regression targets.
         widths: channels of each stage.
         dropout: before the convolution over time, and before the linear map.
+
+    Examples:
+        >>> import torch
+        >>> from msafusion.backbones import CNN3d
+        >>> net = CNN3d(3, num_outputs=7)
+        >>> net(torch.randn(2, 3, 10, 32, 32)).shape
+        torch.Size([2, 7])
     """
 
     def __init__(

@@ -17,6 +17,20 @@ class TextEncoder(nn.Module):
     Args:
         model: an encoder that gives `last_hidden_state`, such as `transformers.BertModel`.
         tokenizer: its tokenizer.
+
+    Examples:
+        >>> from tempfile import TemporaryDirectory
+        >>> import numpy as np
+        >>> from transformers import BertConfig, BertModel, BertTokenizer
+        >>> from msafusion.backbones import TextEncoder
+        >>> words = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "a", "good", "film"]
+        >>> config = BertConfig(vocab_size=8, hidden_size=16, num_hidden_layers=1, num_attention_heads=2)
+        >>> with TemporaryDirectory() as folder:
+        ...     np.savetxt(f"{folder}/vocab.txt", words, fmt="%s")
+        ...     encoder = TextEncoder(BertModel(config), BertTokenizer(f"{folder}/vocab.txt"))
+        >>> features, lengths = encoder.encode(["a good film", "good"])
+        >>> features.shape, lengths
+        (torch.Size([2, 5, 16]), tensor([5, 3]))
     """
 
     def __init__(self, model: nn.Module, tokenizer: Any) -> None:

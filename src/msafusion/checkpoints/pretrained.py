@@ -110,6 +110,12 @@ class Imported:
     Attributes:
         source: whose weights they are.
         new_classifier: the classifier is newly initialized, as the weights have another number of classes or none.
+
+    Examples:
+        >>> from msafusion.backbones import MFCCNet
+        >>> from msafusion.checkpoints import load_pretrained
+        >>> load_pretrained(MFCCNet(num_outputs=4), MFCCNet(num_outputs=8).state_dict()).new_classifier
+        True
     """
 
     source: str
@@ -133,6 +139,14 @@ def load_pretrained(
 
     Raises:
         ModelError: the file is missing, broken or would run code; or WeightsMismatch, which names the keys.
+
+    Examples:
+        >>> import torch
+        >>> from msafusion.backbones import ResNet3d
+        >>> from msafusion.checkpoints import load_pretrained
+        >>> public = {f"module.{key}": tensor for key, tensor in ResNet3d(400, depth=18).state_dict().items()}
+        >>> load_pretrained(ResNet3d(8, depth=18), {"state_dict": public})  # or a file's name
+        Imported(source='kenshohara/3D-ResNets-PyTorch', new_classifier=True)
     """
     if inflation not in ("center", "mean"):
         raise ValueError(f"inflation is {inflation!r}, expected 'center' or 'mean'; set it to one of them.")

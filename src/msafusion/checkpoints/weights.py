@@ -23,6 +23,16 @@ def read_weights(file: str | Path) -> dict[str, Tensor]:
 
     Raises:
         ModelError: the file is missing or broken, holds other things than tensors, or would need to run code.
+
+    Examples:
+        >>> from tempfile import TemporaryDirectory
+        >>> import torch
+        >>> from msafusion.checkpoints import read_weights
+        >>> with TemporaryDirectory() as folder:
+        ...     torch.save({"state_dict": torch.nn.Linear(3, 2).state_dict()}, f"{folder}/weights.pth")
+        ...     weights = read_weights(f"{folder}/weights.pth")
+        >>> {name: tuple(tensor.shape) for name, tensor in weights.items()}
+        {'weight': (2, 3), 'bias': (2,)}
     """
     path = Path(file)
     if not path.is_file():

@@ -79,6 +79,7 @@ def short_help(verb: str) -> str:
     """What `msafusion <verb> --help` prints.
 
     Examples:
+        >>> from msafusion.commands.short_help import short_help
         >>> print(short_help("train").splitlines()[0])
         usage: msafusion train [--config FILE] [options]
     """

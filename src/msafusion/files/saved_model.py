@@ -15,7 +15,15 @@ WEIGHTS, CONFIG = "model.safetensors", "config.json"
 
 
 class ModelError(ValueError):
-    """A saved model is missing, broken or of another version; the message says which file and what to do."""
+    """A saved model is missing, broken or of another version; the message says which file and what to do.
+
+    Examples:
+        >>> from msafusion.checkpoints import read_weights
+        >>> read_weights("no_such_file.pth")
+        Traceback (most recent call last):
+            ...
+        msafusion.files.saved_model.ModelError: no file 'no_such_file.pth'...
+    """
 
 
 class WeightsMismatch(ModelError):
@@ -25,6 +33,17 @@ class WeightsMismatch(ModelError):
         missing: keys that the module needs and the weights lack.
         unexpected: keys that the weights have beside.
         wrong_shape: key -> (shape in the weights, shape in the module).
+
+    Examples:
+        >>> from msafusion.backbones import MFCCNet
+        >>> from msafusion.checkpoints import WeightsMismatch, load_pretrained
+        >>> weights = MFCCNet().state_dict()
+        >>> del weights["conv1.weight"]
+        >>> try:
+        ...     load_pretrained(MFCCNet(), weights)
+        ... except WeightsMismatch as error:
+        ...     print(error.missing, error.unexpected, error.wrong_shape)
+        ['conv1.weight'] [] {}
     """
 
     def __init__(self, what: str, missing: list[str], unexpected: list[str], wrong_shape: dict[str, tuple]) -> None:
@@ -58,6 +77,16 @@ def save_model(folder: Path, network: nn.Module, config: Mapping[str, Any]) -> N
     """Write `model.safetensors` and `config.json` (what is needed to build the network again) into `folder`.
 
     Both are moved into place when they are whole.
+
+    Examples:
+        >>> from pathlib import Path
+        >>> from tempfile import TemporaryDirectory
+        >>> from msafusion.backbones import CNN1d
+        >>> from msafusion.checkpoints import save_model
+        >>> with TemporaryDirectory() as folder:
+        ...     save_model(Path(folder), CNN1d(3, 7), {"in_channels": 3, "num_outputs": 7})
+        ...     sorted(file.name for file in Path(folder).iterdir())
+        ['config.json', 'model.safetensors']
     """
     folder.mkdir(parents=True, exist_ok=True)
     state = {name: tensor.detach().cpu().contiguous() for name, tensor in network.state_dict().items()}
@@ -81,6 +110,17 @@ def read_model(folder: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
 
     Raises:
         ModelError: a file is missing or broken.
+
+    Examples:
+        >>> from pathlib import Path
+        >>> from tempfile import TemporaryDirectory
+        >>> from msafusion.backbones import CNN1d
+        >>> from msafusion.checkpoints import read_model, save_model
+        >>> with TemporaryDirectory() as folder:
+        ...     save_model(Path(folder), CNN1d(3, 7), {"in_channels": 3})
+        ...     config, weights = read_model(Path(folder))
+        >>> config, weights["fc.weight"].shape
+        ({'in_channels': 3}, torch.Size([7, 128]))
     """
     check_files(folder, "a saved model; give the folder of a finished training run")
     weights = read_state(folder, "train again or restore the file")

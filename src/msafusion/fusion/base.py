@@ -24,6 +24,17 @@ class Head(nn.Module):
     Args:
         channels: stream name -> number of channels.
         num_outputs: of the prediction; None where a method gives what it gets.
+
+    Examples:
+        >>> import torch
+        >>> from msafusion.fusion import Head
+        >>> class Maximum(Head):
+        ...     takes_predictions = True
+        ...     def forward(self, features, masks=None, present=None):
+        ...         return torch.stack(list(features.values())).amax(dim=0)
+        >>> head = Maximum({"video": 2, "audio": 2})
+        >>> head({"video": torch.tensor([[1.0, 4.0]]), "audio": torch.tensor([[3.0, 2.0]])})
+        tensor([[3., 4.]])
     """
 
     takes_predictions: ClassVar[bool] = False

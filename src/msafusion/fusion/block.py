@@ -26,6 +26,13 @@ class BLOCK(Head):
 
     Raises:
         ValueError: num_outputs is missing; an option is not a positive integer; hidden is not a multiple of chunks.
+
+    Examples:
+        >>> import torch
+        >>> from msafusion.fusion import BLOCK
+        >>> head = BLOCK({"video": 64, "audio": 32}, num_outputs=7, hidden=32, chunks=4)
+        >>> head({"video": torch.randn(8, 64), "audio": torch.randn(8, 32)}).shape
+        torch.Size([8, 7])
     """
 
     search_space: ClassVar = {"chunks": (4, 8, 16), "rank": (2, 4, 8)}

@@ -38,6 +38,14 @@ class BottleneckTokens(TokenMethod):
 
     Raises:
         ValueError: an option out of range.
+
+    Examples:
+        >>> import torch
+        >>> from msafusion.fusion import BottleneckTokens
+        >>> fusion = BottleneckTokens({"video": 64, "audio": 32}, num_tokens=4)
+        >>> features = {"video": torch.randn(2, 64, 3, 4, 4), "audio": torch.randn(2, 32, 50)}
+        >>> {name: tuple(fused.shape) for name, fused in fusion(features).items()}
+        {'video': (2, 64, 3, 4, 4), 'audio': (2, 32, 50)}
     """
 
     search_space: ClassVar = {"num_tokens": (2, 4, 8), "width": (32, 64)}

@@ -30,6 +30,15 @@ class CentralNet(Head):
     Raises:
         ValueError: num_outputs is missing; hidden is not a positive integer; a level is empty or not a list; a
             stream in levels is unknown or repeated, or one is in none.
+
+    Examples:
+        >>> import torch
+        >>> from msafusion.fusion import CentralNet
+        >>> channels = {"video.stage2": 64, "audio.stage2": 32, "video.stage3": 128, "audio.stage3": 64}
+        >>> levels = [["video.stage2", "audio.stage2"], ["video.stage3", "audio.stage3"]]
+        >>> head = CentralNet(channels, num_outputs=7, levels=levels)
+        >>> head({name: torch.randn(8, count) for name, count in channels.items()}).shape
+        torch.Size([8, 7])
     """
 
     search_space: ClassVar = {"hidden": (64, 128, 256)}

@@ -18,6 +18,13 @@ class Concat(Head):
 
     Raises:
         ValueError: no num_outputs.
+
+    Examples:
+        >>> import torch
+        >>> from msafusion.fusion import Concat
+        >>> head = Concat({"video": 64, "audio": 32}, num_outputs=7)
+        >>> head({"video": torch.randn(8, 64), "audio": torch.randn(8, 32)}).shape
+        torch.Size([8, 7])
     """
 
     def __init__(self, channels: Mapping[str, int], num_outputs: int | None = None) -> None:

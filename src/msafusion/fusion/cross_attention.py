@@ -42,6 +42,14 @@ class CrossAttention(TokenMethod):
 
     Raises:
         ValueError: an option out of range.
+
+    Examples:
+        >>> import torch
+        >>> from msafusion.fusion import CrossAttention
+        >>> fusion = CrossAttention({"video": 64, "audio": 32}, width=32)
+        >>> features = {"video": torch.randn(2, 64, 3, 4, 4), "audio": torch.randn(2, 32, 50)}
+        >>> {name: tuple(fused.shape) for name, fused in fusion(features).items()}
+        {'video': (2, 64, 3, 4, 4), 'audio': (2, 32, 50)}
     """
 
     search_space: ClassVar = {"width": (32, 64, 128), "dropout": (0.0, 0.1)}

@@ -24,6 +24,15 @@ class GMU(Head):
 
     Raises:
         ValueError: num_outputs is missing; hidden is not a positive integer.
+
+    Examples:
+        >>> import torch
+        >>> from msafusion.fusion import GMU
+        >>> head = GMU({"video": 64, "audio": 32}, num_outputs=7)
+        >>> head({"video": torch.randn(8, 64), "audio": torch.randn(8, 32)}).shape
+        torch.Size([8, 7])
+        >>> head({"video": torch.randn(8, 64)}).shape  # without audio
+        torch.Size([8, 7])
     """
 
     search_space: ClassVar = {"hidden": (32, 64, 128)}

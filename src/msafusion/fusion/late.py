@@ -10,7 +10,15 @@ from msafusion.streams import check_someone
 
 
 class Sum(LateFusion):
-    """Sum of the outputs of the networks present (of logits: late fusion; arXiv 2012.07175, sec. 4.1)."""
+    """Sum of the outputs of the networks present (of logits: late fusion; arXiv 2012.07175, sec. 4.1).
+
+    Examples:
+        >>> import torch
+        >>> from msafusion.fusion import Sum
+        >>> head = Sum({"video": 2, "audio": 2})
+        >>> head({"video": torch.tensor([[1.0, 4.0]]), "audio": torch.tensor([[3.0, 2.0]])})
+        tensor([[4., 6.]])
+    """
 
     def forward(
         self,
@@ -28,7 +36,15 @@ class Sum(LateFusion):
 
 
 class Mean(LateFusion):
-    """Mean of the outputs of the networks present (arXiv 2012.07175, sec. 4.3)."""
+    """Mean of the outputs of the networks present (arXiv 2012.07175, sec. 4.3).
+
+    Examples:
+        >>> import torch
+        >>> from msafusion.fusion import Mean
+        >>> head = Mean({"video": 2, "audio": 2})
+        >>> head({"video": torch.tensor([[1.0, 4.0]]), "audio": torch.tensor([[3.0, 2.0]])})
+        tensor([[2., 3.]])
+    """
 
     def forward(
         self,
@@ -57,6 +73,14 @@ class Product(LateFusion):
     """Product of the class probabilities of the networks present, renormalised (Kittler et al. 1998, eq. 7).
 
     With the classes' prior taken as uniform. It gives its logarithm.
+
+    Examples:
+        >>> import torch
+        >>> from msafusion.fusion import Product
+        >>> head = Product({"video": 2, "audio": 2})
+        >>> logits = {"video": torch.tensor([[1.0, 4.0]]), "audio": torch.tensor([[3.0, 2.0]])}
+        >>> head(logits).argmax(dim=1)
+        tensor([1])
     """
 
     def forward(

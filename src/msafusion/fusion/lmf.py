@@ -23,6 +23,13 @@ class LMF(Head):
 
     Raises:
         ValueError: num_outputs is missing; rank is not a positive integer.
+
+    Examples:
+        >>> import torch
+        >>> from msafusion.fusion import LMF
+        >>> head = LMF({"video": 64, "audio": 32, "text": 48}, num_outputs=7, rank=8)
+        >>> head({"video": torch.randn(8, 64), "audio": torch.randn(8, 32), "text": torch.randn(8, 48)}).shape
+        torch.Size([8, 7])
     """
 
     search_space: ClassVar = {"rank": (2, 4, 8)}

@@ -31,6 +31,13 @@ class MCB(Head):
 
     Raises:
         ValueError: num_outputs is missing; sketch is not a positive integer.
+
+    Examples:
+        >>> import torch
+        >>> from msafusion.fusion import MCB
+        >>> head = MCB({"video": 64, "audio": 32}, num_outputs=7, sketch=256)
+        >>> head({"video": torch.randn(8, 64), "audio": torch.randn(8, 32)}).shape
+        torch.Size([8, 7])
     """
 
     hashes: Tensor

@@ -24,6 +24,13 @@ class MFB(Head):
 
     Raises:
         ValueError: no num_outputs; an option out of range.
+
+    Examples:
+        >>> import torch
+        >>> from msafusion.fusion import MFB
+        >>> head = MFB({"video": 64, "audio": 32}, num_outputs=7, factor=5)
+        >>> head({"video": torch.randn(8, 64), "audio": torch.randn(8, 32)}).shape
+        torch.Size([8, 7])
     """
 
     search_space: ClassVar = {"factor": (2, 4, 8), "hidden": (64, 128)}

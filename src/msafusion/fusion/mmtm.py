@@ -26,6 +26,14 @@ class MMTM(ChannelGates):
 
     Raises:
         ValueError: an option out of range.
+
+    Examples:
+        >>> import torch
+        >>> from msafusion.fusion import MMTM
+        >>> fusion = MMTM({"video": 64, "audio": 32}, reduction=2)
+        >>> features = {"video": torch.randn(2, 64, 3, 4, 4), "audio": torch.randn(2, 32, 50)}
+        >>> {name: tuple(fused.shape) for name, fused in fusion(features).items()}
+        {'video': (2, 64, 3, 4, 4), 'audio': (2, 32, 50)}
     """
 
     search_space: ClassVar = {"reduction": (2, 4, 8)}

@@ -30,10 +30,10 @@ Attention = dict[str, Float[Tensor, "batch segments _blocks block_channels"]]
 class MSAF(nn.Module):
     """Reweight feature blocks by attention computed jointly over all streams (arXiv 2012.07175, eq. 1 to 5).
 
-    Every stream m is split along its channels into n_m = ceil(C_m / block_channels) blocks, N in all. With G the sum of
-    the blocks' means over positions, Z = ReLU(norm(W_Z G + b_Z)) and logits U_i = W_i Z + b_i of block i, the block
-    attention A_i is the softmax of U_i / temperature over all N blocks of all streams, separately for every channel,
-    and block i leaves multiplied by gain * A_i + lowest_attention * (1 - gain * A_i).
+    Every stream's channels are split into blocks of block_channels, N in all. With G the sum of the blocks' means over
+    positions, Z = ReLU(norm(W_Z G + b_Z)) and logits U_i = W_i Z + b_i, the attention A_i is the softmax of U_i /
+    temperature over all blocks, for each channel, and block i is multiplied by gain * A_i + lowest_attention * (1 -
+    gain * A_i).
 
     Args:
         channels: stream name -> number of channels.
@@ -47,23 +47,27 @@ class MSAF(nn.Module):
             the remainder. Every stream then needs a time axis.
         init: "identity" multiplies the attention by the number of blocks that take part and starts the logits at
             zero, so that a new module changes nothing; "paper" as in the paper: attention that sums to 1.
-        temperature: of the softmax, above 0: the logits are divided by it. None: 1 with init="paper", as in the paper;
-            else 0.3: a step of the weights moves attention, which starts uniform, three times as far (docs/log.md).
+        temperature: above 0, divides the logits of the softmax. None: 1 with init="paper", else 0.3 (docs/log.md).
         norm: of the joint representation: "batch" (the paper; needs two samples in training), "layer" or "none".
 
     Shapes:
         features: stream name -> (batch, channels, *positions); a stream may be absent.
         masks: stream name -> bool (batch, time), True where a step is real. Only real steps are averaged, the segments
             divide each sample's own real steps, and padded steps leave as zeros. No real step at all: missing.
-        present: stream name -> bool (batch,). A missing stream adds nothing, its blocks get no attention, softmax and
-            gain are those of the blocks present, and it leaves as zeros.
-        output: the same names and shapes. With `return_attention` also the softmax itself (it sums to 1 over all
-            blocks): stream name -> (batch, segments, blocks, block_channels).
+        present: stream name -> bool (batch,). Attention is that of the streams present; missing ones leave as zeros.
+        output: the same; with `return_attention` also the softmax itself: (batch, segments, blocks, block_channels).
 
     Raises:
-        ValueError: at construction for an option out of range; at call for streams, masks or presence that do not fit,
-            a batch of one in training with norm="batch", fewer steps than segments, a sample with no stream at all
-            (the last two depend on values and are checked in eager mode only where masks or presence are given).
+        ValueError: an option is out of range; inputs do not fit, one sample in training with norm="batch", fewer steps
+            than segments, or a sample without streams (these two in eager mode, where masks or presence are given).
+
+    Examples:
+        >>> import torch
+        >>> from msafusion import MSAF
+        >>> fusion = MSAF({"video": 1024, "audio": 32}, block_channels=16)
+        >>> fused = fusion({"video": torch.randn(2, 1024, 3, 4, 4), "audio": torch.randn(2, 32, 50)})
+        >>> fused["video"].shape
+        torch.Size([2, 1024, 3, 4, 4])
     """
 
     search_space: ClassVar = {

@@ -28,6 +28,15 @@ class Multiplicative(LateFusion):
 
     Raises:
         ValueError: beta below 0.
+
+    Examples:
+        >>> import torch
+        >>> from msafusion.fusion import Multiplicative
+        >>> head = Multiplicative({"video": 7, "audio": 7})
+        >>> logits = {"video": torch.randn(8, 7), "audio": torch.randn(8, 7)}
+        >>> scores = head(logits)
+        >>> scores.shape, head.loss(scores, torch.randint(7, (8,))).shape
+        (torch.Size([8, 7]), torch.Size([]))
     """
 
     search_space: ClassVar = {"beta": (0.3, 0.5, 1.0)}

@@ -25,6 +25,14 @@ class SqueezeExcitation(ChannelGates):
 
     Raises:
         ValueError: an option out of range.
+
+    Examples:
+        >>> import torch
+        >>> from msafusion.fusion import SqueezeExcitation
+        >>> fusion = SqueezeExcitation({"video": 64, "audio": 32})
+        >>> features = {"video": torch.randn(2, 64, 3, 4, 4), "audio": torch.randn(2, 32, 50)}
+        >>> {name: tuple(fused.shape) for name, fused in fusion(features).items()}
+        {'video': (2, 64, 3, 4, 4), 'audio': (2, 32, 50)}
     """
 
     search_space: ClassVar = {"reduction": (4, 8, 16)}

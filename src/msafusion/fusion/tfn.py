@@ -29,6 +29,13 @@ class TFN(Head):
 
     Raises:
         ValueError: no num_outputs; an option out of range; the product is too large.
+
+    Examples:
+        >>> import torch
+        >>> from msafusion.fusion import TFN
+        >>> head = TFN({"video": 64, "audio": 32}, num_outputs=7, hidden=16)
+        >>> head({"video": torch.randn(8, 64), "audio": torch.randn(8, 32)}).shape
+        torch.Size([8, 7])
     """
 
     search_space: ClassVar = {"hidden": (16, 32), "post_hidden": (32, 64, 128)}

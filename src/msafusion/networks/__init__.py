@@ -36,6 +36,12 @@ def plan_from(saved: Mapping[str, Any]) -> NetworkPlan:
 
     Raises:
         ValueError: its name is unknown to this version.
+
+    Examples:
+        >>> from msafusion.networks import SmallCNN, plan_from
+        >>> plan = plan_from(SmallCNN(fusion="mmtm").as_dict())
+        >>> type(plan).__name__, plan.fusion
+        ('SmallCNN', 'mmtm')
     """
     if saved["name"] not in NETWORKS:
         raise ValueError(f"unknown network {saved['name']!r}; {nearest(saved['name'], NETWORKS)}")

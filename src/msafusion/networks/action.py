@@ -53,6 +53,13 @@ def ntu_rgbd(
 
     Raises:
         ValueError: an unknown RGB network.
+
+    Examples:
+        >>> import torch
+        >>> from msafusion import networks
+        >>> net = networks.ntu_rgbd(rgb="i3d").eval()
+        >>> net({"rgb": torch.randn(1, 3, 8, 32, 32), "skeleton": torch.randn(1, 3, 32, 25, 2)}).shape
+        torch.Size([1, 60])
     """
     if rgb not in ("i3d", "resnet50"):
         raise ValueError(f"rgb is {rgb!r}, expected 'i3d' or 'resnet50'; set it to one of them.")
@@ -79,6 +86,11 @@ class NtuRgbd(NetworkPlan):
         reference: with the published code's quirks, for its weights.
         init: "identity" starts as no fusion at all, "paper" as in the paper.
         padding: of I3D, "same" for the public Kinetics weights as they were trained.
+
+    Examples:
+        >>> from msafusion.networks import NtuRgbd
+        >>> NtuRgbd(rgb="resnet50").typical_shapes()
+        {'rgb': (3, 8, 224, 224), 'skeleton': (3, 32, 25, 2)}
     """
 
     typical_channels: ClassVar = {"rgb": 3, "skeleton": 3}

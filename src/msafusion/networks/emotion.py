@@ -25,6 +25,13 @@ def ravdess(
             video stem's batch norm, and init="paper".
         init: "identity" starts as the sum of the two networks' logits, "paper" as in the paper.
         block_dropout: probability to drop a block in training.
+
+    Examples:
+        >>> import torch
+        >>> from msafusion import networks
+        >>> net = networks.ravdess().eval()
+        >>> net({"video": torch.randn(1, 3, 8, 32, 32), "audio": torch.randn(1, 13, 212)}).shape
+        torch.Size([1, 8])
     """
     video = ResNeXt3d(num_classes, depth=50)
     if reference:
@@ -45,6 +52,13 @@ class Ravdess(NetworkPlan):
         reference: with the published code's quirks, for its weights.
         init: "identity" starts as no fusion at all, "paper" as in the paper.
         block_dropout: probability to drop a block in training, in [0, 1).
+
+    Examples:
+        >>> from msafusion.networks import Ravdess
+        >>> Ravdess(block_dropout=0.1).as_dict()["options"]
+        {'reference': False, 'init': 'identity', 'block_dropout': 0.1}
+        >>> Ravdess().typical_shapes()
+        {'video': (3, 30, 224, 224), 'audio': (13, 212)}
     """
 
     typical_channels: ClassVar = {"video": 3, "audio": 13}

@@ -15,6 +15,19 @@ class NetworkPlan(ABC):
     Attributes:
         typical_channels: stream -> channels of the data it was made for.
         typical_outputs: number of outputs for that data.
+
+    Examples:
+        >>> from msafusion import fuse
+        >>> from msafusion.backbones import CNN1d
+        >>> from msafusion.networks import NetworkPlan
+        >>> class Late(NetworkPlan):
+        ...     typical_channels, typical_outputs = {"accelerometer": 3, "gyroscope": 3}, 7
+        ...     def build(self, channels, num_outputs):
+        ...         return fuse({stream: CNN1d(count, num_outputs) for stream, count in channels.items()}, head="mean")
+        ...     def typical_shapes(self):
+        ...         return {stream: (count, 200) for stream, count in self.typical_channels.items()}
+        >>> Late().as_dict()
+        {'name': 'Late', 'options': {}}
     """
 
     typical_channels: ClassVar[Mapping[str, int]]

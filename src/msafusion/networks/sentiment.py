@@ -36,6 +36,14 @@ def mosei(
         segments: of the fusion, each with its own parameters.
         channels: features a step of each stream.
         num_outputs: 1, the sentiment in [-3, 3].
+
+    Examples:
+        >>> import torch
+        >>> from msafusion import networks
+        >>> net = networks.mosei()
+        >>> batch = {"visual": torch.randn(2, 20, 35), "audio": torch.randn(2, 20, 74), "text": torch.randn(2, 20, 768)}
+        >>> net(batch, lengths={stream: torch.tensor([20, 12]) for stream in batch}).shape
+        torch.Size([2, 1])
     """
     if missing := [stream for stream in HIDDEN if stream not in channels]:
         raise ValueError(f"channels lack {', '.join(missing)}, expected visual, audio and text; name all three.")
@@ -62,6 +70,13 @@ class Mosei(NetworkPlan):
         init: "identity" starts as no fusion at all, "paper" as in the paper.
         block_dropout: probability to drop a block in training, in [0, 1).
         segments: of the fusion.
+
+    Examples:
+        >>> from msafusion.networks import Mosei
+        >>> plan = Mosei(segments=3)
+        >>> net = plan.build(plan.typical_channels, num_outputs=1)
+        >>> list(net.networks)
+        ['visual', 'audio', 'text']
     """
 
     typical_channels: ClassVar = CHANNELS

@@ -41,6 +41,14 @@ class SmallCNN(NetworkPlan):
         pool: of the 1D networks, over time: mean, or max for what shows in a part of the signal only.
         backbones: stream -> mlp (vectors), cnn1d (signals), cnn2d (images), frame_cnn1d or cnn3d (clips of small and of
             larger frames); streams that are not named get the one that fits their rank and size.
+
+    Examples:
+        >>> import torch
+        >>> from msafusion.networks import SmallCNN
+        >>> plan = SmallCNN(widths=(8, 16, 32), fusion="mmtm", backbones={"image": "cnn2d"})
+        >>> net = plan.build({"signal": 3, "image": 1}, num_outputs=7)
+        >>> net({"signal": torch.randn(2, 3, 100), "image": torch.randn(2, 1, 32, 32)}).shape
+        torch.Size([2, 7])
     """
 
     typical_channels: ClassVar = {"accelerometer": 3, "gyroscope": 3}

@@ -40,6 +40,18 @@ class TrainedModel:
         extraction: stream -> how it is read from raw files; streams without come as arrays.
         seconds: usual duration of a recording; None: unknown.
         cpu_threads: that the network is worth on a CPU; None: all.
+
+    Examples:
+        >>> import numpy as np
+        >>> from msafusion import TrainedModel
+        >>> from msafusion.data.preprocessing import Windows
+        >>> from msafusion.networks import SmallCNN
+        >>> recording = {"accelerometer": np.random.randn(400, 3), "gyroscope": np.random.randn(400, 3)}
+        >>> windows = Windows.fitted([recording], rate=50, steps=200, hop=100)
+        >>> network = SmallCNN().build(windows.num_channels(), num_outputs=2).eval()
+        >>> model = TrainedModel(network, windows, classes=["rest", "wave"])
+        >>> model(recording).shape  # (windows, classes)
+        torch.Size([3, 2])
     """
 
     network: FusedNetwork
@@ -209,6 +221,21 @@ def load(run: str | Path, *, imports: Sequence[str] = ()) -> TrainedModel:
     Raises:
         ModelError: there is no model, or its files are broken or do not fit this version.
         ValueError: the model needs modules that are not named, or one cannot be imported.
+
+    Examples:
+        >>> from pathlib import Path
+        >>> from tempfile import TemporaryDirectory
+        >>> import msafusion
+        >>> from msafusion.checkpoints import save_model
+        >>> from msafusion.data.preprocessing import Windows
+        >>> from msafusion.networks import SmallCNN
+        >>> windows = Windows(50, steps=200, hop=100, mean={"motion": [0.0]}, std={"motion": [1.0]})
+        >>> config = {"network": SmallCNN().as_dict(), "preprocessing": windows.as_dict(), "classes": ["rest", "wave"]}
+        >>> with TemporaryDirectory() as run:  # as `msafusion train --out runs/x` leaves it
+        ...     save_model(Path(run, "model"), SmallCNN().build(windows.num_channels(), 2), config)
+        ...     model = msafusion.load(run)
+        >>> model.streams, model.classes
+        (['motion'], ['rest', 'wave'])
     """
     plugins.use(imports)
     folder = Path(run)

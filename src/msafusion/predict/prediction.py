@@ -14,6 +14,12 @@ class StreamPart:
         present: the recording has it.
         contribution: what the label's probability (or the value) loses when the stream is left out, the mean over the
             windows that have it beside others; None: there is no such window.
+
+    Examples:
+        >>> from msafusion.predict import StreamPart
+        >>> streams = {"audio": StreamPart(present=True, contribution=0.25), "video": StreamPart(present=False)}
+        >>> {name: part.contribution for name, part in streams.items() if part.present}
+        {'audio': 0.25}
     """
 
     present: bool
@@ -22,7 +28,14 @@ class StreamPart:
 
 @dataclass(frozen=True)
 class WindowPrediction:
-    """A part of a recording: from `start` to `end` seconds (None: it has no time), with its prediction."""
+    """A part of a recording: from `start` to `end` seconds (None: it has no time), with its prediction.
+
+    Examples:
+        >>> from msafusion.predict import WindowPrediction
+        >>> window = WindowPrediction(0.0, 4.0, "calm", None, {"calm": 0.75, "angry": 0.25})
+        >>> f"{window.start} to {window.end} s: {window.label}"
+        '0.0 to 4.0 s: calm'
+    """
 
     start: float | None
     end: float | None
@@ -43,6 +56,16 @@ class Prediction:
         streams: stream -> its part.
         warnings: what was missing or odd.
         timeline: each window by itself.
+
+    Examples:
+        >>> from msafusion.predict import Prediction, StreamPart
+        >>> streams = {"audio": StreamPart(present=True), "video": StreamPart(present=False)}
+        >>> chances = {"calm": 0.75, "angry": 0.25}
+        >>> prediction = Prediction("clip.wav", "calm", None, chances, streams, warnings=["no video"])
+        >>> prediction.label, prediction.probabilities[prediction.label]
+        ('calm', 0.75)
+        >>> prediction.as_dict()["warnings"]
+        ['no video']
     """
 
     file: str
@@ -71,6 +94,11 @@ class Failed:
         file: the recording's name.
         error: one line.
         trace: the traceback, where the error is of a kind that nobody foresaw; it is left out of the JSON.
+
+    Examples:
+        >>> from msafusion.predict import Failed
+        >>> Failed("clip.mp4", "no file 'clip.mp4'; check the path.").as_dict()
+        {'file': 'clip.mp4', 'error': "no file 'clip.mp4'; check the path."}
     """
 
     file: str

@@ -22,6 +22,13 @@ class Recording:
         files: stream -> its file; streams that are not named are absent.
         companions: stream -> a file that helps to read it.
         warnings: what is known to be missing already.
+
+    Examples:
+        >>> from pathlib import Path
+        >>> from msafusion.predict import Recording
+        >>> recording = Recording("take 1", {"video": Path("take1.mp4"), "audio": Path("take1.wav")})
+        >>> sorted(recording.files)
+        ['audio', 'video']
     """
 
     name: str

@@ -59,6 +59,18 @@ def load_reference(module: Module, state_dict: Mapping[str, Any] | str | Path) -
     Raises:
         ModelError: WeightsMismatch where keys are missing or left over, or a shape differs (it names them all, in the
             published code's names); or the module is none of these.
+
+    Examples:
+        >>> import torch
+        >>> from msafusion import MSAF
+        >>> from msafusion.reproduce import load_reference
+        >>> joint, dense = torch.nn.Sequential(torch.nn.Linear(8, 2), torch.nn.BatchNorm1d(2)), torch.nn.Linear(2, 8)
+        >>> theirs = {f"joint_features.{key}": tensor for key, tensor in joint.state_dict().items()}
+        >>> theirs |= {f"dense_group.{n}.{key}": tensor for n in (0, 1) for key, tensor in dense.state_dict().items()}
+        >>> ours = MSAF({"video": 8, "audio": 8}, block_channels=8, init="paper")
+        >>> filled = load_reference(ours, {f"blocks.0.{key}": tensor for key, tensor in theirs.items()})
+        >>> torch.equal(filled.joint_weight[0], joint[0].weight)
+        True
     """
     weights = weights_of(state_dict)
     sources = _sources(module)

@@ -27,11 +27,10 @@ class Arrays(DataSource):
     """One array a stream, (n, ...), with labels and splits beside them.
 
     Format: `<stream>` (n, channels) vectors, (n, time, channels) sequences, (n, channels, height, width) images, uint8
-    (n, channels, time, height, width) videos; `<stream>_lengths` (n,) real steps of right-padded sequences; `label`
-    (n,) numbers or names; `split` (n,) train, valid or test (or 0, 1, 2: `.safetensors` hold no text); `id` (n,), where
-    there is one. Without valid rows, some training rows are drawn for it. `.h5` and `.safetensors` files are read row
-    by row when a batch asks for them, after a look for NaN through streams of up to 2 GiB. Pictures and videos have
-    their channels first: uint8 with 1 or 3 channels last is refused.
+    (n, channels, time, height, width) videos (uint8 with 1 or 3 channels last is refused); `<stream>_lengths` (n,) real
+    steps of right-padded sequences; `label` (n,) numbers or names; `split` (n,) train, valid or test (or 0, 1, 2:
+    `.safetensors` hold no text); `id` (n,), optional. `.h5` and `.safetensors` are read row by row when a batch asks
+    for them, after a look for NaN through streams of up to 2 GiB.
 
     Args:
         root: the file.
@@ -42,6 +41,16 @@ class Arrays(DataSource):
         task: classification, regression, or auto (by the labels, see `Labels.read`).
         valid_fraction: of the training rows, for validation, where no row is marked valid.
         changes: random changes in training, such as `{noise: 0.1}`; none: no change.
+
+    Examples:
+        >>> from pathlib import Path
+        >>> from tempfile import TemporaryDirectory
+        >>> import numpy as np
+        >>> from msafusion.data.datasets import Arrays
+        >>> with TemporaryDirectory() as folder:
+        ...     np.savez(f"{folder}/a.npz", text=np.ones((3, 9)), label=[1.5] * 3, split=["train", "valid", "test"])
+        ...     Arrays(Path(folder, "a.npz")).splits().channels
+        {'text': 9}
     """
 
     def __init__(
@@ -118,9 +127,7 @@ class Arrays(DataSource):
                 )
             shape = file.shape(name)
             if 0 in shape:
-                raise DataError(
-                    f"'{self.root}': stream '{name}' is {shape}, expected at least one value in every row; correct it."
-                )
+                raise DataError(f"'{self.root}': stream '{name}' is {shape}, expected values in every row; correct it.")
             channels_last = len(shape) in (4, 5) and shape[-1] in (1, 3) and shape[1] not in (1, 3)
             if channels_last and file.row(name, 0).dtype == np.uint8:
                 raise DataError(

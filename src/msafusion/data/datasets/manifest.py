@@ -39,20 +39,17 @@ class ManifestFiles(RawReader):
     Args:
         source: the folder that holds the table, or the table.
         streams: stream -> how it is read, as `{"kind": "Frames", "num_frames": 25, "size": 64}` (kinds: `EXTRACTORS`);
-            without a kind the one that fits the files. None: every column with the name of a file in some row. An
-            array that can be read, the first, says how all of its column are.
+            without a kind the one that fits the files (of arrays, the first). None: every column that names files.
         label: column of the labels.
         split: column of the splits.
         group: column of subjects or speakers, of which no two splits may share one; none: rows are independent.
-        held_out: valid, test -> the groups that it consists of, all others train, whatever the column of splits says;
-            none: the column counts.
+        held_out: valid, test -> its groups, all others train, whatever the column of splits says; None: that counts.
         task: classification, regression, or auto (by the labels, see `Labels.read`).
-        allow_shared_files: a file (or a key of it) may be named in several splits; else this is refused, as a test on
-            what was trained on is none, and rows without a group that share a file are one group.
+        allow_shared_files: a file (or a key of it) may be named in several splits. Otherwise this is refused, and rows
+            without a group that share a file are one group.
 
     Raises:
-        DataError: a broken table, a name that no id or stream can have, splits or labels that cannot be trained on
-            (see `marked`), a file in two splits.
+        DataError: a broken table, a name that cannot be used, labels or splits that do not suffice, a shared file.
     """
 
     dataset: ClassVar[str] = "manifest"
@@ -231,18 +228,28 @@ class ManifestFiles(RawReader):
 class Manifest(DataSource):
     """Samples of a manifest (see `ManifestFiles`), prepared once into the user's cache, or of a prepared folder.
 
-    Without valid rows, some training rows are drawn for validation.
-
     Args:
         root: the folder that holds the manifest, the manifest, or a prepared folder.
-        streams, label, split, group, held_out, task, allow_shared_files: see `ManifestFiles`; a prepared folder has its
-            own.
+        streams, label, split, group, held_out, task, allow_shared_files: of a manifest; see `ManifestFiles`.
         valid_fraction: of the training rows, for validation, where no row is marked valid.
         changes: random changes in training, such as `{noise: 0.1}`; none: no change.
         workers: processes that prepare; none: as many as there are cores and work for.
 
     Raises:
         ValueError: from `splits`, a folder that was prepared with other options.
+
+    Examples:
+        >>> from pathlib import Path
+        >>> from tempfile import TemporaryDirectory
+        >>> import numpy as np
+        >>> from msafusion.data.datasets import Manifest
+        >>> arrays = dict.fromkeys(("train", "valid", "test"), np.random.randn(9, 3))
+        >>> rows = [("id", "label", "split", "motion"), *((name, 1.5, name, f"m.npz#{name}") for name in arrays)]
+        >>> with TemporaryDirectory() as folder:
+        ...     np.savez(f"{folder}/m.npz", **arrays)
+        ...     np.savetxt(f"{folder}/manifest.csv", rows, fmt="%s", delimiter=",")
+        ...     Manifest(Path(folder)).splits().channels
+        {'motion': 3}
     """
 
     def __init__(

@@ -29,6 +29,20 @@ class MOSEI(DataSource):
 
     Raises:
         ValueError: another data set.
+
+    Examples:
+        >>> from pathlib import Path
+        >>> from tempfile import TemporaryDirectory
+        >>> import numpy as np
+        >>> from msafusion.data.datasets import MOSEI
+        >>> from msafusion.data.preparation.prepared import write_prepared
+        >>> channels = {"visual": 35, "audio": 74, "text": 768}
+        >>> arrays = {stream: np.zeros((6, count), np.float32) for stream, count in channels.items()}
+        >>> rows = [{"id": part, "label": 1.5, "group": part, "split": part} for part in ("train", "valid", "test")]
+        >>> with TemporaryDirectory() as folder:  # as `msafusion prepare mosei` writes it
+        ...     count = write_prepared(Path(folder), "mosei", [], channels, [(row, arrays) for row in rows])
+        ...     MOSEI(Path(folder)).splits().task
+        'regression'
     """
 
     def __init__(self, root: Path, dataset: str = "mosei") -> None:

@@ -97,6 +97,13 @@ class NTURGBD(DataSource):
         protocol: "cross_subject" (performers held out) or "cross_view" (camera 1 tests; the validation performers'
             clips of the other cameras choose the model).
         size: height and width of the crop that the network sees (pixels).
+
+    Examples:
+        >>> from pathlib import Path
+        >>> from msafusion.data.datasets import NTURGBD
+        >>> data = NTURGBD(Path("prepared/ntu_rgbd"), protocol="cross_view", size=112)
+        >>> data.protocol, data.size
+        ('cross_view', 112)
     """
 
     def __init__(

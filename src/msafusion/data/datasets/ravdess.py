@@ -33,6 +33,13 @@ class RAVDESS(DataSource):
 
     Raises:
         ValueError: a fold that does not exist, or too many validation actors.
+
+    Examples:
+        >>> from pathlib import Path
+        >>> from msafusion.data.datasets import RAVDESS
+        >>> data = RAVDESS(Path("prepared/ravdess"), fold=2)
+        >>> sorted(data.test_actors), sorted(data.valid_actors)
+        ([5, 6, 7, 8], [9, 10])
     """
 
     def __init__(

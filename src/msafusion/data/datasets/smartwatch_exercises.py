@@ -34,6 +34,14 @@ class SmartwatchExercises(DataSource):
 
     Raises:
         ValueError: subjects are unknown or in two splits, or none is left to train; an option is out of range.
+
+    Examples:
+        >>> from msafusion.data.datasets import SmartwatchExercises
+        >>> splits = SmartwatchExercises(valid_subjects=[4], test_subjects=[1, 2]).splits()
+        >>> splits.channels, splits.num_outputs
+        ({'accelerometer': 3, 'gyroscope': 3}, 7)
+        >>> splits.train[0]["streams"]["gyroscope"].shape
+        torch.Size([3, 200])
     """
 
     def __init__(

@@ -162,6 +162,13 @@ class UTDMHAD(DataSource):
     Raises:
         ValueError: an unknown stream, or other validation subjects; from `splits`, a folder that was prepared with
             another `num_steps`.
+
+    Examples:
+        >>> from pathlib import Path
+        >>> from msafusion.data.datasets import UTDMHAD
+        >>> data = UTDMHAD(Path("data/utd_mhad"), streams=["inertial"], valid_subjects=[3, 7])
+        >>> data.streams, sorted(data.valid_subjects)
+        (('inertial',), [3, 7])
     """
 
     def __init__(

@@ -127,6 +127,17 @@ class Mfcc(Extractor):
         seconds: how much is taken; shorter sounds get zeros at their end, with a note. None: all up to the end.
         num_coefficients: channels.
         window, hop: length of the analysed frames and distance of their starts (samples).
+
+    Examples:
+        >>> from pathlib import Path
+        >>> from tempfile import TemporaryDirectory
+        >>> import numpy as np
+        >>> from scipy.io import wavfile
+        >>> from msafusion.data.media import Mfcc
+        >>> with TemporaryDirectory() as folder:
+        ...     wavfile.write(f"{folder}/a.wav", 16000, np.zeros(32000, np.int16))
+        ...     Mfcc(rate=16000, offset=0.0, seconds=None)(Path(folder, "a.wav")).values.shape
+        (63, 13)
     """
 
     suffixes: ClassVar = (*VIDEOS, *SOUNDS)

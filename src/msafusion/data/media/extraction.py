@@ -12,12 +12,33 @@ from msafusion.failures import DataError
 
 
 class StreamMissing(DataError):
-    """The file is sound but holds nothing of this stream: no audio track, no face. The other streams can go on."""
+    """The file is sound but holds nothing of this stream: no audio track, no face. The other streams can go on.
+
+    Examples:
+        >>> from pathlib import Path
+        >>> from tempfile import TemporaryDirectory
+        >>> import numpy as np
+        >>> from scipy.io import savemat
+        >>> from msafusion.data.media import StreamMissing, UtdDepth
+        >>> with TemporaryDirectory() as folder:
+        ...     savemat(f"{folder}/a.mat", {"d_depth": np.zeros((240, 320, 20), np.uint16)})
+        ...     try:
+        ...         UtdDepth()(Path(folder, "a.mat"))
+        ...     except StreamMissing:
+        ...         print("no depth was measured")
+        no depth was measured
+    """
 
 
 @dataclass(frozen=True)
 class Span:
-    """A part of a recording: from `start` (seconds) on, `seconds` long; None: to its end."""
+    """A part of a recording: from `start` (seconds) on, `seconds` long; None: to its end.
+
+    Examples:
+        >>> from msafusion.data.media import Span
+        >>> Span(start=2.5, seconds=1.0)
+        Span(start=2.5, seconds=1.0)
+    """
 
     start: float = 0.0
     seconds: float | None = None
@@ -33,6 +54,12 @@ class Extracted:
     Attributes:
         values: the array.
         notes: what a user should know about it ("sound ends after 1.20 s, zeros from there on"); not errors.
+
+    Examples:
+        >>> import numpy as np
+        >>> from msafusion.data.media import Extracted
+        >>> Extracted(np.zeros((100, 3)), ["a gap at 1.20 s"]).notes
+        ['a gap at 1.20 s']
     """
 
     values: np.ndarray
@@ -46,6 +73,21 @@ class Extractor(ABC):
 
     Attributes:
         suffixes: endings of the files that it reads, in lower case.
+
+    Examples:
+        >>> from dataclasses import dataclass
+        >>> import numpy as np
+        >>> from msafusion.data.media import WHOLE, Extracted, Extractor
+        >>> @dataclass(frozen=True)
+        ... class TextColumns(Extractor):
+        ...     suffixes = (".txt",)
+        ...     layout, channels = "sequence", 3
+        ...     def __call__(self, file, *, span=WHOLE, companion=None):
+        ...         return Extracted(np.loadtxt(file, dtype=np.float32))
+        ...     def probe(self, file):
+        ...         return None
+        >>> TextColumns().layout
+        'sequence'
     """
 
     suffixes: ClassVar[tuple[str, ...]] = ()

@@ -33,6 +33,20 @@ class Frames(Extractor):
         order: of the channels: "rgb", "bgr" or one channel "grey".
         squeeze_first: squeeze the frame to `size` before the face is cropped. It loses resolution: only for weights of
             authors who did so.
+
+    Examples:
+        >>> from pathlib import Path
+        >>> from tempfile import TemporaryDirectory
+        >>> import av
+        >>> import numpy as np
+        >>> from msafusion.data.media import Frames
+        >>> with TemporaryDirectory() as folder:
+        ...     with av.open(f"{folder}/a.avi", "w") as file:
+        ...         stream = file.add_stream("mjpeg", rate=10, width=64, height=48, pix_fmt="yuvj420p")
+        ...         for _ in range(10):
+        ...             file.mux(stream.encode(av.VideoFrame.from_ndarray(np.zeros((48, 64, 3), np.uint8))))
+        ...     Frames(num_frames=4, size=32, face="none")(Path(folder, "a.avi")).values.shape
+        (3, 4, 32, 32)
     """
 
     suffixes: ClassVar = VIDEOS

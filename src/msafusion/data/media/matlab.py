@@ -57,6 +57,17 @@ class UtdSkeleton(Extractor):
         origin: what positions are relative to: the hip centre in each "frame", that in the first frame of the "clip"
             (which keeps how the body moves through the room), or the camera ("none").
         num_steps: resampled linearly to so many steps; None: as recorded.
+
+    Examples:
+        >>> from pathlib import Path
+        >>> from tempfile import TemporaryDirectory
+        >>> import numpy as np
+        >>> from scipy.io import savemat
+        >>> from msafusion.data.media import UtdSkeleton
+        >>> with TemporaryDirectory() as folder:
+        ...     savemat(f"{folder}/a.mat", {"d_skel": np.random.randn(20, 3, 60)})
+        ...     UtdSkeleton(origin="frame")(Path(folder, "a.mat")).values.shape
+        (60, 60)
     """
 
     suffixes: ClassVar = (".mat",)
@@ -103,6 +114,17 @@ class UtdInertial(Extractor):
 
     Attributes:
         num_steps: resampled linearly to so many steps; None: as recorded.
+
+    Examples:
+        >>> from pathlib import Path
+        >>> from tempfile import TemporaryDirectory
+        >>> import numpy as np
+        >>> from scipy.io import savemat
+        >>> from msafusion.data.media import UtdInertial
+        >>> with TemporaryDirectory() as folder:
+        ...     savemat(f"{folder}/a.mat", {"d_iner": np.random.randn(180, 6)})
+        ...     UtdInertial(num_steps=90)(Path(folder, "a.mat")).values.shape
+        (90, 6)
     """
 
     suffixes: ClassVar = (".mat",)
@@ -147,6 +169,17 @@ class UtdDepth(Extractor):
         size: height and width (pixels): the 240 x 320 map is squeezed, taking the nearest pixel, as a mean over an
             edge would be a depth where nothing is.
         near, far: millimetres.
+
+    Examples:
+        >>> from pathlib import Path
+        >>> from tempfile import TemporaryDirectory
+        >>> import numpy as np
+        >>> from scipy.io import savemat
+        >>> from msafusion.data.media import UtdDepth
+        >>> with TemporaryDirectory() as folder:
+        ...     savemat(f"{folder}/a.mat", {"d_depth": np.full((240, 320, 20), 2500, np.uint16)})
+        ...     UtdDepth(num_frames=4, size=32)(Path(folder, "a.mat")).values.shape
+        (1, 4, 32, 32)
     """
 
     suffixes: ClassVar = (".mat",)

@@ -126,6 +126,17 @@ class NtuSkeleton(Extractor):
         num_steps: steps in time, resampled linearly from the frames of the span (30 a second).
         reference: as the published weights expect it: a body that is absent is zero before the origin is taken off,
             hence minus the origin.
+
+    Examples:
+        >>> from pathlib import Path
+        >>> from tempfile import TemporaryDirectory
+        >>> import numpy as np
+        >>> from msafusion.data.media import NtuSkeleton
+        >>> body = ["1", "72057594037931101 0 1 1 0 0 0 0.01 -0.1 2", "25", *["0.1 0.2 3.0 0 0 0 0 0 0 0 0 2"] * 25]
+        >>> with TemporaryDirectory() as folder:
+        ...     np.savetxt(f"{folder}/a.skeleton", ["2", *body, *body], fmt="%s")  # two frames of one body
+        ...     NtuSkeleton(num_steps=8)(Path(folder, "a.skeleton")).values.shape
+        (3, 8, 25, 2)
     """
 
     suffixes: ClassVar = (".skeleton",)

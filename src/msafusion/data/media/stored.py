@@ -110,6 +110,17 @@ class StoredArray(Extractor):
         num_steps: time steps: frames evenly spaced, sequences resampled linearly; None: as many as there are, which a
             video must have in common with all others.
         rate: time steps per second; None: unknown, and any span is the whole.
+
+    Examples:
+        >>> from pathlib import Path
+        >>> from tempfile import TemporaryDirectory
+        >>> import numpy as np
+        >>> from msafusion.data.media import Span, StoredArray
+        >>> motion = StoredArray("sequence", num_channels=3, num_steps=20, rate=50.0)
+        >>> with TemporaryDirectory() as folder:
+        ...     np.save(f"{folder}/a.npy", np.random.randn(100, 3))
+        ...     motion(Path(folder, "a.npy"), span=Span(0.5, seconds=1.0)).values.shape
+        (20, 3)
     """
 
     suffixes: ClassVar = ARRAYS
@@ -214,6 +225,16 @@ class ImageFile(Extractor):
 
     Attributes:
         size: height and width (pixels) to which it is resized.
+
+    Examples:
+        >>> from pathlib import Path
+        >>> from tempfile import TemporaryDirectory
+        >>> from PIL import Image
+        >>> from msafusion.data.media import ImageFile
+        >>> with TemporaryDirectory() as folder:
+        ...     Image.new("RGB", (64, 48)).save(f"{folder}/a.png")
+        ...     ImageFile(size=32)(Path(folder, "a.png")).values.shape
+        (3, 32, 32)
     """
 
     suffixes: ClassVar = IMAGES

@@ -48,6 +48,19 @@ class PreparedFolder:
 
     Raises:
         DataError: no prepared folder, another data set, a broken table, an unknown label, a name that occurs twice.
+
+    Examples:
+        >>> from pathlib import Path
+        >>> from tempfile import TemporaryDirectory
+        >>> import numpy as np
+        >>> from msafusion.data.preparation import PreparedFolder
+        >>> from msafusion.data.preparation.prepared import write_prepared
+        >>> sample = {"id": "a", "label": 0, "group": "1"}, {"motion": np.ones((9, 3), np.float32)}
+        >>> with TemporaryDirectory() as root:
+        ...     count = write_prepared(Path(root), "mine", ["rest"], {"motion": 3}, [sample], {"motion": "sequence"})
+        ...     folder = PreparedFolder(root, "mine")
+        ...     folder.classes, folder.channels, folder.array("motion", "a").shape
+        (['rest'], {'motion': 3}, (9, 3))
     """
 
     def __init__(

@@ -58,6 +58,14 @@ class PrepareReport:
         seconds: how long it took.
         rate: samples that it looked into (prepared or failed) a second.
         file: report.json.
+
+    Examples:
+        >>> from pathlib import Path
+        >>> from msafusion.data.preparation import PrepareReport
+        >>> failed = {"b": "no file 'b.npy'"}
+        >>> report = PrepareReport(9, 0, failed, notes={}, seconds=2.0, rate=5.0, file=Path("prepared/report.json"))
+        >>> f"{report.prepared} prepared, {len(report.failed)} failed"
+        '9 prepared, 1 failed'
     """
 
     prepared: int
@@ -102,6 +110,20 @@ def prepare(
             be written; a worker died.
         DataError: nothing of the data set is there, an impossible sample, or not one sample could be prepared.
         OSError: the folder cannot be written.
+
+    Examples:
+        >>> from pathlib import Path
+        >>> from tempfile import TemporaryDirectory
+        >>> import numpy as np
+        >>> from msafusion.data.datasets.manifest import ManifestFiles
+        >>> from msafusion.data.preparation import prepare
+        >>> rows = [("id", "label", "split", "motion"), ("a", 0.5, "train", "m.npz#a"), ("b", 1.5, "test", "m.npz#b")]
+        >>> with TemporaryDirectory() as folder:
+        ...     np.savez(f"{folder}/m.npz", a=np.random.randn(9, 3), b=np.random.randn(9, 3))
+        ...     np.savetxt(f"{folder}/manifest.csv", rows, fmt="%s", delimiter=",")
+        ...     report = prepare(ManifestFiles(Path(folder)), Path(folder, "prepared"))
+        ...     report.prepared, report.failed
+        (2, {})
     """
     for name, number in (("workers", workers), ("limit", limit)):
         if number is not None and number < 1:
@@ -167,6 +189,19 @@ def cached(reader: RawReader, *, workers: int | None = None) -> Path:
     Raises:
         DataError: samples could not be prepared; it names the first, counts them and says where all are listed.
         ValueError, OSError: see `prepare`.
+
+    Examples:
+        >>> from pathlib import Path
+        >>> from tempfile import TemporaryDirectory
+        >>> import numpy as np
+        >>> from msafusion.data.datasets.manifest import ManifestFiles
+        >>> from msafusion.data.preparation import cached
+        >>> rows = [("id", "label", "split", "motion"), ("a", 0.5, "train", "m.npz#a"), ("b", 1.5, "test", "m.npz#b")]
+        >>> with TemporaryDirectory() as folder:
+        ...     np.savez(f"{folder}/m.npz", a=np.random.randn(9, 3), b=np.random.randn(9, 3))
+        ...     np.savetxt(f"{folder}/manifest.csv", rows, fmt="%s", delimiter=",")
+        ...     (cached(ManifestFiles(Path(folder))) / "samples.csv").is_file()
+        True
     """
     from rich.console import Console
 

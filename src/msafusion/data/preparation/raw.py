@@ -28,6 +28,14 @@ class RawItem:
         files: stream -> raw file; several streams may name the same one.
         companions: stream -> a second file that helps to read it, where there is one.
         columns: further columns of the prepared table, such as split.
+
+    Examples:
+        >>> from pathlib import Path
+        >>> from msafusion.data.preparation import RawItem
+        >>> files = {"video": Path("raw/s1_wave.avi"), "motion": Path("raw/s1_wave.npy")}
+        >>> item = RawItem("s1_wave", label=1, group="s1", files=files, columns={"split": "train"})
+        >>> item.files["motion"].name
+        's1_wave.npy'
     """
 
     id: str
@@ -47,6 +55,12 @@ class Verification:
         missing: one line for each thing that should be there and is not.
         broken: one line for each file that cannot be read or is not what it should be.
         skipped: one line for each thing that is left out on purpose, and why (the official bad skeletons).
+
+    Examples:
+        >>> from msafusion.data.preparation import Verification
+        >>> found = Verification({"samples": 2}, missing=["no 'raw/s1_wave.npy'"])
+        >>> found.ok, found.missing
+        (False, ["no 'raw/s1_wave.npy'"])
     """
 
     present: Mapping[str, int]
@@ -69,6 +83,23 @@ class RawReader(ABC):
         classes: names of the classes; none: labels are regression targets.
         extraction: stream -> how it is read; empty where a sample's arrays come from elsewhere than one file a stream
             (then `layouts`, `channels` and `read` are overridden).
+
+    Examples:
+        >>> from pathlib import Path
+        >>> from msafusion.data.media import StoredArray
+        >>> from msafusion.data.preparation import RawItem, RawReader
+        >>> class Gestures(RawReader):
+        ...     dataset, classes = "gestures", ["rest", "wave"]
+        ...     extraction = {"motion": StoredArray("sequence", num_channels=3)}
+        ...     def __init__(self, source):
+        ...         self.source = Path(source)
+        ...     def items(self):  # named as wave_s1.npy
+        ...         names = [(file, *file.stem.split("_")) for file in sorted(self.source.glob("*.npy"))]
+        ...         return [RawItem(f.stem, self.classes.index(what), who, {"motion": f}) for f, what, who in names]
+        ...     def missing(self):
+        ...         return []
+        >>> Gestures("raw").channels()
+        {'motion': 3}
     """
 
     dataset: ClassVar[str]

@@ -35,6 +35,11 @@ def preprocessing_from(saved: Mapping[str, Any]) -> Preprocessing:
 
     Raises:
         ValueError: its kind is unknown to this version.
+
+    Examples:
+        >>> from msafusion.data.preprocessing import Clips, preprocessing_from
+        >>> preprocessing_from(Clips({"audio": 13}).as_dict()).num_channels()
+        {'audio': 13}
     """
     options = {name: value for name, value in saved.items() if name != "kind"}
     kind = saved.get("kind", "Windows")

@@ -13,7 +13,23 @@ Layout = Literal["video", "sequence", "map"]
 
 
 class Preprocessing(ABC):
-    """Saved with a model, so that it sees at inference what it saw in training. Add a dataclass and a line to KINDS."""
+    """Saved with a model, so that it sees at inference what it saw in training. Add a dataclass and a line to KINDS.
+
+    Examples:
+        >>> from dataclasses import dataclass
+        >>> import torch
+        >>> from msafusion.data.preprocessing import Preprocessing
+        >>> @dataclass(frozen=True)
+        ... class Centred(Preprocessing):
+        ...     channels: dict[str, int]
+        ...     def num_channels(self):
+        ...         return self.channels
+        ...     def __call__(self, recording):
+        ...         signals = {name: torch.as_tensor(values).T for name, values in recording.items()}
+        ...         return {name: (signal - signal.mean(dim=1, keepdim=True))[None] for name, signal in signals.items()}
+        >>> Centred({"motion": 3})({"motion": torch.randn(100, 3)})["motion"].shape
+        torch.Size([1, 3, 100])
+    """
 
     @abstractmethod
     def num_channels(self) -> dict[str, int]:
@@ -41,7 +57,16 @@ class Preprocessing(ABC):
 
 
 def layout_missed(values: np.ndarray, channels: int, kind: Layout) -> str:
-    """The layout that an array of a stream of whole clips should have and has not; empty where it has."""
+    """The layout that an array of a stream of whole clips should have and has not; empty where it has.
+
+    Examples:
+        >>> import numpy as np
+        >>> from msafusion.data.preprocessing import layout_missed
+        >>> layout_missed(np.zeros((100, 3)), 3, "sequence")
+        ''
+        >>> layout_missed(np.zeros((3, 100)), 3, "sequence")
+        '(time, 3)'
+    """
     if kind == "video":
         fits = values.ndim == 4 and len(values) == channels and values.dtype == np.uint8
         return "" if fits else f"uint8 ({channels}, time, height, width)"

@@ -27,6 +27,14 @@ class Clips(Preprocessing):
             one at inference.
         flip: mirror half of the clips in training, all video streams of a clip alike.
         least_steps: stream -> steps that a sequence (time, channels) gets at least, by zeros at its end.
+
+    Examples:
+        >>> import numpy as np
+        >>> from msafusion.data.preprocessing import Clips
+        >>> clips = Clips({"video": 3, "audio": 13}, mean={"video": [0.5] * 3}, std={"video": [0.25] * 3}, size=24)
+        >>> recording = {"video": np.zeros((3, 8, 32, 32), np.uint8), "audio": np.random.randn(13, 50)}
+        >>> {stream: tuple(values.shape) for stream, values in clips(recording).items()}
+        {'video': (1, 3, 8, 24, 24), 'audio': (1, 13, 50)}
     """
 
     channels: dict[str, int]

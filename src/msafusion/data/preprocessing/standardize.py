@@ -37,6 +37,11 @@ class Augmentation:
 
     Raises:
         ValueError: a number out of range.
+
+    Examples:
+        >>> from msafusion.data.preprocessing import Augmentation
+        >>> Augmentation(flip=True, noise=0.1)
+        Augmentation(flip=True, shift=0.0, noise=0.1, scale=0.0, drop=0.0)
     """
 
     flip: bool = False
@@ -58,6 +63,14 @@ class Standardize(Clips):
         layouts: stream -> layout of its stored arrays. `mean` and `std` hold those of the video streams.
         signal_mean, signal_std: by stream of another layout, of each channel, in the stored unit.
         shift, noise, scale, drop: what changes in training, see `Augmentation`.
+
+    Examples:
+        >>> import numpy as np
+        >>> from msafusion.data.preprocessing import Standardize
+        >>> mean, std = {"motion": [0.0, 9.81]}, {"motion": [1.0, 2.0]}
+        >>> standardize = Standardize({"motion": 2}, layouts={"motion": "sequence"}, signal_mean=mean, signal_std=std)
+        >>> standardize({"motion": np.random.randn(50, 2)})["motion"].shape
+        torch.Size([1, 2, 50])
     """
 
     layouts: dict[str, Layout] = field(default_factory=dict)

@@ -20,6 +20,14 @@ class Windows(Preprocessing):
         steps: time steps of a window.
         hop: time steps between the starts of two windows.
         mean, std: per stream and channel, of the training recordings, in the recording's units.
+
+    Examples:
+        >>> import numpy as np
+        >>> from msafusion.data.preprocessing import Windows
+        >>> recording = {"motion": np.random.randn(500, 3)}  # 10 s at 50 Hz
+        >>> windows = Windows.fitted([recording], rate=50, steps=200, hop=100)
+        >>> windows(recording)["motion"].shape  # (windows, channels, steps)
+        torch.Size([4, 3, 200])
     """
 
     rate: float
