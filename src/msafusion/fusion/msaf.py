@@ -32,8 +32,7 @@ class MSAF(nn.Module):
 
     Every stream's channels are split into blocks of block_channels, N in all. With G the sum of the blocks' means over
     positions, Z = ReLU(norm(W_Z G + b_Z)) and logits U_i = W_i Z + b_i, the attention A_i is the softmax of U_i /
-    temperature over all blocks, for each channel, and block i is multiplied by gain * A_i + lowest_attention * (1 -
-    gain * A_i).
+    temperature over all blocks, by channel; block i is multiplied by gain * A_i + lowest_attention * (1 - gain * A_i).
 
     Args:
         channels: stream name -> number of channels.
