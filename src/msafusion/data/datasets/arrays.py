@@ -127,7 +127,7 @@ class Arrays(DataSource):
                 )
             shape = file.shape(name)
             if 0 in shape:
-                raise DataError(f"'{self.root}': stream '{name}' is {shape}, expected at least one value a row; correct it.")
+                raise DataError(f"'{self.root}': stream '{name}' is {shape}, expected at least one value; correct it.")
             channels_last = len(shape) in (4, 5) and shape[-1] in (1, 3) and shape[1] not in (1, 3)
             if channels_last and file.row(name, 0).dtype == np.uint8:
                 raise DataError(
