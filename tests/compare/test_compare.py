@@ -8,12 +8,13 @@ import pytest
 import torch
 
 from msafusion.commands.compare import run_compare
-from msafusion.compare.config import Method, check_names, fingerprint
+from msafusion.compare.config import Method, check_names
 from msafusion.compare.costs import training_peak
 from msafusion.compare.jobs import Job
 from msafusion.compare.tuning import STAGE, draw_options
 from msafusion.data.datasets import Arrays
 from msafusion.networks import SmallCNN
+from msafusion.training.same_samples import fingerprint
 
 QUICK = [
     *("--network.widths", "[8,8]", "--network.fuse_at", "[stage1,stage2]", "--workers", "1"),

@@ -15,7 +15,7 @@ from rich.table import Table
 from msafusion import plugins
 from msafusion.commands.parser import verb_parser
 from msafusion.commands.recipe_options import add_recipe, parse_recipe, plain_recipe
-from msafusion.compare.config import ALL, ComparisonConfig, Method, check_names, fingerprint
+from msafusion.compare.config import ALL, ComparisonConfig, Method, check_names
 from msafusion.compare.formats import p_value
 from msafusion.compare.jobs import JobRunner
 from msafusion.compare.pictures import draw
@@ -27,6 +27,7 @@ from msafusion.fusion import FUSIONS, HEADS
 from msafusion.streams import check_count
 from msafusion.training.folder import locked
 from msafusion.training.metrics import METRICS
+from msafusion.training.same_samples import fingerprint
 
 ARRAYS, TABLES, CONFIGS = (".npz", ".safetensors", ".h5", ".hdf5"), (".csv", ".parquet"), (".yaml", ".yml")
 

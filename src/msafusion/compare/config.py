@@ -1,7 +1,5 @@
 """What all runs of one comparison share."""
 
-import hashlib
-import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -9,7 +7,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from msafusion.compare.statistics import SINGLE
-from msafusion.data.samples import DataSource, Splits
+from msafusion.data.samples import DataSource
 from msafusion.fusion import FUSIONS, HEADS
 from msafusion.networks import NetworkPlan
 from msafusion.streams import nearest
@@ -80,18 +78,6 @@ def check_names(variants: Mapping[str, Mapping[str, Any]]) -> None:
             raise ValueError(f"a variant cannot be called '{name}', expected letters, digits, spaces and . , + - _.")
         if name in (*FUSIONS, *HEADS, *ALIASES, ALL, SINGLE.strip()):
             raise ValueError(f"a variant cannot be called '{name}', which means something else; rename it.")
-
-
-def fingerprint(splits: Splits) -> str:
-    """A hash of the samples that a comparison is made of: names, labels, and values of those held in memory."""
-    digest = hashlib.sha256(json.dumps([splits.classes, splits.channels]).encode())
-    for samples in (splits.train, splits.valid, splits.test):
-        looked_at = samples if isinstance(samples, list) else [samples[0], samples[len(samples) - 1]]
-        digest.update(str(len(samples)).encode())
-        for sample in looked_at:
-            sums = {name: float(values.double().sum()) for name, values in sample["streams"].items()}
-            digest.update(json.dumps([sample["id"], sample["label"], sums]).encode())
-    return digest.hexdigest()[:16]
 
 
 @dataclass(frozen=True)

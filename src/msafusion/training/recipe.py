@@ -9,6 +9,7 @@ import lightning
 from lightning.fabric.utilities.rank_zero import rank_zero_only
 from rich.console import Console
 from rich.table import Table
+from torch import Tensor, nn
 
 from msafusion import plugins
 from msafusion.attach import FusedNetwork
@@ -17,11 +18,13 @@ from msafusion.checkpoints import load_pretrained, read_model, save_model
 from msafusion.data.preprocessing import preprocessing_from
 from msafusion.data.samples import DataSource, Splits, collate
 from msafusion.files.json_file import write_json
+from msafusion.files.saved_model import check_fit
 from msafusion.networks import NetworkPlan, plan_from
 from msafusion.streams import nearest
 from msafusion.training.folder import MODEL, holds_anything, locked, remove_written
 from msafusion.training.loadable import check_saved
 from msafusion.training.metrics import METRICS, report
+from msafusion.training.same_samples import SAMPLES, check_fits_model, check_same_samples
 from msafusion.training.stage import RunContext, run_stage
 from msafusion.training.stage_options import StageOptions
 from msafusion.training.task import check_predictions
@@ -30,7 +33,7 @@ from msafusion.version import __version__
 
 Metrics = dict[str, Any]
 FILES = (
-    *("config.yaml", "metrics.json", "evaluation.json", "predictions.jsonl", "*.log"),
+    *("config.yaml", SAMPLES, "metrics.json", "evaluation.json", "predictions.jsonl", "*.log"),
     *(f"{folder}/{name}" for folder in ("model", "unimodal/*") for name in MODEL),
     *(f"checkpoints/*/{name}" for name in ("best.ckpt", "last.ckpt", "finished.json")),
     *(f"logs/*/{name}" for name in ("metrics.csv", "metrics.partial", "hparams.yaml", "events.out.tfevents.*")),
@@ -57,7 +60,8 @@ def train(
 ) -> Metrics:
     """Train in two stages, test once, and write everything into `folder`.
 
-    Files: `config.yaml`, `metrics.json`, `model/`, `unimodal/<stream>/`, `checkpoints/<stage>/`, `logs/<stage>/`.
+    Files: `config.yaml`, `samples.json`, `metrics.json`, `model/`, `unimodal/<stream>/`, `checkpoints/<stage>/`,
+    `logs/<stage>/`.
 
     Args:
         data: the data set.
@@ -101,6 +105,7 @@ def _train(
     for name in ("lightning.pytorch", "lightning.fabric"):
         logging.getLogger(name).setLevel(logging.WARNING)
     splits = data.splits()
+    check_same_samples(folder, splits, resume=context.resume)
     lightning.seed_everything(seed, workers=True, verbose=False)
     network = fitted_plan(network, splits)
     net = _start(network, splits, weights)
@@ -142,18 +147,20 @@ def evaluate(folder: Path, splits: Splits, batch_size: int = 32) -> dict[str, Me
     """Metrics on the test samples of every model that a run has saved: each stream alone, and fused.
 
     Raises:
-        ModelError: a model is missing or broken.
+        ModelError: a model is missing, broken or does not fit the data.
+        ValueError: the data have other classes or streams.
     """
     config, state = read_model(folder / "model")
     plugins.check_allowed(config.get("imports"), f"the model in '{folder / 'model'}'")
     plan, preprocessing = plan_from(config["network"]), preprocessing_from(config["preprocessing"])
+    check_fits_model(folder, splits, config["classes"], state)
     net = build(plan, splits)
-    net.load_state_dict(state)
+    _load(net, state, folder)
     rows: dict[str, FusedNetwork] = {}
     others = build(plan, splits)
     for stream in others.networks:
         single = plan.unimodal(others, stream, splits.num_outputs)
-        single.networks[stream].load_state_dict(read_model(folder / "unimodal" / stream)[1])
+        _load(single.networks[stream], read_model(folder / "unimodal" / stream)[1], folder)
         rows[f"{stream} alone"] = single
     rows["fused"] = net
     result = {}
@@ -161,6 +168,12 @@ def evaluate(folder: Path, splits: Splits, batch_size: int = 32) -> dict[str, Me
         outputs, labels = predict_dataset(row, splits.test, preprocessing, batch_size=batch_size)
         result[name] = report(outputs[""], labels, config["classes"], splits.sentiment)
     return result
+
+
+def _load(network: nn.Module, state: Mapping[str, Tensor], folder: Path) -> None:
+    shapes = {name: tuple(value.shape) for name, value in network.state_dict().items()}
+    check_fit(f"the model in '{folder}', built for these data,", state, shapes)
+    network.load_state_dict(state)
 
 
 def _start(plan: NetworkPlan, splits: Splits, weights: Mapping[str, Path]) -> FusedNetwork:

@@ -29,6 +29,7 @@ from msafusion.training.logs import EpochLog, StageProgress
 from msafusion.training.metrics import higher_is_better
 from msafusion.training.stage_options import StageOptions
 from msafusion.training.task import FusionTask
+from msafusion.training.trainer_options import check_numbers
 
 PRECISIONS = ("32-true", "64-true", "16-mixed", "bf16-mixed")
 """Those whose weights, and so the optimizer's, have 32 bits at least."""
@@ -203,6 +204,7 @@ def _trainer(**options: Any) -> lightning.Trainer:
     Raises:
         ValueError: it refuses the options.
     """
+    check_numbers(options)
     ours = {"enable_progress_bar": False, "enable_model_summary": False, "num_sanity_val_steps": 0}
     try:
         return lightning.Trainer(**options, **ours, use_distributed_sampler=False, log_every_n_steps=1)

@@ -1,7 +1,8 @@
 """The options of Lightning's Trainer that a run may set: plain values and names, of which none makes an object."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 # fmt: off
 Precision = Literal[
@@ -58,3 +59,19 @@ class TrainerOptions:
     benchmark: bool | None = None
     detect_anomaly: bool = False
     sync_batchnorm: bool = False
+
+
+LEAST = {"num_nodes": 1, "check_val_every_n_epoch": 1, "accumulate_grad_batches": 1, "gradient_clip_val": 0}
+"""Option -> its least value; Lightning takes smaller ones, and does something else."""
+
+
+def check_numbers(options: Mapping[str, Any]) -> None:
+    """Refuse numbers that are too small.
+
+    Raises:
+        ValueError: there is one.
+    """
+    for name, least in LEAST.items():
+        value = options.get(name)
+        if value is not None and not value >= least:
+            raise ValueError(f"--trainer.{name} is {value}, expected {least} or more; correct it or leave it out.")
