@@ -1,4 +1,4 @@
-"""Standardize as arrays: windows, batches, contributions, streams that are missing, values."""
+"""Recordings as arrays: windows, batches, contributions, streams that are missing, values."""
 
 import json
 
@@ -26,7 +26,7 @@ def model(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def files(tmp_path_factory):
-    """Standardize of 2 s, 7 s, 2 s without sound, and 3.5 s."""
+    """Recordings of 2 s, 7 s, 2 s without sound, and 3.5 s."""
     folder = tmp_path_factory.mktemp("files")
     kinds = [(20, tuple(SIGNALS)), (70, tuple(SIGNALS)), (20, ("motion",)), (35, tuple(SIGNALS))]
     return [

@@ -9,7 +9,7 @@ from torch import Tensor
 from msafusion.attach.timing import LengthRule
 
 NOTHING = 1e-6
-"""Augmentation below this part of the largest are rounding."""
+"""Changes below this part of the largest are rounding."""
 TOLERATED = 1
 """Positions in all that may be felt otherwise: units that happen to be off hide a change."""
 DOMINANT = 3.0

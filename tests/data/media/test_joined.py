@@ -1,4 +1,4 @@
-"""Standardize that were joined byte by byte: read whole, or refused in one line, but never in part without a word."""
+"""Recordings that were joined byte by byte: read whole, or refused in one line, but never in part without a word."""
 
 import numpy as np
 import pytest

@@ -21,7 +21,7 @@ STEP = 5
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    """Standardize of 50 frames at 25 Hz, key frames every 12; the grey level counts the frames."""
+    """Recordings of 50 frames at 25 Hz, key frames every 12; the grey level counts the frames."""
     folder = tmp_path_factory.mktemp("videos")
     for suffix in (".mp4", ".avi", ".mpg", ".mkv"):
         write_video(folder / f"counted{suffix}", grey_frames(np.arange(50) * STEP), sound=TONE)

@@ -17,7 +17,7 @@ from msafusion.streams import check_count
 
 NUM_JOINTS = 20
 HIP_CENTRE = 3
-"""FusionLayer 4 of 20 (head, shoulder centre, spine, hip centre, left arm, right arm, left leg, right leg), from 0."""
+"""Joint 4 of 20 (head, shoulder centre, spine, hip centre, left arm, right arm, left leg, right leg), from 0."""
 INERTIAL_RATE = 50.0
 KINECT_RATE = 19.3
 """Frames a second that fit the inertial sequences, which are 2.59 steps longer a frame (a line through the lengths of

@@ -21,7 +21,7 @@ from msafusion.streams import check_count
 
 NUM_JOINTS, NUM_BODIES, FRAME_RATE = 25, 2, 30.0
 SPINE_MIDDLE = 1
-"""FusionLayer 2 of the data set's page, counted from 0."""
+"""Joint 2 of the data set's page, counted from 0."""
 NUMBERS_OF_BODY, NUMBERS_OF_JOINT = 10, 12
 MAX_DIGITS = 9
 """Of a count; longer ones are damage, and Python turns no word of thousands of digits into an integer."""

@@ -1,4 +1,4 @@
-"""Standardize of evenly spaced steps (skeleton frames, sensor readings): a part of one, and another number of steps."""
+"""Recordings of evenly spaced steps (skeleton frames, sensor readings): a part of one, and another number of steps."""
 
 from pathlib import Path
 

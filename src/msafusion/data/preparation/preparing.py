@@ -40,7 +40,7 @@ from msafusion.failures import DataError, Failure, TraceLog, attempted
 from msafusion.files.json_file import write_json
 
 MAX_PROBED = 16
-"""Standardize that are looked at for their typical duration."""
+"""Recordings that are looked at for their typical duration."""
 MAX_ID = 200  # bytes; file systems take names of 255, and files under way have longer ones than arrays
 SAMPLES_A_WORKER = 64
 """Fewer are not worth the start of a process (seconds)."""

@@ -1,4 +1,4 @@
-"""Standardize of any layout, standardised channel by channel: the preprocessing for one's own data."""
+"""Recordings of any layout, standardised channel by channel: the preprocessing for one's own data."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
