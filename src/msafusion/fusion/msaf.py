@@ -44,8 +44,8 @@ class MSAF(nn.Module):
             1 / (1 - p). A dropped block adds nothing to G but stays in the softmax. Drawn for each segment.
         segments: split time (dim 2) into that many consecutive segments, each with its own parameters; the last takes
             the remainder. Every stream then needs a time axis.
-        init: "identity" multiplies the attention by the number of blocks that take part and starts the logits at
-            zero, so that a new module changes nothing; "paper" as in the paper: attention that sums to 1.
+        init: "identity" sets the gain to the number of blocks that take part and starts the logits at zero, so that a
+            new module changes nothing; "paper" sets it to 1, as in the paper.
         temperature: above 0, divides the logits of the softmax. None: 1 with init="paper", else 0.3 (docs/log.md).
         norm: of the joint representation: "batch" (the paper; needs two samples in training), "layer" or "none".
 
