@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 
 from msafusion.data.preparation.engines import in_processes, run_work
-from msafusion.failures import DataError, Failure, TraceLog, attempted
-from msafusion.text import shown
+from msafusion.failures import DataError, Failure, TraceLog, attempt
+from msafusion.text import printable
 
 
 class Panic(BaseException):
@@ -49,7 +49,7 @@ def raising(error):
     ],
 )
 def test_whatever_an_item_raises_is_one_line_that_names_its_file(work, line, traced):
-    failure = attempted(work, [Path("x.wav")])
+    failure = attempt(work, [Path("x.wav")])
     assert isinstance(failure, Failure)
     assert re.fullmatch(line, failure.line)
     assert bool(failure.trace) == traced
@@ -59,11 +59,11 @@ def test_whatever_an_item_raises_is_one_line_that_names_its_file(work, line, tra
 @pytest.mark.parametrize("of", ["'{}' is broken;\n  get it again.", "of something else"])
 def test_names_that_would_break_the_line_are_escaped(name, of):
     for file in (Path("of") / name, f"of/{name}#key"):
-        failure = attempted(raising(DataError(of.format(file))), [file])
+        failure = attempt(raising(DataError(of.format(file))), [file])
         assert isinstance(failure, Failure)
         assert len(failure.line.splitlines()) == 1
         assert "\x1b" not in failure.line
-        assert failure.line.startswith(f"'of/{shown(name)}")
+        assert failure.line.startswith(f"'of/{printable(name)}")
         assert failure.line.count("b.wav") <= 1
         assert failure.line.endswith(" get it again." if "again" in of else ": of something else")
 
@@ -71,12 +71,12 @@ def test_names_that_would_break_the_line_are_escaped(name, of):
 @pytest.mark.parametrize("error", [KeyboardInterrupt(), SystemExit(3)])
 def test_interrupts_pass(error):
     with pytest.raises(type(error)):
-        attempted(raising(error))
+        attempt(raising(error))
 
 
 def test_tracebacks_are_kept_where_the_line_says(tmp_path):
     log = TraceLog(tmp_path / "errors.log")
-    failure = attempted(lambda: {}["key"])
+    failure = attempt(lambda: {}["key"])
     assert isinstance(failure, Failure)
     assert log.line(Failure("a user's mistake")) == "a user's mistake"
     assert not (tmp_path / "errors.log").exists()

@@ -97,8 +97,8 @@ def test_registered_by_name(own):
             strict=True,
         )
     )
-    assert plugins.needed({"network": {"options": {"fusion": "own_gates"}}}) == [own]
-    assert plugins.needed({"network": {"name": "SmallCNN"}}) == []
+    assert plugins.required_modules({"network": {"options": {"fusion": "own_gates"}}}) == [own]
+    assert plugins.required_modules({"network": {"name": "SmallCNN"}}) == []
 
 
 def test_a_name_of_ours_is_not_taken(own, tmp_path):

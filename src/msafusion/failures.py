@@ -1,6 +1,6 @@
 """The boundary around work on one item: whatever it raises becomes one line, so that the other items go on.
 
-`attempted` runs the work, in whatever process; a `TraceLog` keeps the tracebacks of errors that nobody foresaw.
+`attempt` runs the work, in whatever process; a `TraceLog` keeps the tracebacks of errors that nobody foresaw.
 """
 
 import contextlib
@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
-from msafusion.text import one_line, shown
+from msafusion.text import one_line, printable
 
 Result = TypeVar("Result")
 
@@ -63,7 +63,7 @@ class TraceLog:
         return failure.line
 
 
-def attempted(work: Callable[[], Result], files: Iterable[Path | str] = ()) -> Result | Failure:
+def attempt(work: Callable[[], Result], files: Iterable[Path | str] = ()) -> Result | Failure:
     """The result of work on one item, or why it failed.
 
     Args:
@@ -96,7 +96,7 @@ def failure_of(error: BaseException, files: Iterable[Path | str] = ()) -> Failur
         return Failure(_named(f"not enough memory{why}; free some, or run fewer things at once.", named))
     cause, file = getattr(error, "strerror", None), getattr(error, "filename", None)
     if cause:  # of the system, or of FFmpeg
-        return Failure(_named(f"'{shown(str(file))}': {cause}; check it." if file else f"{said}; check it.", named))
+        return Failure(_named(f"'{printable(str(file))}': {cause}; check it." if file else f"{said}; check it.", named))
     if said and _foreseen(error):
         return Failure(_named(said, named))
     places = traceback.extract_tb(error.__traceback__, limit=-1)
@@ -121,10 +121,10 @@ def _foreseen(error: BaseException) -> bool:
 
 def _named(line: str, files: Sequence[str]) -> str:
     """The line, with the files before it where it names none of them."""
-    paths = [shown(file.partition("#")[0]) for file in files]
+    paths = [printable(file.partition("#")[0]) for file in files]
     if not files or any(f"'{path}" in line or f"{Path(path).name}'" in line for path in paths):
         return line
-    return ", ".join(f"'{shown(file)}'" for file in files) + f": {line}"
+    return ", ".join(f"'{printable(file)}'" for file in files) + f": {line}"
 
 
 def _temporary() -> Path:

@@ -12,7 +12,7 @@ import numpy as np
 from msafusion.data.preparation.prepared import PreparedFolder
 from msafusion.data.preparation.raw import RawReader
 from msafusion.data.preprocessing import Layout
-from msafusion.files.numpy_file import mapped_npy
+from msafusion.files.numpy_file import map_npy
 from msafusion.files.reading import reading
 from msafusion.streams import nearest
 
@@ -161,7 +161,7 @@ def _stored_layouts(folder: PreparedFolder, sample_id: str) -> dict[str, Layout]
     for name, channels in folder.channels.items():
         file = folder.root / name / f"{sample_id}.npy"
         with reading(file, "a stored array", "prepare the data set again"):
-            values = mapped_npy(file)
+            values = map_npy(file)
         columns = values.ndim == 2 and values.shape[1] == channels != values.shape[0]
         layouts[name] = "sequence" if columns else _guessed(values)
     return layouts

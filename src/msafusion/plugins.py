@@ -92,12 +92,12 @@ def load_installed() -> None:
         _installed.append(point.module)
 
 
-def asked() -> tuple[str, ...]:
+def requested_modules() -> tuple[str, ...]:
     """Modules that the user has named in this process, in their order."""
     return tuple(_asked)
 
 
-def needed(saved: Any) -> list[str]:
+def required_modules(saved: Any) -> list[str]:
     """The modules without which something that is to be saved, as plain values, could not be loaded again."""
     return sorted({_origin[text] for text in _texts(saved) if text in _origin})
 

@@ -26,7 +26,7 @@ CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069\
 _said: set[str] = set()
 
 
-def shown(name: str) -> str:
+def printable(name: str) -> str:
     """A name with a backslash form for whatever would break a line or steer a terminal."""
     return CONTROL.sub(lambda letter: letter[0].encode("unicode_escape").decode(), name)
 
@@ -36,12 +36,12 @@ def one_line(text: str, names: Iterable[str] = ()) -> str:
 
     Args:
         text: of a library maybe, whose lines are put behind each other.
-        names: of files in it, which are `shown`: their line breaks count.
+        names: of files in it, which are `printable`: their line breaks count.
     """
     for name in names:
-        if name and shown(name) != name:
-            text = text.replace(name, shown(name))
-    return shown(BREAK.sub(" ", text).strip())
+        if name and printable(name) != name:
+            text = text.replace(name, printable(name))
+    return printable(BREAK.sub(" ", text).strip())
 
 
 def note(text: str) -> None:
@@ -101,7 +101,7 @@ def clean(text: str) -> str:
     return " ".join(unicodedata.normalize("NFC", text).translate(INVISIBLE).split())
 
 
-def cleaned(texts: Sequence[str], where: str) -> list[str]:
+def clean_all(texts: Sequence[str], where: str) -> list[str]:
     """Names, each `clean`; a note says how many were changed.
 
     Args:

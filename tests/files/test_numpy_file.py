@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from msafusion.failures import DataError
-from msafusion.files.numpy_file import mapped_npy, opened_npz, read_npy
+from msafusion.files.numpy_file import map_npy, open_npz, read_npy
 
 VALUES = np.arange(12.0).reshape(3, 4)
 
@@ -67,7 +67,7 @@ def test_what_is_more_or_less_than_an_array_is_refused(content, line):
 @pytest.mark.parametrize("save", [np.savez, np.savez_compressed])
 def test_archives_give_arrays_by_name(tmp_path, save):
     save(tmp_path / "x.npz", a=VALUES, b=np.arange(2))
-    with opened_npz(tmp_path / "x.npz") as arrays:
+    with open_npz(tmp_path / "x.npz") as arrays:
         assert list(arrays) == ["a", "b"]
         assert np.array_equal(arrays["a"](), VALUES)
 
@@ -86,14 +86,14 @@ def test_an_archive_that_grows_absurdly_is_refused(tmp_path, monkeypatch):
     monkeypatch.setattr("msafusion.files.reading.UNSUSPICIOUS", 10**6)
     with (
         pytest.raises(DataError, match=r"x.npz' would take 0.01 GB from"),
-        opened_npz(archive(tmp_path / "x.npz", bytes(3_000_000))),
+        open_npz(archive(tmp_path / "x.npz", bytes(3_000_000))),
     ):
         pass
 
 
 def test_an_archive_packed_in_another_way_is_refused(tmp_path):
     file = archive(tmp_path / "x.npz", kind=zipfile.ZIP_BZIP2)
-    with pytest.raises(DataError, match=r"x.npz' packs 'a.npy' in a way that numpy does not"), opened_npz(file):
+    with pytest.raises(DataError, match=r"x.npz' packs 'a.npy' in a way that numpy does not"), open_npz(file):
         pass
 
 
@@ -103,13 +103,13 @@ def test_a_member_hidden_in_the_comment_of_another_is_missed(tmp_path):
     first = content.index(b"PK\x01\x02")
     content[first + 32 : first + 34] = (46 + len("b.npy")).to_bytes(2, "little")
     file.write_bytes(content)
-    with pytest.raises(zipfile.BadZipFile, match="it counts 2 members and lists 1"), opened_npz(file):
+    with pytest.raises(zipfile.BadZipFile, match="it counts 2 members and lists 1"), open_npz(file):
         pass
 
 
 def test_files_are_mapped_and_bounded(tmp_path):
     np.save(tmp_path / "x.npy", VALUES)
-    assert np.array_equal(mapped_npy(tmp_path / "x.npy"), VALUES)
+    assert np.array_equal(map_npy(tmp_path / "x.npy"), VALUES)
     (tmp_path / "y.npy").write_bytes(renamed("(9999999, 9999)"))
     with pytest.raises(DataError, match=r"y.npy' would take 799.92 GB"):
-        mapped_npy(tmp_path / "y.npy")
+        map_npy(tmp_path / "y.npy")

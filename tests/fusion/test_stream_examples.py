@@ -12,7 +12,7 @@ from msafusion.fusion.bottleneck import BottleneckTokens
 from msafusion.fusion.cross_attention import CrossAttention
 from msafusion.fusion.mmtm import MMTM
 from msafusion.fusion.squeeze_excitation import SqueezeExcitation
-from msafusion.fusion.tokens import pooled, positions_of, sinusoids
+from msafusion.fusion.tokens import pool_positions, positions_of, sinusoids
 
 
 def randomised(module):
@@ -171,12 +171,12 @@ def test_a_bottleneck_is_equations_8_and_9():
 def test_sources_are_pooled_in_even_parts_of_each_samples_own_real_steps():
     feature = torch.arange(6.0).expand(2, 1, 6)
     real = torch.tensor([[True] * 6, [False, True, True, False, False, True]])
-    values, times, kept = pooled(positions_of(feature.masked_fill(~real[:, None], 0), real), 4)
+    values, times, kept = pool_positions(positions_of(feature.masked_fill(~real[:, None], 0), real), 4)
     assert_close(values[:, :, 0, 0], torch.tensor([[0.5, 2.0, 3.5, 5.0], [1.0, 2.0, 5.0, 0.0]]))
     assert_close(times[0], torch.tensor([1 / 8, 3 / 8, 5 / 8, 7 / 8]))
     assert_close(times[1, :3], torch.tensor([1 / 6, 3 / 6, 5 / 6]))
     assert kept.tolist() == [[True] * 4, [True, True, True, False]]
-    without = pooled(positions_of(feature), 4)
+    without = pool_positions(positions_of(feature), 4)
     assert_close(without.values[0], values[0])
     assert without.real is None
 
@@ -187,7 +187,7 @@ def test_sources_are_pooled_in_even_parts_of_each_samples_own_real_steps():
     + [((5, 9, 5), (9, 1)), ((5, 30, 2, 2), (4, 4)), ((5, 30, 3, 2), (16, 1))],
 )
 def test_positions_beyond_time_stay_where_they_are_few(shape, kept):
-    stream = pooled(positions_of(torch.randn(2, *shape)), 16)
+    stream = pool_positions(positions_of(torch.randn(2, *shape)), 16)
     assert stream.values.shape == (2, *kept, 5 if len(shape) > 1 or shape == (5,) else 9)
 
 

@@ -31,7 +31,7 @@ from msafusion.data.datasets.mosei_raw import read_folds
 from msafusion.data.datasets.ntu_rgbd import _read_list
 from msafusion.data.datasets.table_file import read_manifest
 from msafusion.data.datasets.unpickle import load_plain_npy
-from msafusion.data.download.unpack import unpack, unpacked
+from msafusion.data.download.unpack import is_unpacked, unpack
 from msafusion.data.media import Frames, ImageFile, Mfcc
 from msafusion.data.media.matlab import read_variable
 from msafusion.data.media.skeleton import NtuSkeleton
@@ -134,7 +134,7 @@ READERS: dict[str, Reader] = {
         mini.saved("x.json", mini.as_json({"files": {"a.zip": {"url": "x", "checksum": "0"}}})), _earlier
     ),
     "unpacked": Reader(
-        mini.saved(".a.zip.unpacked", mini.as_json({"a/b.txt": 3})), lambda file: unpacked("a.zip", file.parent)
+        mini.saved(".a.zip.unpacked", mini.as_json({"a/b.txt": 3})), lambda file: is_unpacked("a.zip", file.parent)
     ),
     "folds_json": Reader(mini.saved("folds.json", mini.as_json(mini.FOLDS)), read_folds),
     "folds_py": Reader(mini.saved("folds.py", mini.folds_py), read_folds),

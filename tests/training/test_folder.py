@@ -10,13 +10,13 @@ from torch import nn
 
 from msafusion.checkpoints import save_model
 from msafusion.compare import running
-from msafusion.training.folder import locked, remove_written
+from msafusion.training.folder import lock, remove_written
 from msafusion.training.recipe import FILES, check_folder, prepare_folder
 
 
 def held(folder, ready):
     """Hold a folder until something kills this process."""
-    with locked(folder):
+    with lock(folder):
         ready.send(True)
         signal.pause()
 
@@ -65,10 +65,10 @@ def test_a_folder_with_links_is_not_written_into(tmp_path):
     fill(tmp_path / "elsewhere", "config.json")
     fill(tmp_path / "run", "config.yaml")
     (tmp_path / "run" / "model").symlink_to(tmp_path / "elsewhere")
-    with pytest.raises(ValueError, match=r"run/model' is a link"), locked(tmp_path / "run"):
+    with pytest.raises(ValueError, match=r"run/model' is a link"), lock(tmp_path / "run"):
         pass
     (tmp_path / "link").symlink_to(tmp_path / "elsewhere")  # the user's own way to say where
-    with locked(tmp_path / "link"):
+    with lock(tmp_path / "link"):
         pass
 
 
@@ -95,17 +95,17 @@ def test_a_folder_in_use_by_another_process_is_refused_until_that_one_ends_howev
     other.start()
     try:
         assert ready.poll(60)
-        with pytest.raises(ValueError, match=str(tmp_path)), locked(tmp_path):
+        with pytest.raises(ValueError, match=str(tmp_path)), lock(tmp_path):
             pass
     finally:
         other.kill()
         other.join()
-    with locked(tmp_path):
+    with lock(tmp_path):
         pass
 
 
 def test_a_lock_leaves_a_folder_as_empty_as_it_was(tmp_path):
-    with locked(tmp_path / "new"):
+    with lock(tmp_path / "new"):
         pass
     check_folder(tmp_path / "new", resume=False, overwrite=False)
 

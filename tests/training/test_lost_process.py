@@ -11,14 +11,14 @@ RUN = """
 import os, signal, sys
 import torch
 from torch import distributed
-from msafusion.failures import attempted
+from msafusion.failures import attempt
 
 rank = int(sys.argv[2])
 distributed.init_process_group("gloo", init_method=f"file://{sys.argv[1]}", rank=rank, world_size=2)
 distributed.all_reduce(torch.ones(1))
 if rank == 1:
     os.kill(os.getpid(), signal.SIGKILL)
-print(attempted(lambda: distributed.all_reduce(torch.ones(1))).line)
+print(attempt(lambda: distributed.all_reduce(torch.ones(1))).line)
 """
 
 

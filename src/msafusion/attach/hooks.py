@@ -12,7 +12,7 @@ from torch.utils.hooks import RemovableHandle
 
 from msafusion.attach.lockstep import NetworkRun
 from msafusion.attach.state import not_traced
-from msafusion.attach.wrapped import unwrapped
+from msafusion.attach.wrapped import unwrap_key
 from msafusion.streams import FusionError
 
 
@@ -139,7 +139,7 @@ class PointHooks:
         try:
             module = network.get_submodule(path)
         except AttributeError:
-            found = [part for key, part in network.named_modules() if key and unwrapped(key) == path]
+            found = [part for key, part in network.named_modules() if key and unwrap_key(key) == path]
             if not found:
                 raise FusionError(
                     f"network '{name}' has no submodule '{path}' any more, where fusion point {self.where[point]} is; "

@@ -22,7 +22,7 @@ TELL_POINT = "tell the FusionPoint by time_axis={stream: axis of the submodule's
 Sizes = list[tuple[int, ...]]
 
 
-def listed(axes: Sequence[int]) -> str:
+def list_axes(axes: Sequence[int]) -> str:
     """Axes, in words."""
     return " and ".join(map(str, axes))
 
@@ -138,7 +138,7 @@ class Search:
         if len(along) == 1 and along[0] not in (layout.batch_axis, layout.channel_axis):
             return Timing(along[0])
         if along:
-            return self._doubt(i, f"follows the number of steps on axes {listed(along)}")
+            return self._doubt(i, f"follows the number of steps on axes {list_axes(along)}")
         return self._by_change(i, axis) if nearly_fixed else self._without_response(i, axis)
 
     def _without_response(self, i: int, axis: int) -> Timing:

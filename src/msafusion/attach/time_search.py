@@ -15,7 +15,7 @@ from msafusion.attach.containers import is_ragged, timed_tensor
 from msafusion.attach.inputs import InputRule
 from msafusion.attach.layout import LayoutTracer
 from msafusion.attach.points import FusionLayer, FusionPoint, Tap
-from msafusion.attach.search import TELL_POINT, Search, Sought, listed
+from msafusion.attach.search import TELL_POINT, Search, Sought, list_axes
 from msafusion.attach.timing import Timing
 from msafusion.attach.trials import Trials
 from msafusion.streams import FusionError
@@ -112,7 +112,7 @@ def find_timing(
             rule.time_axis = chosen[0]
         elif chosen or not tracer.tells_time_axis(timed_tensor(given)):
             doubt = (
-                f"axes {listed(chosen or axes)} of the input of network '{rule.network}', shape {shape}, cannot be "
+                f"axes {list_axes(chosen or axes)} of the input of network '{rule.network}', shape {shape}, cannot be "
                 "told apart: which is time? Set time_axis in fuse(), or give it an example of other sizes"
             )
             return [Timing(doubt=doubt) if one.tap.dims > 2 else Timing() for one in sought]

@@ -24,6 +24,6 @@ def parameters_of_forward(network: nn.Module) -> dict[str, inspect.Parameter]:
     return parameters
 
 
-def unwrapped(key: str) -> str:
+def unwrap_key(key: str) -> str:
     """A submodule's name without the wrappers in it."""
     return ".".join(part for part in key.split(".") if part not in WRAPPERS)

@@ -39,13 +39,13 @@ def read_weights(file: str | Path) -> dict[str, Tensor]:
         raise ModelError(f"no file '{path}', expected weights (.safetensors, .pth, .pt); check the path.")
     with reading(path, "weights", "get the file again", ModelError):
         if path.suffix == ".safetensors":
-            return unwrapped(load_file(path))
+            return unwrap_checkpoint(load_file(path))
         content = _loaded(path)
         if not isinstance(content, Mapping):
             raise ModelError(
                 f"'{path}' holds a {type(content).__name__}, expected a state dict; save the weights alone."
             )
-        return unwrapped(content)
+        return unwrap_checkpoint(content)
 
 
 def _loaded(path: Path) -> Any:
@@ -72,10 +72,10 @@ def weights_of(source: str | Path | Mapping[str, Any]) -> dict[str, Tensor]:
         raise ModelError(
             f"got a {type(source).__name__}, expected a file of weights or a state dict; pass one of them."
         )
-    return unwrapped(source) if isinstance(source, Mapping) else read_weights(source)
+    return unwrap_checkpoint(source) if isinstance(source, Mapping) else read_weights(source)
 
 
-def unwrapped(checkpoint: Mapping[str, object]) -> dict[str, Tensor]:
+def unwrap_checkpoint(checkpoint: Mapping[str, object]) -> dict[str, Tensor]:
     """The weights in a checkpoint, without what is saved beside them and without DataParallel's `module.`.
 
     Raises:

@@ -25,7 +25,7 @@ from msafusion.data.preparation.engines import Engine
 from msafusion.data.samples import Splits
 from msafusion.fusion import FUSIONS, HEADS
 from msafusion.streams import check_count
-from msafusion.training.folder import locked
+from msafusion.training.folder import lock
 from msafusion.training.metrics import METRICS
 from msafusion.training.same_samples import fingerprint
 
@@ -89,11 +89,11 @@ def run_compare(arguments: Sequence[str]) -> None:
         given.trainer.as_dict(),
         made.robustness,
         made.on,
-        plugins.asked(),
+        plugins.requested_modules(),
     )
     check_names(given.variants)
     check_folder(folder, overwrite=given.overwrite)
-    with locked(folder):
+    with lock(folder):
         _compare(config, given, recipe, arguments, console)
 
 

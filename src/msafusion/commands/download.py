@@ -22,8 +22,8 @@ from msafusion.data.download import (
     Source,
     fetch,
     is_archive,
+    is_unpacked,
     unpack,
-    unpacked,
 )
 from msafusion.data.download.fetch import check_space
 from msafusion.data.preparation.progress import SECONDS_BETWEEN_LINES
@@ -134,7 +134,7 @@ def _earlier(file: Path) -> dict[str, Any]:
 def _done(file: RemoteFile, target: Path, recorded: dict[str, Any]) -> bool:
     """Its archive was checked and unpacked, and what was in it is there; the archive itself may be gone."""
     same = file.name in recorded and file.checksum in (None, recorded[file.name].get("checksum"))
-    return is_archive(file.name) and same and unpacked(file.name, target / file.folder)
+    return is_archive(file.name) and same and is_unpacked(file.name, target / file.folder)
 
 
 def _here(file: Path) -> int:

@@ -80,7 +80,7 @@ def parse(parser: ArgumentParser, arguments: Sequence[str]) -> Namespace:
     Raises:
         ValueError: the parser refuses them; a file or an argument names a class that is not registered.
     """
-    arguments = imported(arguments)
+    arguments = import_modules(arguments)
     files = config_files(arguments)
     where = " or ".join([*(f"'{file}'" for file in files), "the command line"])
     if files:
@@ -140,7 +140,7 @@ def _last(arguments: Sequence[str], names: Sequence[str]) -> list[str]:
     return [*rest, *last]
 
 
-def imported(arguments: Sequence[str]) -> list[str]:
+def import_modules(arguments: Sequence[str]) -> list[str]:
     """The arguments after the modules of all their `--import` have been imported; these follow as one option.
 
     Raises:

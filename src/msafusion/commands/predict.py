@@ -12,7 +12,7 @@ from jsonargparse import Namespace
 
 from msafusion.commands.parser import parse, verb_parser
 from msafusion.failures import Failure, TraceLog
-from msafusion.text import shown
+from msafusion.text import printable
 
 if TYPE_CHECKING:  # --help need not wait for torch
     from msafusion.data.preparation.progress import Tell
@@ -98,7 +98,7 @@ def _predict(given: Namespace) -> None:
                     printed.flush()
                 if isinstance(result, Failed):
                     failed = progress.failed = failed + 1
-                    print(f"msafusion: {shown(result.file)}: {result.error}", file=sys.stderr)
+                    print(f"msafusion: {printable(result.file)}: {result.error}", file=sys.stderr)
                 elif table is not None:
                     table.add(result)
         except KeyboardInterrupt:

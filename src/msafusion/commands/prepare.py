@@ -7,8 +7,8 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from msafusion.commands.parser import imported, parse, verb_parser
-from msafusion.commands.reading import Readers, add_reader, all_readers, dataset_of, made_reader
+from msafusion.commands.parser import import_modules, parse, verb_parser
+from msafusion.commands.reading import Readers, add_reader, all_readers, dataset_name, make_reader
 from msafusion.data.preparation.engines import Engine
 from msafusion.data.preparation.preparing import PrepareReport, prepare
 
@@ -27,9 +27,9 @@ def run_prepare(arguments: Sequence[str], readers: Readers | None = None) -> Non
         ValueError: see `preparation.prepare`; or samples failed (the others are prepared).
         KeyboardInterrupt: interrupted; how to go on has been printed.
     """
-    arguments = imported(arguments)
+    arguments = import_modules(arguments)
     readers = all_readers() if readers is None else readers
-    name = dataset_of(arguments, "prepare", list(readers), PURPOSE)
+    name = dataset_name(arguments, "prepare", list(readers), PURPOSE)
     parser = verb_parser(f"prepare {name}", PURPOSE)
     options = add_reader(parser, readers[name])
     parser.add_argument("target", type=Path, help="folder for the arrays; new, or one that `prepare` began")
@@ -42,7 +42,7 @@ def run_prepare(arguments: Sequence[str], readers: Readers | None = None) -> Non
     console = Console()
     try:
         report = prepare(
-            made_reader(readers[name], given, options),
+            make_reader(readers[name], given, options),
             given.target,
             workers=given.workers,
             engine=given.engine,

@@ -19,7 +19,7 @@ def all_readers() -> Readers:
     return READERS
 
 
-def dataset_of(arguments: Sequence[str], command: str, known: Sequence[str], purpose: str) -> str:
+def dataset_name(arguments: Sequence[str], command: str, known: Sequence[str], purpose: str) -> str:
     """The data set, which is the first argument.
 
     Raises:
@@ -45,7 +45,7 @@ def add_reader(parser: ArgumentParser, make: Callable[..., RawReader]) -> list[s
     return parser.add_function_arguments(make, skip={"source"})
 
 
-def made_reader(make: Callable[..., RawReader], given: Namespace, options: Sequence[str]) -> RawReader:
+def make_reader(make: Callable[..., RawReader], given: Namespace, options: Sequence[str]) -> RawReader:
     """The reader that the arguments describe.
 
     Raises:

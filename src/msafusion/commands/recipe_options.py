@@ -8,7 +8,7 @@ from typing import Any, Literal
 import yaml
 from jsonargparse import ActionConfigFile, ArgumentParser, Namespace
 
-from msafusion.commands.parser import config_files, imported, not_utf8, parse, verb_parser
+from msafusion.commands.parser import config_files, import_modules, not_utf8, parse, verb_parser
 from msafusion.commands.registered import allow_registered, check_recipe
 from msafusion.data.datasets import SmartwatchExercises
 from msafusion.data.samples import DataSource
@@ -64,7 +64,7 @@ def parse_recipe(parser: ArgumentParser, arguments: Sequence[str]) -> Namespace:
     Raises:
         ValueError: the parser refuses them.
     """
-    arguments = imported(arguments)
+    arguments = import_modules(arguments)
     for name, default in (("data", SmartwatchExercises.__name__), ("network", SmallCNN.__name__)):
         if not _names_class(arguments, name):
             arguments = [f"--{name}", default, *arguments]

@@ -8,8 +8,8 @@ from pathlib import Path
 from jsonargparse.typing import PositiveInt
 from rich.console import Console
 
-from msafusion.commands.parser import imported, parse, verb_parser
-from msafusion.commands.reading import Readers, add_reader, all_readers, dataset_of, made_reader
+from msafusion.commands.parser import import_modules, parse, verb_parser
+from msafusion.commands.reading import Readers, add_reader, all_readers, dataset_name, make_reader
 from msafusion.data.preparation.engines import run_work
 from msafusion.data.preparation.item_preparer import ItemPreparer
 from msafusion.data.preparation.prepared import PreparedFolder
@@ -17,7 +17,7 @@ from msafusion.data.preparation.progress import Tell, progress_on
 from msafusion.data.preparation.raw import RawReader, Verification
 from msafusion.failures import TraceLog
 from msafusion.files.json_file import write_json
-from msafusion.text import shown
+from msafusion.text import printable
 
 PURPOSE = "Look at every file of a raw data set, or of a prepared folder (`msafusion verify prepared FOLDER`)."
 PREPARED = "prepared"
@@ -34,9 +34,9 @@ def run_verify(arguments: Sequence[str], readers: Readers | None = None) -> None
     Raises:
         ValueError: files are missing or broken, or there is no such data set.
     """
-    arguments = imported(arguments)
+    arguments = import_modules(arguments)
     readers = all_readers() if readers is None else readers
-    name = dataset_of(arguments, "verify", [*readers, PREPARED], PURPOSE)
+    name = dataset_name(arguments, "verify", [*readers, PREPARED], PURPOSE)
     parser = verb_parser(f"verify {name}", PURPOSE)
     options: list[str] = []
     if name == PREPARED:
@@ -48,7 +48,7 @@ def run_verify(arguments: Sequence[str], readers: Readers | None = None) -> None
     parser.add_argument("--out", type=Path | None, default=None, help="JSON file for the whole result")
     given = parse(parser, arguments[1:])
     console = Console()
-    reader = None if name == PREPARED else made_reader(readers[name], given, options)
+    reader = None if name == PREPARED else make_reader(readers[name], given, options)
     with progress_on(console, "verifying") as tell:
         if reader is None:
             folder = PreparedFolder(given.source, None)
@@ -91,7 +91,7 @@ def _show(console: Console, found: Verification, listed: bool) -> None:
     for title, lines in (("broken", found.broken), ("missing", found.missing), ("skipped", found.skipped)):
         console.print(f"{title}: {len(lines)}", highlight=False)
         for line in lines[:MAX_SHOWN]:
-            console.print(f"  {shown(line)}", highlight=False, markup=False, soft_wrap=True)
+            console.print(f"  {printable(line)}", highlight=False, markup=False, soft_wrap=True)
         if len(lines) > MAX_SHOWN:
             rest = "" if listed else "; --out FILE lists all"
             console.print(f"  ... and {len(lines) - MAX_SHOWN} more{rest}", highlight=False)

@@ -25,14 +25,14 @@ from msafusion.compare.conditions import conditions_for
 from msafusion.compare.config import ComparisonConfig, Method
 from msafusion.compare.statistics import SINGLE
 from msafusion.data.samples import Splits, collate
-from msafusion.failures import Failure, attempted
+from msafusion.failures import Failure, attempt
 from msafusion.files.json_file import write_json
 from msafusion.networks import NetworkPlan
 from msafusion.training.metrics import report
 from msafusion.training.stage import RunContext, run_stage
 from msafusion.training.stage_options import StageOptions
 from msafusion.training.task import DivergedError
-from msafusion.training.testing import build, fitted_plan, predict_dataset, unchanged
+from msafusion.training.testing import build, fit_plan, keep_inputs, predict_dataset
 
 TEST_BATCH = 128
 SCRATCH = "scratch"
@@ -95,7 +95,7 @@ class JobRunner:
             OSError: its file cannot be written.
         """
         with _quiet():
-            rows = attempted(lambda: self._rows(job))
+            rows = attempt(lambda: self._rows(job))
         if isinstance(rows, Failure):
             return replace(rows, line=f"{job.name}: {rows.line}")
         write_json(job.file(self.config.folder), rows)
@@ -124,10 +124,10 @@ class JobRunner:
     def network(self, plan: NetworkPlan, seed: int, splits: Splits) -> FusedNetwork:
         """With new weights; the networks are made before the fusion, so that a seed gives all methods the same."""
         lightning.seed_everything(seed, workers=True, verbose=False)
-        return build(fitted_plan(plan, splits), splits)
+        return build(fit_plan(plan, splits), splits)
 
     def _alone(self, job: Job, splits: Splits, context: RunContext) -> list[dict[str, Any]]:
-        plan = fitted_plan(self.config.network.with_fusion("sum", {}), splits)
+        plan = fit_plan(self.config.network.with_fusion("sum", {}), splits)
         net = self.network(plan, job.seed, splits)
         rows = []
         for stream in net.networks:
@@ -167,7 +167,7 @@ class JobRunner:
         self, row: dict[str, Any], net: FusedNetwork, splits: Splits, seed: int, *, robustness: bool
     ) -> dict[str, Any]:
         """The row with its metrics under all conditions, and the score of every test sample."""
-        conditions = {"": unchanged}
+        conditions = {"": keep_inputs}
         samples = splits.test if self.config.on == "test" else splits.valid
         if robustness:
             inputs = splits.preprocessing.inputs(collate([samples[0]])["inputs"])

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from msafusion.compare.formats import NONE, quantity
-from msafusion.compare.report import Result, best_first, grouped_conditions, metric_display
+from msafusion.compare.report import Result, best_first, group_conditions, metric_display
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -102,7 +102,7 @@ def robustness_picture(result: Result) -> "Figure":
     from matplotlib.figure import Figure
 
     title, factor, decimals = metric_display(result["metric"])
-    groups = grouped_conditions(result)
+    groups = group_conditions(result)
     conditions, names = [condition for group in groups.values() for condition in group], best_first(result)
     figure = Figure(figsize=(3.2 + 0.6 * len(conditions), 2.4 + 0.32 * len(names)), layout="constrained")
     axes = figure.subplots()

@@ -139,7 +139,7 @@ def best_first(result: Result) -> list[str]:
     return sorted(dict.fromkeys(entry["fusion"] for entry in result["robustness"]), key=lambda name: order[name])
 
 
-def grouped_conditions(result: Result) -> dict[str, list[str]]:
+def group_conditions(result: Result) -> dict[str, list[str]]:
     """Kind of disturbance -> its conditions, in the order of the result."""
     groups: dict[str, list[str]] = {}
     for condition in dict.fromkeys(entry["condition"] for entry in result["robustness"]):
@@ -220,7 +220,7 @@ def _robustness(result: Result) -> _Table:
     title, factor, decimals = metric_display(result["metric"])
     means = {(entry["fusion"], entry["condition"]): entry["mean"] for entry in result["robustness"]}
     main = {entry["fusion"]: entry for entry in result["table"]}
-    groups = grouped_conditions(result)
+    groups = group_conditions(result)
 
     def mean_of(name: str, conditions: Sequence[str]) -> str:
         known = [means.get((name, condition)) for condition in conditions]

@@ -26,7 +26,7 @@ from msafusion.files.json_file import write_json
 from msafusion.files.reading import read_json, reading
 from msafusion.training.folder import MODEL, holds_anything, remove_written
 from msafusion.training.metrics import MAIN, METRICS, higher_is_better
-from msafusion.training.testing import build, fitted_plan
+from msafusion.training.testing import build, fit_plan
 from msafusion.version import __version__
 
 RECIPE = "recipe.json"
@@ -105,7 +105,7 @@ def compare(
 def suits(config: ComparisonConfig, splits: Splits, method: Method) -> str:
     """Why a method cannot be built for a data set; empty where it can."""
     try:
-        build(fitted_plan(method.plan(config.network), splits), splits)
+        build(fit_plan(method.plan(config.network), splits), splits)
         method.stage(config.multimodal)
     except (ValueError, TypeError) as error:
         return " ".join(str(error).split())
@@ -156,7 +156,7 @@ def _costs(work: JobRunner, splits: Splits, methods: Sequence[Method]) -> dict[s
     batch = collate([splits.test[index] for index in range(min(BATCH, len(splits.test)))])
     inputs = splits.preprocessing.inputs(batch["inputs"])
     networks = {method.name: work.network(method.plan(work.config.network), 0, splits) for method in methods}
-    plan = fitted_plan(work.config.network.with_fusion("sum", {}), splits)
+    plan = fit_plan(work.config.network.with_fusion("sum", {}), splits)
     alone = work.network(plan, 0, splits)
     singles = {f"{stream} alone": plan.unimodal(alone, stream, splits.num_outputs) for stream in alone.networks}
     return costs_of({**singles, **networks}, inputs, batch["lengths"])

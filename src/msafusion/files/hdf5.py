@@ -8,7 +8,7 @@ import numpy as np
 from msafusion.failures import DataError
 from msafusion.files.hdf5_texts import check_texts
 from msafusion.files.numpy_file import native
-from msafusion.files.reading import allowed, check_shape
+from msafusion.files.reading import check_shape, max_size
 
 ROWS_OF_TEXT = 64
 """Rows of texts of any length that are read at once: each may be the same long one."""
@@ -73,7 +73,7 @@ def part(values: Any, first: int = 0, last: int | None = None) -> np.ndarray:
     for start in range(*slice(first, last).indices(len(values))[:2], ROWS_OF_TEXT):
         block = np.asarray(values[start : min(start + ROWS_OF_TEXT, len(values) if last is None else last)])
         total += sum(len(text) for text in block.ravel())
-        if total > allowed(size):
+        if total > max_size(size):
             raise DataError(
                 f"'{values.file.filename}': the texts of '{values.name}' expand beyond the limit; get the file again."
             )

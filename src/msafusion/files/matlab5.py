@@ -6,7 +6,7 @@ import zlib
 from pathlib import Path
 
 from msafusion.failures import DataError
-from msafusion.files.reading import allowed, check_size
+from msafusion.files.reading import check_size, max_size
 
 HEADER, TAG = 128, 8
 MATRIX, COMPRESSED = 14, 15
@@ -41,7 +41,7 @@ def numeric_part(path: Path, wanted: str) -> io.BytesIO:
         place += TAG + count
         if kind == COMPRESSED:
             unpacked = zlib.decompressobj()
-            element = unpacked.decompress(element[TAG:], allowed(len(content)) + 1)
+            element = unpacked.decompress(element[TAG:], max_size(len(content)) + 1)
             check_size(sum(map(len, parts)) + len(element), len(content), f"'{path}'")
             kind = struct.unpack(order + "I", element[:4])[0] if len(element) >= TAG else 0
         # the flags come first: a tag of 8 bytes, then 4 of which the lowest is the class

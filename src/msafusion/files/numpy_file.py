@@ -75,7 +75,7 @@ def native(values: np.ndarray) -> np.ndarray:
 
 
 @contextmanager
-def opened_npz(path: Path) -> Iterator[dict[str, Any]]:
+def open_npz(path: Path) -> Iterator[dict[str, Any]]:
     """Name -> a call that reads the array, of the arrays in a `.npz`.
 
     Raises:
@@ -95,7 +95,7 @@ def opened_npz(path: Path) -> Iterator[dict[str, Any]]:
         yield {m.filename.removesuffix(".npy"): (lambda m=m: array(m)) for m in members}
 
 
-def mapped_npy(path: Path) -> np.ndarray:
+def map_npy(path: Path) -> np.ndarray:
     """The array in a `.npy` file, mapped into memory.
 
     Raises:

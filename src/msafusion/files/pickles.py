@@ -10,7 +10,7 @@ from collections.abc import Callable
 from typing import IO, Any, no_type_check
 
 from msafusion.files.plain_data import PickleError, check_plain, kind_of
-from msafusion.files.reading import allowed
+from msafusion.files.reading import max_size
 
 MARK = object()
 
@@ -53,7 +53,7 @@ class Machine:
     def charge(self, count: int) -> None:
         """Count bytes that are taken beside those of the program itself, as the memo can give the same ones again."""
         self.charged += count
-        if self.charged > allowed(self.size):
+        if self.charged > max_size(self.size):
             raise PickleError("it expands beyond the limit")
 
     def read(self, count: int) -> bytes:

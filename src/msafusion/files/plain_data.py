@@ -4,7 +4,7 @@ from typing import Any
 
 import numpy as np
 
-from msafusion.files.reading import allowed
+from msafusion.files.reading import max_size
 
 MAX_DEPTH = 64
 
@@ -57,7 +57,7 @@ def check_plain(value: Any, size: int) -> None:
         depth = 1 + max((depth for _, depth in of_inner), default=0)
         if depth > MAX_DEPTH:
             raise PickleError("it is nested too deeply")
-        if weight > allowed(size):
+        if weight > max_size(size):
             raise PickleError("the same object stands in so many places that they exceed the limit")
         weights[id(node)] = weight, depth
     _own(value)

@@ -55,14 +55,14 @@ def reading(
             if kept is type(error) and str(path) in str(error):
                 raise
             raise kept(str(error) if str(path) in str(error) else f"'{path}': {error}") from None
-        raise refused(f"'{path}' cannot be read ({said(error)}), expected {expected}; {remedy}.") from None
+        raise refused(f"'{path}' cannot be read ({error_text(error)}), expected {expected}; {remedy}.") from None
     except BaseException as error:
         if type(error).__module__ != "pyo3_runtime":  # a panic of a library in Rust; all others are meant for Python
             raise
-        raise refused(f"'{path}' cannot be read ({said(error)}), expected {expected}; {remedy}.") from None
+        raise refused(f"'{path}' cannot be read ({error_text(error)}), expected {expected}; {remedy}.") from None
 
 
-def said(error: BaseException) -> str:
+def error_text(error: BaseException) -> str:
     """A library's words in one short line; of errors whose words mean nothing alone, with their kind."""
     if isinstance(error, OSError) and error.strerror:
         return error.strerror
@@ -77,7 +77,7 @@ def said(error: BaseException) -> str:
     return words if plain and words else f"{type(error).__name__}: {words}" if words else type(error).__name__
 
 
-def allowed(size: int) -> int:
+def max_size(size: int) -> int:
     """Bytes of memory that a file of `size` bytes may take."""
     return max(UNSUSPICIOUS, MAX_RATIO * size)
 
@@ -93,7 +93,7 @@ def check_size(declared: int, size: int, what: str) -> None:
     Raises:
         DataError: it does.
     """
-    if declared > allowed(size):
+    if declared > max_size(size):
         raise DataError(
             f"{what} would take {declared / 1e9:,.2f} GB from {size:,} bytes, expected at most {MAX_RATIO} times the "
             f"file's size or {UNSUSPICIOUS // 10**6} MB; get the file again, or store it uncompressed."
@@ -119,10 +119,10 @@ def read_json(path: Path, remedy: str = "get it again", refused: type[Exception]
         DataError: or `refused`: it is not there or is not JSON.
     """
     with reading(path, "JSON", remedy, refused):
-        return parsed_json(path.read_text(encoding="utf-8"))
+        return parse_json(path.read_text(encoding="utf-8"))
 
 
-def parsed_json(text: str) -> Any:
+def parse_json(text: str) -> Any:
     """What a text in JSON says; Python's own reading takes NaN, and the last of several values of one key.
 
     Raises:

@@ -53,7 +53,7 @@ class CentralNet(Head):
     ) -> None:
         super().__init__(channels, num_outputs)
         check_count("hidden", hidden)
-        self.levels = [list(self.channels)] if levels is None else checked_levels(levels, self.channels)
+        self.levels = [list(self.channels)] if levels is None else check_levels(levels, self.channels)
         self.projections = nn.ModuleList(
             nn.ModuleList(nn.Linear(self.channels[name], hidden, bias=False) for name in level) for level in self.levels
         )
@@ -85,7 +85,7 @@ class CentralNet(Head):
         return self.linear(central)
 
 
-def checked_levels(levels: Sequence[Sequence[str]], channels: Mapping[str, int]) -> list[list[str]]:
+def check_levels(levels: Sequence[Sequence[str]], channels: Mapping[str, int]) -> list[list[str]]:
     """The levels as lists, if each declared stream is in exactly one."""
     for level in levels:
         if isinstance(level, str) or not level:

@@ -6,7 +6,7 @@ from typing import ClassVar, Literal
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from msafusion.fusion.tokens import Positions, TokenAttention, TokenMethod, pooled
+from msafusion.fusion.tokens import Positions, TokenAttention, TokenMethod, pool_positions
 from msafusion.streams import check_option
 
 
@@ -80,7 +80,7 @@ class CrossAttention(TokenMethod):
         """For each target the sum of what the others tell."""
         embed = {name: module for name, module in zip(self.channels, self.embed, strict=False) if name in streams}
         targets = {name: module(streams[name]) for name, module in embed.items()}
-        sources = {name: module(pooled(streams[name], self.max_positions)) for name, module in embed.items()}
+        sources = {name: module(pool_positions(streams[name], self.max_positions)) for name, module in embed.items()}
         result: dict[str, Tensor] = {}
         for (target, source), attend in zip(self.pairs, self.attend, strict=True):
             if target in streams and source in streams:

@@ -64,7 +64,7 @@ def positions_of(
     return Positions(values, (rank.to(dtype) + 0.5) / length, real)
 
 
-def pooled(stream: Positions, most: int) -> Positions:
+def pool_positions(stream: Positions, most: int) -> Positions:
     """At most `most` positions, each the mean of neighbours; what is padded does not change the result.
 
     Positions beyond time are averaged where there are more than sqrt(most) of them. Each sample's real steps, where

@@ -8,8 +8,8 @@ from typing import Any
 
 from msafusion.data.datasets.manifest import LANDMARKS
 from msafusion.data.datasets.table_file import inside, read_manifest
-from msafusion.failures import DataError, Failure, attempted
-from msafusion.files.reading import parsed_json
+from msafusion.failures import DataError, Failure, attempt
+from msafusion.files.reading import parse_json
 from msafusion.predict.model import TrainedModel
 from msafusion.predict.prediction import Failed
 from msafusion.predict.recording import Recording, suffixes
@@ -37,7 +37,7 @@ def recordings(names: Iterable[str], model: TrainedModel, stdin: Iterable[str]) 
     """
     for name in names:
         found = _found(name, model, stdin)
-        while (made := attempted(functools.partial(next, found, None), [name])) is not None:
+        while (made := attempt(functools.partial(next, found, None), [name])) is not None:
             if isinstance(made, Failure):  # of the name as a whole: an empty folder, a broken table
                 yield NothingNamed.of(name, made)
                 break
@@ -63,7 +63,7 @@ def _found(name: str, model: TrainedModel, stdin: Iterable[str]) -> Iterator[Rec
 
 def _recording(name: str, make: Callable[[], Recording], files: Iterable[Path | str] = ()) -> Recording | Failed:
     """A recording, or why there is none."""
-    made = attempted(make, files)
+    made = attempt(make, files)
     return Failed.of(name, made) if isinstance(made, Failure) else made
 
 
@@ -121,7 +121,7 @@ def _lines(model: TrainedModel, stdin: Iterable[str]) -> Iterator[Recording | Fa
 
 
 def _line(place: str, line: str, model: TrainedModel) -> Recording | Failed:
-    given = attempted(lambda: _parsed(place, line))
+    given = attempt(lambda: _parsed(place, line))
     if isinstance(given, Failure):
         return Failed.of(place, given)
     name = str(given.get("id") or given.get("file") or place)
@@ -134,7 +134,7 @@ def _line(place: str, line: str, model: TrainedModel) -> Recording | Failed:
 
 def _parsed(place: str, line: str) -> dict[str, Any]:
     try:
-        given: Any = parsed_json(line)
+        given: Any = parse_json(line)
     except (ValueError, RecursionError) as error:  # a number of too many digits is a plain ValueError
         raise DataError(f"{place} of standard input is not JSON ({error}); correct it.") from None
     given = {"file": given} if isinstance(given, str) else given

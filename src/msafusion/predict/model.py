@@ -17,7 +17,7 @@ from msafusion.checkpoints import ModelError, read_model
 from msafusion.data.extractors import extractor_from
 from msafusion.data.media import Extractor
 from msafusion.data.preprocessing import Preprocessing, Windows, preprocessing_from
-from msafusion.failures import DataError, Failure, attempted
+from msafusion.failures import DataError, Failure, attempt
 from msafusion.files.bounds import at_most, needed_for
 from msafusion.networks import plan_from
 from msafusion.predict.accumulator import PredictionAccumulator
@@ -119,7 +119,7 @@ class TrainedModel:
                     made = (
                         window
                         if isinstance(window, Failure)
-                        else attempted(partial(self._pieces, accumulator, window), [accumulator.name])
+                        else attempt(partial(self._pieces, accumulator, window), [accumulator.name])
                     )
                     if isinstance(made, Failure):
                         accumulator.failure = made
@@ -175,7 +175,7 @@ class TrainedModel:
             if piece[0].failure is None:
                 buckets[tuple((name, values.shape) for name, values in piece[2].items())].append(piece)
         for shapes, bucket in buckets.items():
-            outcome = attempted(partial(self._contrasted, bucket, list(dict(shapes))))
+            outcome = attempt(partial(self._contrasted, bucket, list(dict(shapes))))
             if not isinstance(outcome, Failure):
                 full, without = outcome
                 for row, (accumulator, number, _) in enumerate(bucket):

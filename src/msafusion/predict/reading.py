@@ -11,7 +11,7 @@ import numpy as np
 from msafusion.data.media import Extractor, Span, StreamMissing
 from msafusion.data.media.stored import read_array, split_key
 from msafusion.data.preparation.engines import in_processes
-from msafusion.failures import Failure, attempted
+from msafusion.failures import Failure, attempt
 from msafusion.predict.prediction import Failed
 from msafusion.predict.recording import Recording, suffixes
 
@@ -94,7 +94,7 @@ def _tasks(
     for number, recording in enumerate(wanted):
         spans, ends = [None], {}
         if isinstance(recording, Recording):
-            found = attempted(partial(spans_of, recording, extraction, seconds), recording.files.values())
+            found = attempt(partial(spans_of, recording, extraction, seconds), recording.files.values())
             if isinstance(found, Failure):
                 recording = Failed.of(recording.name, found)
             else:
@@ -109,7 +109,7 @@ def _done(task: WindowTask, extraction: Mapping[str, Extractor]) -> tuple[Window
     if isinstance(recording, Failed):
         return task, recording.failure
     files = recording.files.values()
-    return task, attempted(lambda: read_window(recording, extraction, task.span, task.ends), files)
+    return task, attempt(lambda: read_window(recording, extraction, task.span, task.ends), files)
 
 
 def spans_of(

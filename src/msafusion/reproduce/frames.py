@@ -6,7 +6,7 @@ from typing import ClassVar
 
 import numpy as np
 
-from msafusion.data.media.container import VIDEOS, decoded, opened, track, undecoded
+from msafusion.data.media.container import VIDEOS, decode, open_container, track, undecoded_notes
 from msafusion.data.media.extraction import WHOLE, Extracted, Extractor, Span
 from msafusion.data.media.timeline import part
 from msafusion.data.media.video import probe_video
@@ -56,14 +56,14 @@ class NtuReferenceFrames(Extractor):
         from av.video.reformatter import Interpolation
 
         read, filled, problems = np.zeros((NUM_READ, self.size, self.size, 3), np.uint8), 0, list[str]()
-        with opened(file) as container:
+        with open_container(file) as container:
             stream, notes = track(file, container, "video")
             if not stream.frames or not stream.average_rate:
                 raise DataError(f"'{file}' holds no video that tells its number of frames; give an .avi of NTU RGB+D.")
             steps = part(span, stream.frames, float(stream.average_rate), file)
             taken = steps.start + np.linspace(0, steps.stop - steps.start, NUM_READ).astype(int)
             wanted = set(taken.tolist()) - {steps.stop}
-            for number, frame in enumerate(decoded(container, stream, problems)):
+            for number, frame in enumerate(decode(container, stream, problems)):
                 if number in wanted:
                     read[filled] = frame.to_ndarray(
                         width=self.size, height=self.size, format="bgr24", interpolation=Interpolation.BICUBIC
@@ -74,4 +74,4 @@ class NtuReferenceFrames(Extractor):
             if filled < len(wanted):
                 raise DataError(f"'{file}' ends early, expected {stream.frames} frames as it says; download it again.")
         values = read[np.linspace(0, NUM_READ - 1, self.num_frames).astype(int)]
-        return Extracted(np.ascontiguousarray(values.transpose(3, 0, 1, 2)), [*notes, *undecoded(problems)])
+        return Extracted(np.ascontiguousarray(values.transpose(3, 0, 1, 2)), [*notes, *undecoded_notes(problems)])

@@ -17,7 +17,7 @@ MAX_LISTED = 3
 
 
 @contextmanager
-def locked(folder: Path) -> Iterator[None]:
+def lock(folder: Path) -> Iterator[None]:
     """Keep other processes out of a folder until the context ends, however the process ends; the folder may be new.
 
     Further devices' processes belong to the first one's, which holds the lock.

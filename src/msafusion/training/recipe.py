@@ -21,14 +21,14 @@ from msafusion.files.json_file import write_json
 from msafusion.files.saved_model import check_fit
 from msafusion.networks import NetworkPlan, plan_from
 from msafusion.streams import nearest
-from msafusion.training.folder import MODEL, holds_anything, locked, remove_written
+from msafusion.training.folder import MODEL, holds_anything, lock, remove_written
 from msafusion.training.loadable import check_saved
 from msafusion.training.metrics import METRICS, report
 from msafusion.training.same_samples import SAMPLES, check_fits_model, check_same_samples
 from msafusion.training.stage import RunContext, run_stage
 from msafusion.training.stage_options import StageOptions
 from msafusion.training.task import check_predictions
-from msafusion.training.testing import build, fitted_plan, predict_dataset
+from msafusion.training.testing import build, fit_plan, predict_dataset
 from msafusion.version import __version__
 
 Metrics = dict[str, Any]
@@ -86,7 +86,7 @@ def train(
         ValueError: the folder is in use, the data or the weights are not as expected.
     """
     check_folder(folder, resume=resume, overwrite=overwrite)
-    with locked(folder):
+    with lock(folder):
         prepare_folder(folder, config, resume=resume, overwrite=overwrite)
         context = RunContext(folder, trainer, num_workers, seed, resume, console or Console())
         return _train(data, network, unimodal, multimodal, context, weights or {}, init)
@@ -107,12 +107,12 @@ def _train(
     splits = data.splits()
     check_same_samples(folder, splits, resume=context.resume)
     lightning.seed_everything(seed, workers=True, verbose=False)
-    network = fitted_plan(network, splits)
+    network = fit_plan(network, splits)
     net = _start(network, splits, weights)
     _check_stages(net, splits, unimodal, multimodal)
     saved = {"msafusion": __version__, "network": network.as_dict(), "classes": splits.classes}
     saved["preprocessing"], saved["extraction"] = splits.preprocessing.as_dict(), dict(splits.extraction)
-    saved["imports"] = plugins.needed(saved)
+    saved["imports"] = plugins.required_modules(saved)
     check_saved(saved, network, splits, net)
     rows: dict[str, Metrics] = {}
     for stream in net.networks:

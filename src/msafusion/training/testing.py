@@ -17,7 +17,7 @@ Condition = Callable[[StreamInputs, Mapping[str, Tensor]], StreamInputs]
 """(a batch's inputs, lengths) -> the inputs to test with."""
 
 
-def fitted_plan(plan: NetworkPlan, splits: Splits) -> NetworkPlan:
+def fit_plan(plan: NetworkPlan, splits: Splits) -> NetworkPlan:
     """The plan with what it leaves open decided by a data set's first training sample."""
     inputs = splits.preprocessing.inputs(collate([splits.train[0]])["inputs"])
     return plan.fitted({stream: tuple(values.shape[1:]) for stream, values in inputs.items()}, splits.channels)
@@ -35,7 +35,7 @@ def build(plan: NetworkPlan, splits: Splits) -> FusedNetwork:
         return plan.build(splits.channels, splits.num_outputs)
 
 
-def unchanged(inputs: StreamInputs, lengths: Mapping[str, Tensor]) -> StreamInputs:
+def keep_inputs(inputs: StreamInputs, lengths: Mapping[str, Tensor]) -> StreamInputs:
     """The condition of an ordinary test."""
     return inputs
 
@@ -63,7 +63,7 @@ def predict_dataset(
     """
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     network.eval().to(device)
-    conditions = {"": unchanged} if conditions is None else conditions
+    conditions = {"": keep_inputs} if conditions is None else conditions
     outputs: dict[str, list[Tensor]] = {name: [] for name in conditions}
     labels: list[Tensor] = []
     for batch in DataLoader(as_dataset(with_streams(samples, network.networks)), batch_size, collate_fn=collate):

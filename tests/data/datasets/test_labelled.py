@@ -1,6 +1,6 @@
 import pytest
 
-from msafusion.data.datasets.labelled import Labels, divide, marked
+from msafusion.data.datasets.labelled import Labels, split_by_column, split_rows
 from msafusion.failures import DataError
 
 
@@ -57,25 +57,25 @@ def test_numbers_with_one_that_is_not_finite_are_no_classes(texts):
 )
 def test_splits_that_cannot_be_trained_on(given, classes, message):
     with pytest.raises(DataError, match=message):
-        marked(given, classes, "x")
+        split_by_column(given, classes, "x")
 
 
 def test_drawn_validation_has_about_its_part_of_every_class_and_does_not_depend_on_the_order():
     given = rows(["train"] * 100 + ["test"] * 4, labels=[n % 4 for n in range(104)])
-    parts = divide(given, list("abcd"), 0.2, "x")
+    parts = split_rows(given, list("abcd"), 0.2, "x")
     drawn = {given[index]["id"] for index in parts["valid"]}
     counts = [sum(given[index]["label"] == label for index in parts["valid"]) for label in range(4)]
     assert counts == [5, 5, 5, 5]
     assert not drawn & {given[index]["id"] for index in parts["train"]}
     backwards = given[::-1]
-    again = divide(backwards, list("abcd"), 0.2, "x")
+    again = split_rows(backwards, list("abcd"), 0.2, "x")
     assert {backwards[index]["id"] for index in again["valid"]} == drawn
 
 
 def test_groups_are_drawn_whole():
     groups = [f"g{n // 5}" for n in range(40)] + ["t"] * 2
     given = rows(["train"] * 40 + ["test"] * 2, groups)
-    parts = divide(given, ["a", "b"], 0.25, "x")
+    parts = split_rows(given, ["a", "b"], 0.25, "x")
     of = {part: {given[index]["group"] for index in parts[part]} for part in parts}
     assert of["valid"]
     assert not of["valid"] & of["train"]
@@ -84,7 +84,7 @@ def test_groups_are_drawn_whole():
 
 def test_a_single_training_group_cannot_be_divided():
     with pytest.raises(DataError, match="none can be drawn from 3 training rows"):
-        divide(rows(["train"] * 3 + ["test"], ["g"] * 3 + ["t"]), ["a", "b"], 0.2, "x")
+        split_rows(rows(["train"] * 3 + ["test"], ["g"] * 3 + ["t"]), ["a", "b"], 0.2, "x")
 
 
 @pytest.mark.parametrize(

@@ -10,10 +10,10 @@ import pytest
 import raw_mosei
 
 from msafusion.data.datasets import MOSEI
-from msafusion.data.datasets.csd import averaged
+from msafusion.data.datasets.csd import average_features
 from msafusion.data.datasets.mosei import sentiment_reader
 from msafusion.data.datasets.mosei_csd import CmuSdkFiles
-from msafusion.data.datasets.mosei_raw import made_folds, read_folds
+from msafusion.data.datasets.mosei_raw import make_folds, read_folds
 from msafusion.data.preparation.preparing import prepare
 from msafusion.data.samples import DataError
 
@@ -65,12 +65,12 @@ def test_overlaps_gaps_and_words_shorter_than_a_frame():
     values = np.array([[1.0], [10], [100], [1000]])
     words = np.array([[0, 2.5], [1.4, 2.6], [2.1, 2.3], [3.2, 4], [5, 9]])
     notes = []
-    means = averaged(values, frames, words, notes, "audio")
+    means = average_features(values, frames, words, notes, "audio")
     # middles are 0.5, 1.5, 2.5 and 5.5; the third word lies within the third frame, the fourth in the gap
     np.testing.assert_allclose(means[:, 0], [5.5, 55, 100, 0, 1000])
     assert notes == ["audio: 1 words of 5 have no frame, zeros for them"]
     shuffled = [2, 0, 3, 1]
-    np.testing.assert_array_equal(averaged(values[shuffled], frames[shuffled], words, [], "audio"), means)
+    np.testing.assert_array_equal(average_features(values[shuffled], frames[shuffled], words, [], "audio"), means)
 
 
 def test_values_that_are_not_finite_become_zeros_and_are_counted(reader, videos, tmp_path):
@@ -136,12 +136,12 @@ def test_without_words_each_vector_is_a_word(videos, tmp_path, folds):
 
 def test_without_folds_the_split_is_by_video_repeatable_and_says_that_it_is_not_standard(reader):
     videos = [f"video{n}" for n in range(100)]
-    made = made_folds(videos)
-    assert made == made_folds(reversed(videos))
+    made = make_folds(videos)
+    assert made == make_folds(reversed(videos))
     assert [list(made.values()).count(split) for split in ("train", "valid", "test")] == [70, 10, 20]
     own = CmuSdkFiles(reader.source, text_model=None)
     assert own.settings()["folds"].startswith("not the standard folds")
-    assert {item.group: item.columns["split"] for item in own.items()} == made_folds(VIDEOS)
+    assert {item.group: item.columns["split"] for item in own.items()} == make_folds(VIDEOS)
     assert reader.settings()["folds"].endswith("folds.json")
 
 

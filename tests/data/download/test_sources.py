@@ -5,7 +5,7 @@ import json
 import pytest
 
 from msafusion.data.download import SOURCES, DownloadError
-from msafusion.data.download.sources import RAVDESS, moved
+from msafusion.data.download.sources import RAVDESS, rebase_url
 
 
 def test_usual_parts_and_patterns():
@@ -25,7 +25,7 @@ def test_names_of_files_and_mirror():
     assert (file.name, file.checksum) == ("Depth.zip", None)
     assert file.url == "http://mirror:8000/data/~kehtar/UTD-MAD/Depth.zip"
     with pytest.raises(ValueError, match="expected http://host"):
-        moved("http://a/b", "mirror")
+        rebase_url("http://a/b", "mirror")
 
 
 def test_zenodo_names_size_and_checksum(publisher):

@@ -9,7 +9,7 @@ from collections import namedtuple
 
 import pytest
 
-from msafusion.data.download import DownloadError, is_archive, unpack, unpacked
+from msafusion.data.download import DownloadError, is_archive, is_unpacked, unpack
 from msafusion.data.download.unpack import BrokenArchive
 
 
@@ -54,18 +54,18 @@ def test_tar_is_unpacked(tmp_path, name):
     archive = tarred(tmp_path / name, special("d", tarfile.DIRTYPE), tarfile.TarInfo("./d/x.txt"))
     unpack(archive, tmp_path / "into")
     assert (tmp_path / "into/d/x.txt").read_bytes() == b"text"
-    assert unpacked(name, tmp_path / "into")
+    assert is_unpacked(name, tmp_path / "into")
 
 
 def test_marker_holds_only_while_all_files_are_there(tmp_path):
     archive = zipped(tmp_path / "a.zip", {"x": b"one", "y": b"two"})
-    assert not unpacked("a.zip", tmp_path)
+    assert not is_unpacked("a.zip", tmp_path)
     unpack(archive, tmp_path)
-    assert unpacked("a.zip", tmp_path)
+    assert is_unpacked("a.zip", tmp_path)
     (tmp_path / "y").write_bytes(b"another")
-    assert not unpacked("a.zip", tmp_path)
+    assert not is_unpacked("a.zip", tmp_path)
     (tmp_path / "y").unlink()
-    assert not unpacked("a.zip", tmp_path)
+    assert not is_unpacked("a.zip", tmp_path)
     unpack(archive, tmp_path)
     assert (tmp_path / "y").read_bytes() == b"two"
 

@@ -8,7 +8,7 @@ from faces import face_box, face_frames
 from PIL import Image
 
 from msafusion.data.media import mtcnn
-from msafusion.data.media.mtcnn import FaceDetector, moved, overlaps, squared, suppress
+from msafusion.data.media.mtcnn import FaceDetector, make_square, move_boxes, overlaps, suppress
 
 GRID = Path(__file__).resolve().parents[3] / "../shared/data/grid_s1/clips"
 
@@ -76,13 +76,13 @@ def test_overlap_of_boxes():
 
 def test_corners_move_by_shares_of_the_sides():
     np.testing.assert_allclose(
-        moved(np.array([[10.0, 20, 30, 60]]), np.array([[0.1, -0.1, 0.5, 0.25]])), [[12, 16, 40, 70]]
+        move_boxes(np.array([[10.0, 20, 30, 60]]), np.array([[0.1, -0.1, 0.5, 0.25]])), [[12, 16, 40, 70]]
     )
 
 
 def test_squares_have_whole_pixels_about_the_same_centre():
-    np.testing.assert_array_equal(squared(np.array([[10.0, 20, 30, 60], [0.2, 0.2, 0.3, 0.3]]))[0], [0, 20, 40, 60])
-    assert (squared(np.array([[0.2, 0.2, 0.3, 0.3]])) % 1 == 0).all()
+    np.testing.assert_array_equal(make_square(np.array([[10.0, 20, 30, 60], [0.2, 0.2, 0.3, 0.3]]))[0], [0, 20, 40, 60])
+    assert (make_square(np.array([[0.2, 0.2, 0.3, 0.3]])) % 1 == 0).all()
 
 
 def test_the_pyramid_goes_from_the_least_size_to_the_whole_image():

@@ -1,6 +1,6 @@
 import numpy as np
 
-from msafusion.data.media.tracks import choose, filled, link, smoothed
+from msafusion.data.media.tracks import choose, fill_gaps, link, smooth
 
 
 def box(left, side=10.0):
@@ -43,15 +43,15 @@ def test_a_face_in_a_few_frames_is_not_counted():
 
 
 def test_gaps_are_filled_linearly_and_held_at_the_ends():
-    boxes = filled(np.array([box(0), box(4)]), np.array([1, 3]), np.arange(5))
+    boxes = fill_gaps(np.array([box(0), box(4)]), np.array([1, 3]), np.arange(5))
     assert boxes[:, 0].tolist() == [0, 0, 2, 4, 4]
 
 
 def test_smoothing_keeps_rest_and_steady_motion_and_damps_jitter():
     rest, motion = np.tile(box(3.0), (20, 1)), np.array([box(2.0 * i) for i in range(20)])
-    np.testing.assert_allclose(smoothed(rest, 1.0), rest)
-    np.testing.assert_allclose(smoothed(motion, 1.0)[3:-3], motion[3:-3])
+    np.testing.assert_allclose(smooth(rest, 1.0), rest)
+    np.testing.assert_allclose(smooth(motion, 1.0)[3:-3], motion[3:-3])
     jitter = rest + np.resize([-1.0, 1.0], 20)[:, None]
-    assert np.abs(smoothed(jitter, 1.0) - rest)[3:-3].max() < 0.05
-    np.testing.assert_allclose(smoothed(motion[:1], 1.0), motion[:1])
-    assert smoothed(jitter, 0) is jitter
+    assert np.abs(smooth(jitter, 1.0) - rest)[3:-3].max() < 0.05
+    np.testing.assert_allclose(smooth(motion[:1], 1.0), motion[:1])
+    assert smooth(jitter, 0) is jitter

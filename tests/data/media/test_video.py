@@ -9,7 +9,7 @@ from raw_media import grey_frames, write_video, write_wav
 
 from msafusion.data.extractors import EXTRACTORS, extractor_from
 from msafusion.data.media import Frames, Span, StreamMissing, video
-from msafusion.data.media.frames import resized
+from msafusion.data.media.frames import resize
 from msafusion.data.media.video import probe_video, read_frames
 from msafusion.failures import DataError
 
@@ -63,8 +63,8 @@ def test_seeking_gives_what_decoding_everything_gives(folder):
 
 
 def test_only_what_is_needed_is_decoded(folder, monkeypatch):
-    decoded, counted = video.decoded, []
-    monkeypatch.setattr(video, "decoded", lambda *given: (counted.append(1) or frame for frame in decoded(*given)))
+    decoded, counted = video.decode, []
+    monkeypatch.setattr(video, "decode", lambda *given: (counted.append(1) or frame for frame in decoded(*given)))
     read_frames(folder / "counted.mp4", 1, Span(1.5, 0.1))
     assert len(counted) <= 5
 
@@ -72,9 +72,9 @@ def test_only_what_is_needed_is_decoded(folder, monkeypatch):
 def test_frames_are_changed_one_by_one_as_they_are_decoded(folder):
     file, given = folder / "counted.mp4", []
     frames, _, _ = read_frames(file, 4)
-    small, _, _ = read_frames(file, 4, change=lambda frame: given.append(frame) or resized(frame, 16, "squeeze"))
+    small, _, _ = read_frames(file, 4, change=lambda frame: given.append(frame) or resize(frame, 16, "squeeze"))
     np.testing.assert_array_equal(given, frames)
-    np.testing.assert_array_equal(small, [resized(frame, 16, "squeeze") for frame in frames])
+    np.testing.assert_array_equal(small, [resize(frame, 16, "squeeze") for frame in frames])
     np.testing.assert_array_equal(Frames(4, 16, face="none")(file).values, small.transpose(3, 0, 1, 2))
 
 

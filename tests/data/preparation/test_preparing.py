@@ -9,7 +9,7 @@ import pytest
 from number_files import Files, content, readers, reads
 
 from msafusion.data.preparation.prepared import PreparedFolder
-from msafusion.data.preparation.preparing import cached, prepare
+from msafusion.data.preparation.preparing import prepare, prepare_cached
 from msafusion.failures import DataError
 
 
@@ -119,15 +119,15 @@ def test_other_settings_are_refused_or_overwrite(source, tmp_path):
 
 def test_the_cache_is_kept_up_to_date(source, tmp_path, monkeypatch):
     monkeypatch.setenv("MSAFUSION_CACHE", str(tmp_path / "cache"))
-    folder = cached(Files(source))
+    folder = prepare_cached(Files(source))
     assert folder.parent == tmp_path / "cache"
-    assert cached(Files(source)) == folder
-    assert cached(Files(source, scale=2)) != folder
+    assert prepare_cached(Files(source)) == folder
+    assert prepare_cached(Files(source, scale=2)) != folder
     (source / "odd1.npy").write_bytes(b"text")
     with pytest.raises(
         DataError, match=r"raw' could not be prepared whole \(1 failed\), the first is 'odd1': .*report"
     ):
-        cached(Files(source))
+        prepare_cached(Files(source))
 
 
 @pytest.mark.slow

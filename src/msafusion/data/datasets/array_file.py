@@ -10,7 +10,7 @@ import torch
 
 from msafusion.failures import DataError
 from msafusion.files.hdf5 import member, part
-from msafusion.files.numpy_file import native, opened_npz
+from msafusion.files.numpy_file import native, open_npz
 from msafusion.files.reading import reading
 from msafusion.text import note, texts_of
 
@@ -49,7 +49,7 @@ class ArrayFile:
             self._arrays, self._process = None, os.getpid()
         if self._arrays is None:
             if self.path.suffix == ".npz":
-                with opened_npz(self.path) as arrays:
+                with open_npz(self.path) as arrays:
                     self._arrays = {name: read() for name, read in arrays.items()}
             elif self.path.suffix == ".safetensors":
                 from safetensors import safe_open

@@ -8,13 +8,13 @@ import numpy as np
 import torch
 
 from msafusion.data.datasets.array_file import ArrayFile
-from msafusion.data.datasets.labelled import Labels, TaskOption, check_groups, divide, known_splits
+from msafusion.data.datasets.labelled import Labels, TaskOption, check_groups, parse_splits, split_rows
 from msafusion.data.preparation.writing import can_be_stream
 from msafusion.data.preprocessing import Augmentation, Layout, Standardize
 from msafusion.data.samples import DataSource, Sample, Splits, collate
 from msafusion.failures import DataError
 from msafusion.streams import nearest
-from msafusion.text import cleaned, note
+from msafusion.text import clean_all, note
 
 CODES = {"0": "train", "1": "valid", "2": "test"}
 MAX_FITTED = 1000
@@ -75,7 +75,7 @@ class Arrays(DataSource):
         texts = self._texts(file, self.label)
         number = len(texts)
         marks = [CODES.get(text, text) for text in self._texts(file, self.split, number)]
-        split = known_splits(marks, f"'{self.root}', {self.split}")
+        split = parse_splits(marks, f"'{self.root}', {self.split}")
         groups = self._texts(file, self.group, number) if self.group else [str(row) for row in range(number)]
         ids = self._texts(file, "id", number) if "id" in file.names else [f"{row:06d}" for row in range(number)]
         if self.group:
@@ -89,7 +89,7 @@ class Arrays(DataSource):
             {"id": name, "split": part, "group": group, "label": label}
             for name, part, group, label in zip(ids, split, groups, labels.values, strict=True)
         ]
-        parts = divide(rows, labels.classes, self.valid_fraction, f"'{self.root}'")
+        parts = split_rows(rows, labels.classes, self.valid_fraction, f"'{self.root}'")
         table = _Table(file, rows, streams, {name: self._lengths(file, name, number) for name in streams})
         table.check_finite()
         samples = {name: ArraySamples(table, indices) for name, indices in parts.items()}
@@ -115,7 +115,7 @@ class Arrays(DataSource):
             raise DataError(f"'{self.root}': '{name}' is empty, expected one entry a sample; fill it.")
         if number is not None and len(texts) != number:
             raise DataError(f"'{self.root}': '{name}' has {len(texts)} rows, expected {number} as in '{self.label}'.")
-        return cleaned(texts, f"'{self.root}', {name}")
+        return clean_all(texts, f"'{self.root}', {name}")
 
     def _streams(self, file: ArrayFile, number: int) -> list[str]:
         names = self._named(file, number)

@@ -33,7 +33,7 @@ REMEDY, EXPECTED = "download it again", "an HDF5 file of the CMU SDK"
 
 
 @contextmanager
-def opened(path: Path) -> Iterator[Any]:
+def open_csd(path: Path) -> Iterator[Any]:
     """The HDF5 group `<root>/data` of a file: video -> features and intervals.
 
     Raises:
@@ -55,10 +55,10 @@ def opened(path: Path) -> Iterator[Any]:
 
 
 @contextmanager
-def all_opened(files: Mapping[str, Path]) -> Iterator[dict[str, Any]]:
-    """Role -> the videos of its file; see `opened`."""
+def open_all(files: Mapping[str, Path]) -> Iterator[dict[str, Any]]:
+    """Role -> the videos of its file; see `open_csd`."""
     with ExitStack() as stack:
-        yield {role: stack.enter_context(opened(path)) for role, path in files.items()}
+        yield {role: stack.enter_context(open_csd(path)) for role, path in files.items()}
 
 
 def rows(data: Any, video: str, path: Path) -> tuple[Any, np.ndarray]:
@@ -111,14 +111,14 @@ def width_of(data: Any, path: Path) -> int:
 
 def role_of(path: Path) -> str | None:
     """What a file holds, one of `ROLES`; None: something else (phonemes, other features)."""
-    with opened(path) as data, reading(path, EXPECTED, REMEDY):
+    with open_csd(path) as data, reading(path, EXPECTED, REMEDY):
         features, _ = rows(data, next(iter(data)), path)
         if features.dtype.kind in "SO":
             return None if "phon" in features.name.split("/")[1].lower() else "words"
         return WIDTHS.get(features.shape[1]) if features.dtype.kind in "fiu" else None
 
 
-def averaged(features: Any, frames: np.ndarray, words: np.ndarray, notes: list[str], stream: str) -> np.ndarray:
+def average_features(features: Any, frames: np.ndarray, words: np.ndarray, notes: list[str], stream: str) -> np.ndarray:
     """The mean of the frames of each word.
 
     A frame belongs to the word in whose interval [start, end) the frame's middle lies; a word that holds no frame's

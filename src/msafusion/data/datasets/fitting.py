@@ -32,7 +32,7 @@ def check_reading(folder: PreparedFolder, asked: Mapping[str, Any], made_with: M
             )
 
 
-def fitted_splits(
+def fit_splits(
     folder: PreparedFolder,
     parts: Mapping[str, Sequence[Mapping[str, str]]],
     streams: Sequence[str] | None = None,

@@ -117,7 +117,7 @@ def check_groups(groups: Sequence[str], where: str) -> None:
     alike(groups, where)
 
 
-def known_splits(texts: Sequence[str], where: str) -> list[str]:
+def parse_splits(texts: Sequence[str], where: str) -> list[str]:
     """Names of splits: the usual ones (`training`, `val`, `dev`, `Testing`) as train, valid and test, with a note."""
     names = [SPLIT_NAMES.get(unicodedata.normalize("NFKC", text).casefold(), text) for text in texts]
     for text, name in dict.fromkeys(zip(texts, names, strict=True)):
@@ -126,7 +126,7 @@ def known_splits(texts: Sequence[str], where: str) -> list[str]:
     return names
 
 
-def marked(rows: Sequence[Mapping[str, Any]], classes: Sequence[str], where: str) -> dict[str, list[int]]:
+def split_by_column(rows: Sequence[Mapping[str, Any]], classes: Sequence[str], where: str) -> dict[str, list[int]]:
     """Indices of the rows of each part (train, valid, test), by their column `split`; `valid` may be empty.
 
     Args:
@@ -162,25 +162,25 @@ def marked(rows: Sequence[Mapping[str, Any]], classes: Sequence[str], where: str
     return parts
 
 
-def divide(
+def split_rows(
     rows: Sequence[Mapping[str, Any]], classes: Sequence[str], valid_fraction: float, where: str
 ) -> dict[str, list[int]]:
-    """Indices of the rows of each part, as `marked` gives them, with validation rows.
+    """Indices of the rows of each part, as `split_by_column` gives them, with validation rows.
 
     Where no row is marked valid, whole groups are drawn from the training rows until about `valid_fraction` of every
     class is reached; the draw depends on the groups' names alone.
 
     Args:
-        rows: see `marked`.
-        classes: see `marked`.
+        rows: see `split_by_column`.
+        classes: see `split_by_column`.
         valid_fraction: of the training rows.
-        where: see `marked`.
+        where: see `split_by_column`.
 
     Raises:
-        DataError: see `marked`; no validation row can be drawn, or only with all training rows of a class.
+        DataError: see `split_by_column`; no validation row can be drawn, or only with all training rows of a class.
     """
     check_option("valid_fraction", valid_fraction, 0.0, 0.9)
-    parts = marked(rows, classes, where)
+    parts = split_by_column(rows, classes, where)
     if not parts["valid"]:
         parts["valid"] = _draw(rows, parts["train"], valid_fraction, bool(classes))
         drawn = set(parts["valid"])

@@ -5,8 +5,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
-from msafusion.data.datasets.fitting import check_reading, fitted_splits
-from msafusion.data.datasets.labelled import Labels, TaskOption, check_groups, divide, known_splits, marked
+from msafusion.data.datasets.fitting import check_reading, fit_splits
+from msafusion.data.datasets.labelled import Labels, TaskOption, check_groups, parse_splits, split_by_column, split_rows
 from msafusion.data.datasets.shared_files import check_unshared, groups_by_files
 from msafusion.data.datasets.table_file import inside, read_manifest
 from msafusion.data.extractors import EXTRACTORS, extractor_from
@@ -15,7 +15,7 @@ from msafusion.data.media.container import SOUNDS, VIDEOS
 from msafusion.data.media.stored import ARRAYS, IMAGES, split_key
 from msafusion.data.preparation.journal import read_settings
 from msafusion.data.preparation.prepared import INFO, PreparedFolder
-from msafusion.data.preparation.preparing import cached
+from msafusion.data.preparation.preparing import prepare_cached
 from msafusion.data.preparation.raw import RawItem, RawReader
 from msafusion.data.preprocessing import Augmentation
 from msafusion.data.samples import DataSource, Splits
@@ -72,7 +72,7 @@ class ManifestFiles(RawReader):
         if held_out:
             part_of = self._part_of_groups(held_out)
             self.rows = [{**row, split: part_of.get(row[group] if group else "", "train")} for row in self.rows]
-        parts = known_splits([row[split] for row in self.rows], f"'{self.file}', {split}")
+        parts = parse_splits([row[split] for row in self.rows], f"'{self.file}', {split}")
         self.rows = [{**row, split: part} for row, part in zip(self.rows, parts, strict=True)]
         for name in (row["id"] for row in self.rows):
             if not re.fullmatch(r"[\w.$ +-]+", name) or name.startswith("."):
@@ -100,7 +100,7 @@ class ManifestFiles(RawReader):
             {"id": row["id"], "split": row[split], "group": of_row, "label": value}
             for row, of_row, value in zip(self.rows, self._groups, labels.values, strict=True)
         ]
-        marked(whole, labels.classes, f"'{self.file}'")  # before hours of work
+        split_by_column(whole, labels.classes, f"'{self.file}'")  # before hours of work
         self.extraction = {name: self._reading(name, dict(options)) for name, options in asked.items()}
         guessed = [f"{name} as {self.extraction[name].described}" for name in asked if "kind" not in asked[name]]
         if guessed:
@@ -274,7 +274,7 @@ class Manifest(DataSource):
     def splits(self) -> Splits:
         """Samples by the table's column of splits."""
         prepared = (self.root / INFO).is_file()
-        root = self.root if prepared else cached(ManifestFiles(self.root, **self.reading), workers=self.workers)
+        root = self.root if prepared else prepare_cached(ManifestFiles(self.root, **self.reading), workers=self.workers)
         folder = PreparedFolder(root, "manifest")
         if prepared:
             self._check_made_with(folder)
@@ -282,9 +282,9 @@ class Manifest(DataSource):
         rows: list[dict[str, Any]] = [
             {**row, "label": int(row["label"]) if folder.classes else float(row["label"])} for row in folder.rows
         ]
-        indices = divide(rows, folder.classes, self.valid_fraction, f"'{self.root}'")
+        indices = split_rows(rows, folder.classes, self.valid_fraction, f"'{self.root}'")
         parts = {part: [folder.rows[index] for index in of_part] for part, of_part in indices.items()}
-        return fitted_splits(folder, parts, changes=self.changes)
+        return fit_splits(folder, parts, changes=self.changes)
 
     def _check_made_with(self, folder: PreparedFolder) -> None:
         """A prepared folder has its own columns and streams; options that say otherwise would count for nothing."""

@@ -12,9 +12,9 @@ from msafusion.data.datasets.csd import (
     EXPECTED,
     REMEDY,
     ROLES,
-    all_opened,
-    averaged,
-    opened,
+    average_features,
+    open_all,
+    open_csd,
     part,
     role_of,
     rows,
@@ -25,8 +25,8 @@ from msafusion.data.datasets.mosei_raw import (
     NOT_STANDARD,
     STREAMS,
     SentimentReader,
-    checked_sentiment,
-    made_folds,
+    check_sentiment,
+    make_folds,
     read_folds,
     sample_id,
     video_and_clip,
@@ -126,7 +126,7 @@ class CmuSdkFiles(SentimentReader):
         """One line for each video of the folds without labels."""
         if self.folds is None:
             return []
-        with opened(self.files["labels"]) as labels:
+        with open_csd(self.files["labels"]) as labels:
             known = {video_and_clip(key)[0] for key in labels}
             absent = [video for video in sorted(read_folds(self.folds)) if video not in known]
         return [f"video '{video}' of '{self.folds}': not in '{self.files['labels']}'" for video in absent]
@@ -134,9 +134,9 @@ class CmuSdkFiles(SentimentReader):
     def _look(self) -> tuple[list[RawItem], list[str]]:
         if self._looked is None:
             items, skipped = [], []
-            with all_opened(self.files) as data, reading(self.source, EXPECTED, REMEDY):
+            with open_all(self.files) as data, reading(self.source, EXPECTED, REMEDY):
                 videos = {key: video_and_clip(key)[0] for key in sorted(data["labels"])}
-                folds = made_folds(set(videos.values())) if self.folds is None else read_folds(self.folds)
+                folds = make_folds(set(videos.values())) if self.folds is None else read_folds(self.folds)
                 for key, video in videos.items():
                     self._segments(key, data, folds.get(video), items, skipped)
             name, times = Counter(item.id for item in items).most_common(1)[0] if items else ("", 0)
@@ -185,7 +185,7 @@ class CmuSdkFiles(SentimentReader):
             elif empty:
                 skipped.append(f"{name}: nothing of '{self.files[empty[0]].name}' between {start:g} and {end:g} s")
             else:
-                label = checked_sentiment(float(labels[number]), f"'{self.files['labels']}', {name}")
+                label = check_sentiment(float(labels[number]), f"'{self.files['labels']}', {name}")
                 columns = {"split": split, "start": repr(start), "end": repr(end)}
                 columns |= {} if key == video else {"key": key}
                 items.append(RawItem(name, label, video, files, helping, columns))
@@ -201,7 +201,7 @@ class CmuSdkFiles(SentimentReader):
 
     def channels(self) -> dict[str, int]:
         """Stream -> channels; the text model is loaded for its own."""
-        with all_opened(self.files) as data:
+        with open_all(self.files) as data:
             widths = {role: width_of(data[role], path) for role, path in self.files.items()}
         text = text_encoder(self.text_model).out_channels if self.text_model else widths["vectors"]
         return {"visual": widths["visual"], "audio": widths["audio"], "text": text}
@@ -219,7 +219,7 @@ class CmuSdkFiles(SentimentReader):
     def problems(self, items: Sequence[RawItem]) -> list[str]:
         """What of a video is not there or has not the shape that it should have."""
         found = []
-        with all_opened(self.files) as data:
+        with open_all(self.files) as data:
             for key, (role, group) in itertools.product(dict.fromkeys(map(_key, items)), data.items()):
                 try:
                     features, _ = rows(group, key, self.files[role])
@@ -236,7 +236,7 @@ class CmuSdkFiles(SentimentReader):
         """Arrays of one segment, (words, channels) each, and notes about them."""
         notes: list[str] = []
         start, end = float(item.columns["start"]), float(item.columns["end"])
-        with all_opened(self.files) as data:
+        with open_all(self.files) as data:
             role = "words" if "words" in data else "vectors"
             features, intervals = rows(data[role], _key(item), self.files[role])
             middles = intervals.mean(axis=1)
@@ -255,7 +255,7 @@ class CmuSdkFiles(SentimentReader):
                     source = "vectors" if stream == "text" else stream
                     with reading(self.files[source], EXPECTED, REMEDY):
                         frames = rows(data[source], _key(item), self.files[source])
-                        arrays[stream] = averaged(*frames, intervals[order], notes, stream)
+                        arrays[stream] = average_features(*frames, intervals[order], notes, stream)
         return arrays, notes
 
 

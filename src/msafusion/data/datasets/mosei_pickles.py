@@ -18,10 +18,10 @@ from msafusion.data.datasets.mosei_raw import (
     SPLITS,
     STREAMS,
     SentimentReader,
-    checked_sentiment,
+    check_sentiment,
+    find_shared_videos,
     finite,
     sample_id,
-    shared_videos,
     video_and_clip,
 )
 from msafusion.data.datasets.mosei_text import text_encoder, token_features
@@ -172,7 +172,7 @@ class _Content:
             self._name(split)
         self.items.sort(key=lambda item: item.id)
         videos = {split: [i.group for i in self.items if i.columns["split"] == split] for split in SPLITS}
-        if shared := shared_videos(videos):
+        if shared := find_shared_videos(videos):
             raise DataError(
                 f"'{source}' has {len(shared)} videos in more than one split ({', '.join(shared[:3])}), expected each "
                 f"in one, as a test on videos trained on is none; {REMEDY}."
@@ -218,7 +218,7 @@ class _Content:
                 )
             self.places[name] = split, number
             value = float(np.asarray(columns[self.label][number], dtype=np.float64).reshape(-1)[0])
-            label = checked_sentiment(value, f"'{self.source}', {split}, sample '{name}'")
+            label = check_sentiment(value, f"'{self.source}', {split}, sample '{name}'")
             if has_text[number]:
                 files = dict.fromkeys(STREAMS, self.source)
                 self.items.append(RawItem(name, label, video, files, columns={"split": split}))

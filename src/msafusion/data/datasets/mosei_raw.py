@@ -13,8 +13,8 @@ import numpy as np
 
 from msafusion.data.preparation.raw import RawItem, RawReader, Verification
 from msafusion.data.preprocessing import Layout
-from msafusion.failures import DataError, Failure, TraceLog, attempted
-from msafusion.files.reading import parsed_json
+from msafusion.failures import DataError, Failure, TraceLog, attempt
+from msafusion.files.reading import parse_json
 from msafusion.text import clean, note
 
 STREAMS: tuple[str, ...] = ("visual", "audio", "text")
@@ -65,7 +65,7 @@ class SentimentReader(RawReader):
         for item in items:
             videos.setdefault(item.group, []).append(item)
         for of_video in videos.values():
-            found = attempted(functools.partial(self.problems, of_video), of_video[0].files.values())
+            found = attempt(functools.partial(self.problems, of_video), of_video[0].files.values())
             broken += [log.line(found)] if isinstance(found, Failure) else found
             number += len(of_video)
             if progress is not None:
@@ -101,7 +101,7 @@ def video_and_clip(name: str) -> tuple[str, str | None]:
     return name, None
 
 
-def checked_sentiment(value: float, where: str) -> float:
+def check_sentiment(value: float, where: str) -> float:
     """The label.
 
     Raises:
@@ -134,7 +134,7 @@ def read_folds(path: Path) -> dict[str, str]:
     """
     try:
         text = path.read_text(encoding="utf-8")
-        found = _python_lists(text) if path.suffix == ".py" else parsed_json(text)
+        found = _python_lists(text) if path.suffix == ".py" else parse_json(text)
         folds = {split: list[str](found[split]) for split in SPLITS}
         if odd := [
             video for listed in folds.values() for video in listed if not isinstance(video, str) or len(video) < 2
@@ -164,7 +164,7 @@ def _python_lists(text: str) -> dict[str, list[str]]:
     return {split: ast.literal_eval(lists[split]) for split in SPLITS}
 
 
-def made_folds(videos: Iterable[str]) -> dict[str, str]:
+def make_folds(videos: Iterable[str]) -> dict[str, str]:
     """Video -> train, valid or test: always the same for the same videos, but not the standard folds."""
     order = sorted(videos, key=lambda video: hashlib.sha256(video.encode()).hexdigest())
     valid, test = max(1, round(0.1 * len(order))), max(1, round(0.2 * len(order)))
@@ -172,7 +172,7 @@ def made_folds(videos: Iterable[str]) -> dict[str, str]:
     return dict(zip(order, splits, strict=False))
 
 
-def shared_videos(splits: Mapping[str, Iterable[str]]) -> list[str]:
+def find_shared_videos(splits: Mapping[str, Iterable[str]]) -> list[str]:
     """Videos that occur in more than one split."""
     seen: dict[str, set[str]] = {}
     for split, videos in splits.items():

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from msafusion.data.media.stored import split_key
 from msafusion.failures import DataError
-from msafusion.files.numpy_file import opened_npz
+from msafusion.files.numpy_file import open_npz
 
 
 def check_unshared(files: Sequence[Sequence[Path]], splits: Sequence[str], ids: Sequence[str], where: str) -> None:
@@ -66,6 +66,6 @@ def _identity(file: Path) -> Hashable:
 @lru_cache(maxsize=1 << 16)  # a table names the same files again and again
 def _has_one_array(path: Path) -> bool:
     """Whether `x.npz` means the same as `x.npz#key`; a broken file is told where it is read."""
-    with suppress(Exception), opened_npz(path) as arrays:
+    with suppress(Exception), open_npz(path) as arrays:
         return len(arrays) <= 1
     return False

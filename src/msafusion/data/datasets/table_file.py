@@ -8,7 +8,7 @@ from pathlib import Path
 from msafusion.data.media.stored import split_key
 from msafusion.failures import DataError
 from msafusion.files.reading import check_size, reading
-from msafusion.text import clean, cleaned, note, shown, texts_of
+from msafusion.text import clean, clean_all, note, printable, texts_of
 
 NAMES = ("manifest.csv", "manifest.parquet")
 OTHER_SEPARATORS = {";": "semicolons", "\t": "tabs", "|": "bars"}
@@ -91,12 +91,12 @@ def _stripped(rows: list[dict[str, str]], names: tuple[str, ...], file: Path) ->
     if not rows:
         return rows
     columns = list(rows[0])
-    stripped = dict(zip(columns, cleaned(columns, f"'{file}', names of the columns"), strict=True))
+    stripped = dict(zip(columns, clean_all(columns, f"'{file}', names of the columns"), strict=True))
     _check_columns(file, list(stripped.values()))
     values: dict[str, list[str]] = {}
     for column, name in stripped.items():
         entries = [row[column] for row in rows]
-        values[name] = cleaned(entries, f"'{file}', {name}") if name in names else [text.strip() for text in entries]
+        values[name] = clean_all(entries, f"'{file}', {name}") if name in names else [text.strip() for text in entries]
     return [dict(zip(values, row, strict=True)) for row in zip(*values.values(), strict=True)]
 
 
@@ -153,7 +153,7 @@ def inside(folder: Path, text: str, where: str) -> Path:
     if not text:
         raise DataError(f"{where}: no file is named, expected a path relative to the table; fill it in.")
     if "\0" in text:  # the system takes no such path
-        raise DataError(f"{where}: '{shown(text)}' has a NUL, expected the path of a file; correct it.")
+        raise DataError(f"{where}: '{printable(text)}' has a NUL, expected the path of a file; correct it.")
     path, _ = split_key(text)
     whole = Path(os.path.abspath(folder))
     if path.is_absolute() or not Path(os.path.abspath(whole / path)).is_relative_to(whole):

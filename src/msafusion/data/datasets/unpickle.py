@@ -11,7 +11,7 @@ from msafusion.failures import DataError
 from msafusion.files.numpy_file import read_header, read_npy
 from msafusion.files.pickles import Machine
 from msafusion.files.plain_data import Named, PickleError
-from msafusion.files.reading import check_shape, reading, said
+from msafusion.files.reading import check_shape, error_text, reading
 
 ADMITTED = {("numpy", "ndarray"), ("numpy", "dtype"), ("_codecs", "encode")} | {
     (f"numpy.{core}.{module}", name)
@@ -98,7 +98,7 @@ def load_plain_pickle(file: IO[bytes], name: str) -> Any:
             return _ArrayMachine(file, size).run()
         except Exception as error:  # pickletools has its own, and damage makes numpy raise others
             raise DataError(
-                f"'{name}' is not a pickle of plain arrays ({said(error)}), expected {ONLY}; {REMEDY}."
+                f"'{name}' is not a pickle of plain arrays ({error_text(error)}), expected {ONLY}; {REMEDY}."
             ) from None
 
 

@@ -5,10 +5,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import ClassVar, Literal
 
-from msafusion.data.datasets.fitting import check_reading, fitted_splits
+from msafusion.data.datasets.fitting import check_reading, fit_splits
 from msafusion.data.media import Extractor, Frames, UtdDepth, UtdInertial, UtdSkeleton
 from msafusion.data.preparation.prepared import INFO, PreparedFolder
-from msafusion.data.preparation.preparing import cached
+from msafusion.data.preparation.preparing import prepare_cached
 from msafusion.data.preparation.raw import RawItem, RawReader
 from msafusion.data.preprocessing import Augmentation
 from msafusion.data.samples import DataSource, Splits
@@ -192,7 +192,7 @@ class UTDMHAD(DataSource):
     def splits(self) -> Splits:
         """Samples by subject."""
         raw = not (self.root / INFO).is_file()
-        root = cached(UtdMhadFiles(self.root, self.streams, num_steps=self.num_steps)) if raw else self.root
+        root = prepare_cached(UtdMhadFiles(self.root, self.streams, num_steps=self.num_steps)) if raw else self.root
         folder = PreparedFolder(root, UtdMhadFiles.dataset, classification=True)
         folder.check_files()
         if lacking := [stream for stream in self.streams if stream not in folder.channels]:
@@ -205,7 +205,7 @@ class UTDMHAD(DataSource):
         parts: dict[str, list[dict[str, str]]] = {"train": [], "valid": [], "test": []}
         for row in folder.rows:
             parts[self._part(row)].append(row)
-        return fitted_splits(folder, parts, self.streams, self.changes)
+        return fit_splits(folder, parts, self.streams, self.changes)
 
     def _part(self, row: Mapping[str, str]) -> str:
         subject = int(row["group"]) if re.fullmatch("[0-9]{1,2}", row["group"]) else 0

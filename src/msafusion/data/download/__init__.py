@@ -2,7 +2,7 @@
 
 from msafusion.data.download.fetch import DownloadError, ResumableDownloader, fetch
 from msafusion.data.download.sources import SOURCES, RemoteFile, Source, ZenodoSource
-from msafusion.data.download.unpack import BrokenArchive, is_archive, unpack, unpacked
+from msafusion.data.download.unpack import BrokenArchive, is_archive, is_unpacked, unpack
 
 __all__ = [
     "SOURCES",
@@ -14,6 +14,6 @@ __all__ = [
     "ZenodoSource",
     "fetch",
     "is_archive",
+    "is_unpacked",
     "unpack",
-    "unpacked",
 ]

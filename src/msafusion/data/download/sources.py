@@ -76,7 +76,7 @@ class Source:
         Raises:
             DownloadError: the publisher's list of files cannot be read, or lacks one.
         """
-        return [self._file(part, moved(self.parts[part], base_url)) for part in parts]
+        return [self._file(part, rebase_url(self.parts[part], base_url)) for part in parts]
 
     def _file(self, part: str, url: str) -> RemoteFile:
         return RemoteFile(urlsplit(url).path.rpartition("/")[2], url, folder=self.folders.get(part, ""))
@@ -95,7 +95,7 @@ class ZenodoSource(Source):
         found = []
         for part in parts:
             record, _, name = self.parts[part].partition("/")
-            address = moved(f"https://zenodo.org/api/records/{record}", base_url)
+            address = rebase_url(f"https://zenodo.org/api/records/{record}", base_url)
             if record not in listings:
                 listings[record] = _listing(address)
             if name not in listings[record]:
@@ -108,7 +108,7 @@ class ZenodoSource(Source):
         return found
 
 
-def moved(url: str, base_url: str | None) -> str:
+def rebase_url(url: str, base_url: str | None) -> str:
     """An address on a mirror: its path below the mirror's address.
 
     Raises:

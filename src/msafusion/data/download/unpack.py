@@ -13,7 +13,7 @@ from pathlib import Path, PurePosixPath
 from typing import IO, BinaryIO
 
 from msafusion.data.download.fetch import DownloadError, check_space
-from msafusion.files.reading import MAX_RATIO, allowed, reading
+from msafusion.files.reading import MAX_RATIO, max_size, reading
 from msafusion.files.zip_file import members_of
 
 SUFFIXES = (".zip", ".tar", ".tar.gz", ".tgz")
@@ -83,7 +83,7 @@ def unpack(archive: Path, target: Path) -> list[Path]:
     return list(moved.values())
 
 
-def unpacked(name: str, target: Path) -> bool:
+def is_unpacked(name: str, target: Path) -> bool:
     """Whether an archive of this name has been unpacked into `target`, and all its files are still there."""
     try:
         sizes = json.loads(_marker(name, target).read_text())
@@ -119,7 +119,7 @@ class _BoundedGzip(gzip.GzipFile):
 
     def __init__(self, archive: Path) -> None:
         super().__init__(archive)
-        self._most = allowed(archive.stat().st_size)
+        self._most = max_size(archive.stat().st_size)
 
     def read(self, size: int | None = -1) -> bytes:
         """See `gzip.GzipFile`."""
@@ -171,7 +171,7 @@ def _checked(archive: Path, members: Iterable[_Member]) -> list[_Member]:
     checked, total, size = [], 0, archive.stat().st_size
     for member in members:
         total += member.bytes + HEADER
-        if total > allowed(size):
+        if total > max_size(size):
             raise DownloadError(
                 f"'{archive}' would grow more than {MAX_RATIO} times to over {total / 1e9:,.2f} GB, expected at most "
                 f"{MAX_RATIO} times; it is not unpacked, do not trust it."

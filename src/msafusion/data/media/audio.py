@@ -11,10 +11,19 @@ from typing import Any, ClassVar
 import numpy as np
 
 from msafusion.data.media.ahead import Heard, heard
-from msafusion.data.media.container import ENOUGH, SOUNDS, VIDEOS, decoded, opened, origin, track, undecoded
+from msafusion.data.media.container import (
+    ENOUGH,
+    SOUNDS,
+    VIDEOS,
+    decode,
+    open_container,
+    origin,
+    track,
+    undecoded_notes,
+)
 from msafusion.data.media.extraction import WHOLE, Extracted, Extractor, Span, StreamMissing
-from msafusion.data.media.headers import left_over, promised
-from msafusion.data.media.packets import counted, end_of, state_of
+from msafusion.data.media.headers import left_over, promised_duration
+from msafusion.data.media.packets import counts_packets, end_of, state_of
 from msafusion.data.media.placing import Placed, at_rate
 from msafusion.data.preprocessing import Layout
 from msafusion.failures import DataError
@@ -52,7 +61,7 @@ def read_audio(file: Path, rate: int, span: Span = WHOLE) -> tuple[np.ndarray, l
         StreamMissing: no sound track, or one that ends before the span starts.
         DataError: the file is missing, broken or cut off, its time stamps jump or its samples are not finite.
     """
-    with opened(file) as container:
+    with open_container(file) as container:
         stream, notes = track(file, container, "audio")
         wanted, asked = None, span
         if span.seconds is not None:  # as many samples as give those that are wanted
@@ -60,7 +69,7 @@ def read_audio(file: Path, rate: int, span: Span = WHOLE) -> tuple[np.ndarray, l
             native = stream.rate or rate  # unknown of damaged ones
             asked = Span(span.start, -(-wanted * native // rate) / native)
         end, name = end_of(file, container, stream), container.format.name
-        if counted(container, stream):
+        if counts_packets(container, stream):
             sound = _decoded(file, container, stream, asked, end)
         else:
             which = (*state_of(file), stream.index)
@@ -69,7 +78,7 @@ def read_audio(file: Path, rate: int, span: Span = WHOLE) -> tuple[np.ndarray, l
             reason = f" ({sound.problems[0]})" if sound.problems else ""
             raise DataError(f"'{file}' has a sound track without samples{reason}; copy or download it again.")
         if JITTER.get(name) == math.inf and not sound.problems:  # nothing lacks but what a cut off file promises
-            end = promised(file, container, stream) - origin(container)
+            end = promised_duration(file, container, stream) - origin(container)
         expected = end if asked.seconds is None else min(end, asked.start + asked.seconds)
         missing = expected - sound.ends
         if missing > max(BLOCK, (1 - ENOUGH) * (expected - span.start)) and expected > span.start:
@@ -87,11 +96,11 @@ def read_audio(file: Path, rate: int, span: Span = WHOLE) -> tuple[np.ndarray, l
             raise DataError(f"'{file}' has samples that are NaN or infinite, expected values from -1 to 1; convert it.")
         if name == "wav" and (seconds := left_over(file)) > BLOCK:
             notes.append(f"{seconds:.2f} s behind the sound are not read, as its header tells a shorter one")
-        return samples, [*notes, *sound.notes, *undecoded(sound.problems)]
+        return samples, [*notes, *sound.notes, *undecoded_notes(sound.problems)]
 
 
 def _decoded_anew(file: Path, span: Span, end: float) -> Heard:
-    with opened(file) as container:
+    with open_container(file) as container:
         return _decoded(file, container, track(file, container, "audio")[0], span, end)
 
 
@@ -104,17 +113,17 @@ def _decoded(file: Path, container: Any, stream: Any, span: Span, end: float) ->
 
 def _frames(container: Any, stream: Any, start: float, problems: list[str]) -> Iterator[Any]:
     """Decoded frames from before `start` on: after a seek where that is exact and landed well, else all of them."""
-    if start > RUN_UP and counted(container, stream):
+    if start > RUN_UP and counts_packets(container, stream):
         from av.error import FFmpegError
 
         with suppress(FFmpegError):  # FLAC in large blocks has places that are not found
             container.seek(round((start - RUN_UP + origin(container)) / stream.time_base), stream=stream)
-            frames = decoded(container, stream, problems)
+            frames = decode(container, stream, problems)
             first = next(frames, None)
             if first is not None and first.pts is not None and float(first.pts * first.time_base) <= start:
                 return chain([first], frames)
         container.seek(0, stream=stream)
-    return decoded(container, stream, problems)
+    return decode(container, stream, problems)
 
 
 @dataclass(frozen=True)
@@ -167,7 +176,7 @@ class Mfcc(Extractor):
 
     def probe(self, file: Path) -> float | None:
         """The sound's duration (seconds); see `Extractor.probe`."""
-        with opened(file) as container:
+        with open_container(file) as container:
             return end_of(file, container, track(file, container, "audio")[0])
 
     def __call__(self, file: Path, *, span: Span = WHOLE, companion: Path | None = None) -> Extracted:

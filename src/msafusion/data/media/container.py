@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from msafusion.data.media.extraction import StreamMissing
 from msafusion.failures import DataError
-from msafusion.files.reading import allowed, check_size, reading
+from msafusion.files.reading import check_size, max_size, reading
 
 if TYPE_CHECKING:
     from av.container import InputContainer
@@ -33,7 +33,7 @@ MAX_PIXELS = 2**31 - 1
 
 
 @contextmanager
-def opened(file: Path) -> Iterator["InputContainer"]:
+def open_container(file: Path) -> Iterator["InputContainer"]:
     """The recording, open for reading; its libraries stay silent (PyAV's default), errors tell what is wrong.
 
     Raises:
@@ -62,7 +62,7 @@ def opened(file: Path) -> Iterator["InputContainer"]:
 
 def _pixels(file: Path) -> dict[str, str]:
     """FFmpeg's bound on the size of frames, for those that change it midway or tell it late."""
-    return {"max_pixels": str(min(allowed(file.stat().st_size) // BYTES_OF_PIXEL, MAX_PIXELS))}
+    return {"max_pixels": str(min(max_size(file.stat().st_size) // BYTES_OF_PIXEL, MAX_PIXELS))}
 
 
 @lru_cache(maxsize=1)
@@ -110,7 +110,7 @@ def track(file: Path, container: "InputContainer", kind: Literal["video", "audio
     return chosen, [f"number {number} of {len(found)} {name} tracks is read, the one marked as the default"]
 
 
-def decoded(container: "InputContainer", stream: Any, problems: list[str]) -> Iterator[Any]:
+def decode(container: "InputContainer", stream: Any, problems: list[str]) -> Iterator[Any]:
     """The frames of one stream from the current position on, in the order in which they are presented.
 
     Packets that cannot be decoded are passed over, as players do; each adds a line to `problems`.
@@ -137,7 +137,7 @@ def origin(container: "InputContainer") -> float:
     return (container.start_time or 0) / 1_000_000
 
 
-def joined(file: Path, kind: str, before: float, after: float) -> DataError:
+def joined_error(file: Path, kind: str, before: float, after: float) -> DataError:
     """The error about time stamps that jump."""
     return DataError(
         f"'{file}': the time stamps of its {kind} jump from {before:.2f} s to {after:.2f} s, expected one clock "
@@ -145,7 +145,7 @@ def joined(file: Path, kind: str, before: float, after: float) -> DataError:
     )
 
 
-def undecoded(problems: list[str]) -> list[str]:
+def undecoded_notes(problems: list[str]) -> list[str]:
     """A note about packets that were passed over, if there were any."""
     if not problems:
         return []

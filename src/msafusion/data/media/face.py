@@ -8,7 +8,7 @@ import numpy as np
 
 from msafusion.data.media.extraction import StreamMissing
 from msafusion.data.media.mtcnn import Face, FaceDetector, overlaps
-from msafusion.data.media.tracks import Track, choose, filled, link, smoothed
+from msafusion.data.media.tracks import Track, choose, fill_gaps, link, smooth
 from msafusion.failures import DataError
 from msafusion.streams import check_count, check_option
 
@@ -68,9 +68,9 @@ def face_boxes(frames: np.ndarray, *, every: int = 5, smoothing: float = 1.0) ->
     track, choice = choose(tracks)
     seen = sorted(track)
     gaps = len(frames) - len(seen)
-    boxes = filled(np.array([track[i] for i in seen]), np.array(seen), np.arange(len(frames)))
+    boxes = fill_gaps(np.array([track[i] for i in seen]), np.array(seen), np.arange(len(frames)))
     notes += ([choice] if choice else []) + ([_gap_note(gaps, len(frames))] if gaps else [])
-    return smoothed(boxes, smoothing), notes
+    return smooth(boxes, smoothing), notes
 
 
 def boxes_from_landmarks(csv_file: Path, times: np.ndarray) -> tuple[np.ndarray, list[str]]:
@@ -106,7 +106,7 @@ def boxes_from_landmarks(csv_file: Path, times: np.ndarray) -> tuple[np.ndarray,
         notes.append(f"landmarks of {choice or f'{len(tracks)} faces, took the one seen longest'}")
         seen = np.isin(np.arange(len(stamps)), list(track))
         boxes = np.array([track.get(i, np.zeros(4)) for i in range(len(stamps))])
-    boxes = filled(boxes[seen], stamps[seen], stamps)
+    boxes = fill_gaps(boxes[seen], stamps[seen], stamps)
     nearest = np.abs(stamps[:, None] - times[None]).argmin(axis=0)
     gaps, away = int((~seen[nearest]).sum()), float(np.abs(stamps[nearest] - times).max())
     notes += [_gap_note(gaps, len(times))] if gaps else []
@@ -165,7 +165,7 @@ def _second_looks(least: float) -> list[tuple[str, Callable[[np.ndarray], list[F
     """Other ways to find faces, tried in this order."""
     detector = FaceDetector(least)
     looks: list[tuple[str, Callable[[np.ndarray], list[Face]]]] = [
-        ("after brightening", lambda frame: detector(brightened(frame)) if _dark(frame) else []),
+        ("after brightening", lambda frame: detector(brighten(frame)) if _dark(frame) else []),
         *(
             (f"turned by {angle:.0f} degrees", lambda frame, a=angle: _turned(frame, detector, a))
             for angle in (TURN, -TURN)
@@ -180,7 +180,7 @@ def _dark(frame: np.ndarray) -> bool:
     return bool(np.percentile(frame, 99) < 128)
 
 
-def brightened(frame: np.ndarray) -> np.ndarray:
+def brighten(frame: np.ndarray) -> np.ndarray:
     """The image with its brightest hundredth at full brightness."""
     return np.minimum(frame * (255 / max(float(np.percentile(frame, 99)), 1.0)), 255).astype(np.uint8)
 

@@ -87,7 +87,7 @@ class Frames(Extractor):
             pictures, found = self._faces(file, frames, times, companion)
             notes += found
         else:  # frame by frame: 32 of 1080p would take 200 MB
-            shrink = partial(resized, size=self.size, fit=self.fit)
+            shrink = partial(resize, size=self.size, fit=self.fit)
             pictures, _, notes = read_frames(file, self.num_frames, span, shrink)
         return Extracted(np.ascontiguousarray(_ordered(pictures, self.order).transpose(3, 0, 1, 2)), notes)
 
@@ -109,12 +109,12 @@ class Frames(Extractor):
                 "them in pixels of these frames; give the video that they were found in, or no landmarks."
             )
         if self.squeeze_first:
-            frames = np.stack([resized(frame, self.size, "squeeze") for frame in frames])
+            frames = np.stack([resize(frame, self.size, "squeeze") for frame in frames])
             boxes = boxes * np.tile([self.size / width, self.size / height], 2)
         return crop_faces(frames, boxes, self.size, self.margin), notes
 
 
-def resized(frame: np.ndarray, size: int, fit: Fit) -> np.ndarray:
+def resize(frame: np.ndarray, size: int, fit: Fit) -> np.ndarray:
     """One frame uint8 (height, width, 3) to (size, size, 3), by Pillow's antialiased bilinear filter."""
     from PIL import Image
 

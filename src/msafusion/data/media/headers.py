@@ -15,7 +15,7 @@ EBML = b"\x1a\x45\xdf\xa3"
 """What Matroska begins with."""
 
 
-def promised(file: Path, container: "InputContainer", stream: Any) -> float:
+def promised_duration(file: Path, container: "InputContainer", stream: Any) -> float:
     """Where a stream of a file that was cut off would end, on its own time stamps (seconds).
 
     A file is cut off where its outermost blocks are longer than itself: then, and only then, are durations and counts

@@ -8,7 +8,7 @@ from typing import ClassVar, Literal
 import numpy as np
 
 from msafusion.data.media.extraction import WHOLE, Extracted, Extractor, Span, StreamMissing
-from msafusion.data.media.timeline import middles, part, resampled
+from msafusion.data.media.timeline import middles, part, resample
 from msafusion.data.preprocessing import Layout
 from msafusion.failures import DataError
 from msafusion.files.matlab5 import numeric_part
@@ -101,7 +101,7 @@ class UtdSkeleton(Extractor):
             centre = joints[:, HIP_CENTRE : HIP_CENTRE + 1]
             joints = joints - (centre if self.origin == "frame" else centre[:1])
         joints = joints.reshape(len(joints), -1).astype(np.float32)
-        return Extracted(joints if self.num_steps is None else resampled(joints, self.num_steps))
+        return Extracted(joints if self.num_steps is None else resample(joints, self.num_steps))
 
     def _read(self, file: Path) -> np.ndarray:
         """(time, 20, 3)."""
@@ -151,7 +151,7 @@ class UtdInertial(Extractor):
         """The readings of the span."""
         readings = self._read(file).astype(np.float32)
         readings = readings[part(span, len(readings), INERTIAL_RATE, file)]
-        return Extracted(readings if self.num_steps is None else resampled(readings, self.num_steps))
+        return Extracted(readings if self.num_steps is None else resample(readings, self.num_steps))
 
     def _read(self, file: Path) -> np.ndarray:
         return read_variable(file, "d_iner", (None, self.channels), "g and degrees a second")

@@ -102,22 +102,22 @@ class FaceDetector:
             found = np.hstack([corners, corners + CELL]) * ([image.width / width, image.height / height] * 2)
             score = faces[0, columns, rows, 1]
             kept = suppress(found, score, 0.5)
-            boxes.append(moved(found[kept], offsets[0, columns[kept], rows[kept]]))
+            boxes.append(move_boxes(found[kept], offsets[0, columns[kept], rows[kept]]))
             scores.append(score[kept])
         found = np.concatenate(boxes)
-        return squared(found[suppress(found, np.concatenate(scores), 0.7)])
+        return make_square(found[suppress(found, np.concatenate(scores), 0.7)])
 
     def _judge(self, image: "Image", squares: np.ndarray) -> list[Face]:
         """The faces among squares (n, 4), by the second and third network."""
         offsets, faces = _run("rnet", _cut(image, squares, 24), ("dense_2", "softmax_1"))
         likely = np.flatnonzero(faces[:, 1] >= self.thresholds[1])
         likely = likely[suppress(squares[likely], faces[likely, 1], 0.7)]
-        squares = squared(moved(squares[likely], offsets[likely]))
+        squares = make_square(move_boxes(squares[likely], offsets[likely]))
         offsets, points, faces = _run("onet", _cut(image, squares, 48), ("dense_5", "dense_6", "softmax_2"))
         sure = np.flatnonzero(faces[:, 1] >= self.thresholds[2])
         squares, points, scores = squares[sure], points[sure].reshape(-1, 2, 5).swapaxes(1, 2), faces[sure, 1]
         landmarks = squares[:, None, :2] + points * (squares[:, None, 2:] - squares[:, None, :2])
-        boxes = moved(squares, offsets[sure])
+        boxes = move_boxes(squares, offsets[sure])
         kept = suppress(boxes, scores, 0.7, of_smaller=True)
         return [Face(boxes[i], float(scores[i]), landmarks[i]) for i in kept]
 
@@ -147,13 +147,13 @@ def overlaps(box: np.ndarray, boxes: np.ndarray, *, of_smaller: bool = False) ->
     return shared / np.maximum(np.minimum(area, areas) if of_smaller else area + areas - shared, 1e-9)
 
 
-def moved(boxes: np.ndarray, offsets: np.ndarray) -> np.ndarray:
+def move_boxes(boxes: np.ndarray, offsets: np.ndarray) -> np.ndarray:
     """Boxes (n, 4) whose corners are moved by offsets (n, 4), given in widths and heights of the boxes."""
     sides = boxes[:, 2:] - boxes[:, :2]
     return boxes + offsets * np.hstack([sides, sides])
 
 
-def squared(boxes: np.ndarray) -> np.ndarray:
+def make_square(boxes: np.ndarray) -> np.ndarray:
     """Squares (n, 4) of whole pixels about the centres of boxes (n, 4), as wide as their longer sides."""
     centres, side = (boxes[:, :2] + boxes[:, 2:]) / 2, (boxes[:, 2:] - boxes[:, :2]).max(axis=1, keepdims=True)
     corners, side = np.round(centres - side / 2), np.maximum(np.round(side), 1)

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from msafusion.data.media.container import JUMP, decoded, joined, opened, origin
-from msafusion.data.media.headers import promised, second_recording
+from msafusion.data.media.container import JUMP, decode, joined_error, open_container, origin
+from msafusion.data.media.headers import promised_duration, second_recording
 from msafusion.failures import DataError
 
 if TYPE_CHECKING:
@@ -50,7 +50,7 @@ class Packets:
     back: tuple[float, float] | None = None
 
 
-def counted(container: "InputContainer", stream: Any) -> bool:
+def counts_packets(container: "InputContainer", stream: Any) -> bool:
     """Whether samples have no time stamps but are counted, and any part decodes to what the whole has there.
 
     Linear PCM and FLAC. All others are decoded from their start: ADPCM and G.722 are coded in blocks or carry over
@@ -70,7 +70,7 @@ def end_of(file: Path, container: "InputContainer", stream: Any) -> float:
     """
     _check_single(file, container)
     header = float(((stream.start_time or 0) + (stream.duration or 0)) * stream.time_base)
-    if counted(container, stream) and stream.duration:
+    if counts_packets(container, stream) and stream.duration:
         end = header
     else:
         packets = packets_of(file, stream)
@@ -78,7 +78,7 @@ def end_of(file: Path, container: "InputContainer", stream: Any) -> float:
         if not stream.duration and container.duration:  # Matroska tells where the last of its tracks ends
             header = origin(container) + container.duration / 1_000_000
         end = header if stream.type == "audio" and packets.last < header < packets.end else packets.end
-    return max(end, promised(file, container, stream)) - origin(container)
+    return max(end, promised_duration(file, container, stream)) - origin(container)
 
 
 def packets_of(file: Path, stream: Any) -> Packets:
@@ -98,7 +98,7 @@ def packets_of(file: Path, stream: Any) -> Packets:
         )
     if found.back is not None:
         before, after = (time - origin(stream.container) for time in found.back)
-        raise joined(file, "video" if stream.type == "video" else "sound", before, after)
+        raise joined_error(file, "video" if stream.type == "video" else "sound", before, after)
     return found
 
 
@@ -129,7 +129,7 @@ def _scanned(file: Path, modified: int, size: int) -> Mapping[int, Packets | Non
     """
     from av.error import FFmpegError
 
-    with opened(file) as container:
+    with open_container(file) as container:
         found: defaultdict[int, _Scan] = defaultdict(lambda: _Scan(container.format.name))
         packets = container.demux()
         while True:
@@ -152,9 +152,9 @@ def _scanned(file: Path, modified: int, size: int) -> Mapping[int, Packets | Non
 
 def _first_shown(file: Path, index: int) -> float | None:
     """The time stamp of decoding (seconds) with which the first frame of a stream leaves the decoder."""
-    with opened(file) as container:
+    with open_container(file) as container:
         container.streams[index].thread_type = "NONE"  # pyright: ignore[reportAttributeAccessIssue]
-        frame: Any = next(decoded(container, container.streams[index], []), None)
+        frame: Any = next(decode(container, container.streams[index], []), None)
         return None if frame is None or frame.dts is None else float(frame.dts * frame.time_base)
 
 

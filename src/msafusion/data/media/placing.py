@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from msafusion.data.media.container import JUMP, joined
+from msafusion.data.media.container import JUMP, joined_error
 from msafusion.data.media.extraction import Span
 from msafusion.failures import DataError
 
@@ -135,7 +135,7 @@ class Placed:
         elif self._off(at):
             seconds = (at - self.position) / self.rate
             if seconds < -JUMP:
-                raise joined(self.file, "sound", self.position / self.rate, at / self.rate)
+                raise joined_error(self.file, "sound", self.position / self.rate, at / self.rate)
             if seconds > 0:
                 self._silence(at)
                 self._holes.append(seconds)
@@ -155,7 +155,7 @@ class Placed:
         first, last = self._bounds()
         begin, stop = max(self.position, first), up_to if last is None else min(up_to, last)
         if stop - begin > MAX_HOLE * min(self.rate, FASTEST):
-            raise joined(self.file, "sound", self.position / self.rate, up_to / self.rate)
+            raise joined_error(self.file, "sound", self.position / self.rate, up_to / self.rate)
         self._parts[-1][1].append(np.zeros(max(0, stop - begin), np.float32))
         self.position = up_to
 

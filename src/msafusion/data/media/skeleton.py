@@ -13,7 +13,7 @@ from typing import ClassVar
 import numpy as np
 
 from msafusion.data.media.extraction import WHOLE, Extracted, Extractor, Span, StreamMissing
-from msafusion.data.media.timeline import part, resampled
+from msafusion.data.media.timeline import part, resample
 from msafusion.data.preprocessing import Layout
 from msafusion.failures import DataError
 from msafusion.files.reading import reading
@@ -188,7 +188,7 @@ class NtuSkeleton(Extractor):
 
     def _as_reference(self, positions: np.ndarray) -> np.ndarray:
         both = np.pad(positions, [(0, 0), (0, NUM_BODIES - positions.shape[1]), (0, 0), (0, 0)])
-        return resampled(both - both[:, :1, SPINE_MIDDLE : SPINE_MIDDLE + 1], self.num_steps)
+        return resample(both - both[:, :1, SPINE_MIDDLE : SPINE_MIDDLE + 1], self.num_steps)
 
     def _centred(self, positions: np.ndarray, present: np.ndarray) -> np.ndarray:
         """(time, bodies, 25, 3) to (num_steps, 2, 25, 3)."""
@@ -200,7 +200,7 @@ class NtuSkeleton(Extractor):
             known = positions[seen, body].reshape(len(seen), -1)
             held = np.stack([np.interp(steps, seen, column) for column in known.T], axis=1)
             bridged[:, body] = held.reshape(-1, NUM_JOINTS, 3)
-        values = resampled(bridged - bridged[:, :1, SPINE_MIDDLE : SPINE_MIDDLE + 1], self.num_steps)
+        values = resample(bridged - bridged[:, :1, SPINE_MIDDLE : SPINE_MIDDLE + 1], self.num_steps)
         nearest = np.linspace(0, len(steps) - 1, self.num_steps).round().astype(int)
         values[~there[nearest]] = 0
         return np.pad(values, [(0, 0), (0, NUM_BODIES - values.shape[1]), (0, 0), (0, 0)])

@@ -9,10 +9,10 @@ from typing import Any, ClassVar, get_args
 import numpy as np
 
 from msafusion.data.media.extraction import WHOLE, Extracted, Extractor, Span
-from msafusion.data.media.timeline import middles, part, resampled
+from msafusion.data.media.timeline import middles, part, resample
 from msafusion.data.preprocessing import Layout
 from msafusion.failures import DataError
-from msafusion.files.numpy_file import opened_npz, read_npy
+from msafusion.files.numpy_file import open_npz, read_npy
 from msafusion.files.reading import check_size, reading
 
 ARRAYS = (".npy", ".npz")
@@ -38,7 +38,7 @@ def read_array(file: Path) -> np.ndarray:
     path, key = split_key(file)
     with reading(path, "an array", "write it again"):
         if path.suffix.lower() == ".npz":
-            with opened_npz(path) as arrays:
+            with open_npz(path) as arrays:
                 names = list(arrays)
                 key = names[0] if not key and len(names) == 1 else key
                 if key not in names:
@@ -192,7 +192,7 @@ class StoredArray(Extractor):
             if values.ndim != 2 or values.shape[1] != self.num_channels or not len(values):
                 raise self._misfit(file, values, f"(time, {self.num_channels})")
             values = self._cut(file, _narrowed(values, file), span)
-            values = values if self.num_steps is None else resampled(values, self.num_steps)
+            values = values if self.num_steps is None else resample(values, self.num_steps)
         else:
             picture = _picture(values)
             if picture is not None and len(picture) == self.num_channels:

@@ -29,7 +29,7 @@ def part(span: Span, num_steps: int, rate: float, file: Path) -> slice:
     return slice(first, min(max(last, first + 1), num_steps))
 
 
-def resampled(values: np.ndarray, num_steps: int) -> np.ndarray:
+def resample(values: np.ndarray, num_steps: int) -> np.ndarray:
     """(time, ...) to (num_steps, ...), linearly between neighbouring steps; the first and the last step stay."""
     at = np.linspace(0, len(values) - 1, num_steps)
     before = np.floor(at).astype(int)

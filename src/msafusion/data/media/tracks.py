@@ -51,12 +51,12 @@ def choose(tracks: Sequence[Track]) -> tuple[Track, str]:
     return steady[int(np.argmax(area))], f"{faces} faces, took {reason}" if faces > 1 else ""
 
 
-def filled(boxes: np.ndarray, at: np.ndarray, wanted: np.ndarray) -> np.ndarray:
+def fill_gaps(boxes: np.ndarray, at: np.ndarray, wanted: np.ndarray) -> np.ndarray:
     """Boxes (n, 4) known at increasing places `at` (n,), interpolated linearly to `wanted` (m,), held at both ends."""
     return np.stack([np.interp(wanted, at, boxes[:, side]) for side in range(4)], axis=1)
 
 
-def smoothed(boxes: np.ndarray, deviation: float) -> np.ndarray:
+def smooth(boxes: np.ndarray, deviation: float) -> np.ndarray:
     """Boxes (n, 4) after a Gaussian over the frames; the first and last one are repeated beyond the ends."""
     if deviation <= 0:
         return boxes

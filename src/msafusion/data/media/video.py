@@ -9,7 +9,16 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from msafusion.data.media.container import ENOUGH, JUMP, decoded, joined, opened, origin, track, undecoded
+from msafusion.data.media.container import (
+    ENOUGH,
+    JUMP,
+    decode,
+    joined_error,
+    open_container,
+    origin,
+    track,
+    undecoded_notes,
+)
 from msafusion.data.media.extraction import WHOLE, Span, StreamMissing
 from msafusion.data.media.packets import end_of, packets_of
 from msafusion.data.media.upright import display, upright
@@ -112,7 +121,7 @@ def read_frames(
             end = min(end, max(span.start + span.seconds, start + reading.step))
         wanted = start + (np.arange(num_frames) + 0.5) * (end - start) / num_frames
         shown = reading.shown(wanted.tolist(), change)
-        notes = [*reading.notes, *undecoded(reading.problems)]
+        notes = [*reading.notes, *undecoded_notes(reading.problems)]
         if reading.out_of_order:
             notes.append("time stamps of the frames are out of order, those of decoding are taken")
         missing = end - reading.ends
@@ -162,7 +171,7 @@ class _Reading:
 
     def restart(self) -> None:
         """Back to the very start, where nothing that was read before counts: more than a seek to time 0 promises."""
-        self.container = self.stack.enter_context(opened(self.file))
+        self.container = self.stack.enter_context(open_container(self.file))
         self.stream, self.notes = track(self.file, self.container, "video")
         self.stream.thread_type = "AUTO"  # whole frames and slices: the fastest of four on H.264 720p and on MPEG-1
 
@@ -183,7 +192,7 @@ class _Reading:
         start, time = origin(self.container), self.starts - self.step
         latest, count, faults = -np.inf, 0, 0
         stamps = self.packets.stamps  # where there are, all is decoded from the start
-        for number, frame in enumerate(decoded(self.container, self.stream, self.problems)):
+        for number, frame in enumerate(decode(self.container, self.stream, self.problems)):
             before, stamp = time, frame.pts
             if stamps is None and stamp is not None:
                 count, faults, latest = count + 1, faults + (stamp < latest), stamp
@@ -198,7 +207,7 @@ class _Reading:
             else:
                 time = float(stamp * frame.time_base) - start
             if time < before - JUMP:
-                raise joined(self.file, "video", before, time)
+                raise joined_error(self.file, "video", before, time)
             yield time, frame
 
     def shown(self, wanted: list[float], change: Callable[[np.ndarray], np.ndarray] | None) -> list[_Shown]:

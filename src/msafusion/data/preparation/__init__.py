@@ -1,7 +1,7 @@
 """From raw files to prepared folders: raw data sets (`raw`), the work (`preparing`), the result (`prepared`)."""
 
 from msafusion.data.preparation.prepared import PreparedFolder
-from msafusion.data.preparation.preparing import PrepareReport, cached, prepare
+from msafusion.data.preparation.preparing import PrepareReport, prepare, prepare_cached
 from msafusion.data.preparation.raw import RawItem, RawReader, Verification
 
-__all__ = ["PrepareReport", "PreparedFolder", "RawItem", "RawReader", "Verification", "cached", "prepare"]
+__all__ = ["PrepareReport", "PreparedFolder", "RawItem", "RawReader", "Verification", "prepare", "prepare_cached"]

@@ -9,8 +9,8 @@ import numpy as np
 
 from msafusion.data.preparation.raw import RawItem, RawReader
 from msafusion.data.preparation.writing import write_array
-from msafusion.data.preprocessing import Layout, layout_missed
-from msafusion.failures import DataError, Failure, attempted
+from msafusion.data.preprocessing import Layout, layout_problem
+from msafusion.failures import DataError, Failure, attempt
 
 
 @dataclass(frozen=True)
@@ -52,7 +52,7 @@ class ItemPreparer:
         Raises:
             OSError: they cannot be written.
         """
-        read = attempted(lambda: self._read(item), item.files.values())
+        read = attempt(lambda: self._read(item), item.files.values())
         if isinstance(read, Failure):
             return Outcome(item.id, failure=read)
         arrays, notes = read
@@ -73,7 +73,7 @@ class ItemPreparer:
         if arrays.keys() != self.channels.keys():
             raise DataError(f"the sample has the streams {', '.join(arrays)}, expected {', '.join(self.channels)}.")
         for stream, values in arrays.items():
-            missed = layout_missed(values, self.channels[stream], self.layouts[stream])
+            missed = layout_problem(values, self.channels[stream], self.layouts[stream])
             if values.dtype.kind not in "biuf" or missed or not values.size:
                 raise DataError(
                     f"stream '{stream}' is {values.dtype} {values.shape}, expected {missed or 'numbers'}; check its "

@@ -102,7 +102,7 @@ def file_state(file: Path) -> list[Any] | None:
 
 
 @contextmanager
-def opened_journal(reader: RawReader, target: Path, *, overwrite: bool, wait: bool) -> Iterator[Journal]:
+def open_journal(reader: RawReader, target: Path, *, overwrite: bool, wait: bool) -> Iterator[Journal]:
     """The journal of a folder that this process prepares alone until the context ends; it may be new.
 
     Args:

@@ -21,10 +21,10 @@ import numpy as np
 import torch
 
 from msafusion.data.preparation.writing import INFO, TABLE, array_file, can_be_sample, can_be_stream, write_prepared
-from msafusion.data.preprocessing import Layout, layout_missed
+from msafusion.data.preprocessing import Layout, layout_problem
 from msafusion.data.samples import Sample
-from msafusion.failures import DataError, Failure, TraceLog, attempted
-from msafusion.files.numpy_file import mapped_npy, native
+from msafusion.failures import DataError, Failure, TraceLog, attempt
+from msafusion.files.numpy_file import map_npy, native
 from msafusion.files.reading import read_json, reading
 
 __all__ = ["INFO", "TABLE", "PreparedFolder", "StoredSamples", "write_prepared"]
@@ -175,7 +175,7 @@ class PreparedFolder:
         problems, traces = [], TraceLog()
         for number, row in enumerate(self.rows, start=1):
             for stream in self.channels:
-                seen = attempted(functools.partial(look, stream, row["id"]), [self._file(stream, row["id"])])
+                seen = attempt(functools.partial(look, stream, row["id"]), [self._file(stream, row["id"])])
                 if isinstance(seen, Failure):
                     problems.append(traces.line(seen))
             if progress is not None:
@@ -215,10 +215,10 @@ class PreparedFolder:
         if not file.is_file():
             raise DataError(f"no file '{file}', expected the {stream} of sample '{name}'; {REMEDY}.")
         with reading(file, "a stored array", RENEW):
-            values = mapped_npy(file)
+            values = map_npy(file)
         if values.dtype.kind not in "biuf":
             raise DataError(f"'{file}' holds {values.dtype}, expected numbers; {RENEW}.")
-        if wanted := layout_missed(values, count, self.layout(stream)):
+        if wanted := layout_problem(values, count, self.layout(stream)):
             raise DataError(f"'{file}' is {values.dtype} {values.shape}, expected {wanted}; {RENEW}.")
         return values
 

@@ -28,7 +28,7 @@ from msafusion.data.preparation.journal import (
     SETTINGS,
     Journal,
     file_state,
-    opened_journal,
+    open_journal,
     plan_of,
     row_of,
     versions,
@@ -36,7 +36,7 @@ from msafusion.data.preparation.journal import (
 from msafusion.data.preparation.progress import progress_on
 from msafusion.data.preparation.raw import RawItem, RawReader
 from msafusion.data.preparation.writing import INFO, TABLE, can_be_sample, can_be_stream, write_table
-from msafusion.failures import DataError, Failure, TraceLog, attempted
+from msafusion.failures import DataError, Failure, TraceLog, attempt
 from msafusion.files.json_file import write_json
 
 MAX_PROBED = 16
@@ -132,7 +132,7 @@ def prepare(
     _check_items(reader, items)
     chosen = items if limit is None or limit >= len(items) else [items[i * len(items) // limit] for i in range(limit)]
     start = time.perf_counter()
-    with opened_journal(reader, target, overwrite=overwrite, wait=wait) as journal:
+    with open_journal(reader, target, overwrite=overwrite, wait=wait) as journal:
         stat, channels = functools.cache(file_state), reader.channels()  # many samples may share one file
         plans = {item.id: plan_of(item, stat) for item in items}
         there = {item.id for item in items if journal.has(plans[item.id], channels)}
@@ -176,7 +176,7 @@ def prepare(
     return report
 
 
-def cached(reader: RawReader, *, workers: int | None = None) -> Path:
+def prepare_cached(reader: RawReader, *, workers: int | None = None) -> Path:
     """The prepared folder of a raw data set in the user's cache, brought up to date; progress is shown on stderr.
 
     It lies in MSAFUSION_CACHE (default: ~/.cache/msafusion), and is named by data set, raw folder and settings.
@@ -195,12 +195,12 @@ def cached(reader: RawReader, *, workers: int | None = None) -> Path:
         >>> from tempfile import TemporaryDirectory
         >>> import numpy as np
         >>> from msafusion.data.datasets.manifest import ManifestFiles
-        >>> from msafusion.data.preparation import cached
+        >>> from msafusion.data.preparation import prepare_cached
         >>> rows = [("id", "label", "split", "motion"), ("a", 0.5, "train", "m.npz#a"), ("b", 1.5, "test", "m.npz#b")]
         >>> with TemporaryDirectory() as folder:
         ...     np.savez(f"{folder}/m.npz", a=np.random.randn(9, 3), b=np.random.randn(9, 3))
         ...     np.savetxt(f"{folder}/manifest.csv", rows, fmt="%s", delimiter=",")
-        ...     (cached(ManifestFiles(Path(folder))) / "samples.csv").is_file()
+        ...     (prepare_cached(ManifestFiles(Path(folder))) / "samples.csv").is_file()
         True
     """
     from rich.console import Console
@@ -269,7 +269,7 @@ def _typical_seconds(reader: RawReader, finished: Sequence[RawItem]) -> float | 
     for item in finished[:: -(-len(finished) // MAX_PROBED)]:
         for stream, extractor in reader.extraction.items():
             # its streams were read when they were prepared; a file may have gone since
-            seconds = attempted(functools.partial(extractor.probe, item.files[stream]))
+            seconds = attempt(functools.partial(extractor.probe, item.files[stream]))
             if seconds is not None and not isinstance(seconds, Failure):
                 found.append(seconds)
                 break

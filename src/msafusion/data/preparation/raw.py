@@ -14,7 +14,7 @@ import numpy as np
 
 from msafusion.data.media import Extractor
 from msafusion.data.preprocessing import Layout
-from msafusion.failures import Failure, TraceLog, attempted
+from msafusion.failures import Failure, TraceLog, attempt
 
 
 @dataclass(frozen=True)
@@ -159,7 +159,7 @@ class RawReader(ABC):
         for number, item in enumerate(items, start=1):
             for stream, extractor in self.extraction.items():
                 file = item.files[stream]
-                found = attempted(functools.partial(extractor.probe, file), [file])
+                found = attempt(functools.partial(extractor.probe, file), [file])
                 if isinstance(found, Failure):
                     broken.append(log.line(found))
                 else:

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from types import UnionType
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
-from msafusion.data.preprocessing.base import Layout, Preprocessing, layout_missed
+from msafusion.data.preprocessing.base import Layout, Preprocessing, layout_problem
 from msafusion.data.preprocessing.clips import Clips
 from msafusion.data.preprocessing.standardize import Augmentation, Standardize
 from msafusion.data.preprocessing.windows import Windows
@@ -25,7 +25,7 @@ __all__ = [
     "Preprocessing",
     "Standardize",
     "Windows",
-    "layout_missed",
+    "layout_problem",
     "preprocessing_from",
 ]
 

@@ -56,15 +56,15 @@ class Preprocessing(ABC):
         return {"kind": type(self).__name__, **asdict(self)}  # pyright: ignore[reportArgumentType]
 
 
-def layout_missed(values: np.ndarray, channels: int, kind: Layout) -> str:
+def layout_problem(values: np.ndarray, channels: int, kind: Layout) -> str:
     """The layout that an array of a stream of whole clips should have and has not; empty where it has.
 
     Examples:
         >>> import numpy as np
-        >>> from msafusion.data.preprocessing import layout_missed
-        >>> layout_missed(np.zeros((100, 3)), 3, "sequence")
+        >>> from msafusion.data.preprocessing import layout_problem
+        >>> layout_problem(np.zeros((100, 3)), 3, "sequence")
         ''
-        >>> layout_missed(np.zeros((3, 100)), 3, "sequence")
+        >>> layout_problem(np.zeros((3, 100)), 3, "sequence")
         '(time, 3)'
     """
     if kind == "video":

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from msafusion.data.preprocessing.base import Layout, Preprocessing, layout_missed
+from msafusion.data.preprocessing.base import Layout, Preprocessing, layout_problem
 from msafusion.failures import DataError
 
 
@@ -65,7 +65,7 @@ class Clips(Preprocessing):
             if values.dtype.kind == "f":
                 with np.errstate(over="ignore"):  # what is too large becomes infinite, and is told
                     values = values.astype(self._precision(name))
-            wanted = layout_missed(values, count, self._layout(name))
+            wanted = layout_problem(values, count, self._layout(name))
             if wanted or not np.isfinite(values).all():
                 raise DataError(
                     f"stream '{name}' is {values.dtype} {values.shape}, expected finite {wanted or 'values'} of one "
