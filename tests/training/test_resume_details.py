@@ -79,7 +79,7 @@ def test_mosei_interrupted_in_its_second_fused_epoch_and_resumed_ends_as_if_noth
             folder=cut,
             config=text,
             trainer=saved.trainer.as_dict(),
-            start=made.start,
+            init=made.init,
             seed=made.seed,
         )
     assert torch.load(cut / "checkpoints" / "multimodal" / "last.ckpt", weights_only=True)["epoch"] == 0
