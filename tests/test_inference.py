@@ -140,7 +140,7 @@ def faults(repeats=5):
 torch.set_num_threads(1)
 default = faults()
 assert keep_freed_memory()
-faults(1)
+faults(20)
 print(default, faults())
 """
 
@@ -150,7 +150,7 @@ print(default, faults())
 def test_kept_memory_costs_no_page_faults_again():
     default = {name: value for name, value in os.environ.items() if not name.startswith("MALLOC_")}
     command = [sys.executable, "-c", KEPT]
-    for _ in range(8):  # where the heap cannot grow in one piece, in one process of four, blocks of 64 MB come and go
+    for _ in range(3):  # a heap that cannot grow in one piece needs up to ten blocks of 64 MB before it stays as it is
         done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True, env=default)
         faults, kept = map(int, done.stdout.split())
         if kept < 0.1 * faults:
