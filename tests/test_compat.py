@@ -7,7 +7,7 @@ import sys
 import pytest
 import torch
 
-from msafusion._compat import disabled_once_compiling
+from msafusion._compat import disabled_once_compiling, is_batched_by_vmap
 
 TRACER = (
     "torch's lazy decorator (torch._compile._disable_dynamo) asks otherwise now for the disabled form of a function"
@@ -64,3 +64,17 @@ def test_a_lazily_disabled_function_is_known_as_itself():
     lazy = disabled_once_compiling(add, recursive=False)
     assert (lazy.__name__, lazy.__doc__, lazy(2), lazy(x=2, y=2)) == ("add", "Sum.", 3, 4)
     assert inspect.signature(lazy) == inspect.signature(add)
+
+
+def test_tensors_that_vmap_has_batched_are_told_apart_under_other_transforms():
+    seen = []
+
+    def note(x):
+        seen.append(is_batched_by_vmap(x))
+        return x.sum()
+
+    torch.func.vmap(note)(torch.ones(2, 3))
+    torch.func.grad(note)(torch.ones(3))
+    torch.func.vmap(torch.func.grad(note))(torch.ones(2, 3))
+    note(torch.ones(2))
+    assert seen == [True, False, True, False], "torch._C._functorch names or unwraps its tensors otherwise now"

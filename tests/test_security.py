@@ -24,7 +24,7 @@ TREE = {
             "root": "x",
             "streams": {"audio": {"kind": "Mfcc"}},
             "held_out": {"test": ["a"]},
-            "changes": {"noise": 0.1},
+            "augmentation": {"noise": 0.1},
             "workers": 1,
         },
     },

@@ -47,3 +47,15 @@ class _Deferred:
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """Were that attribute called otherwise: as torch's decorator has it, with the import at the first call."""
         return self._function(*args, **kwargs)
+
+
+_functorch: Any = torch._C._functorch  # pyright: ignore[reportAttributeAccessIssue]
+
+
+def is_batched_by_vmap(tensor: torch.Tensor) -> bool:
+    """Whether a tensor within `torch.func.vmap` stands for several, at any depth of torch.func's wrappers."""
+    while _functorch.is_functorch_wrapped_tensor(tensor):
+        if _functorch.is_batchedtensor(tensor):
+            return True
+        tensor = _functorch.get_unwrapped(tensor)
+    return False

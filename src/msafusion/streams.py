@@ -8,14 +8,14 @@ stream varies in length, time is its first position axis (dim 2).
 import difflib
 import numbers
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from typing import Any
 
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 from torch._subclasses.fake_tensor import FakeTensor
 
-_functorch: Any = torch._C._functorch  # pyright: ignore[reportAttributeAccessIssue]
+from msafusion._compat import is_batched_by_vmap
+
 Features = dict[str, Float[Tensor, "batch _channels *_positions"]]
 """Stream name -> tensor (batch, channels, *positions)."""
 Masks = dict[str, Bool[Tensor, "batch _time"]]
@@ -55,11 +55,7 @@ def values_are_known(tensor: Tensor) -> bool:
     """
     if torch.compiler.is_compiling() or isinstance(tensor, FakeTensor):
         return False
-    while _functorch.is_functorch_wrapped_tensor(tensor):
-        if _functorch.is_batchedtensor(tensor):
-            return False
-        tensor = _functorch.get_unwrapped(tensor)
-    return True
+    return not is_batched_by_vmap(tensor)
 
 
 def check_features(

@@ -59,7 +59,14 @@ def test_an_unknown_option_gets_the_nearest_name(arguments, near):
         parse_recipe(train_parser(), arguments)
 
 
-def test_an_unknown_option_of_a_group_in_a_file_gets_the_nearest_name(tmp_path):
-    (tmp_path / "a.yaml").write_text("multimodal: {epoch: 3}\n")
-    with pytest.raises(ValueError, match=r"multimodal\.epoch; .*'--multimodal\.epochs'.*a\.yaml"):
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("multimodal: {epoch: 3}", r"multimodal\.epoch; .*'--multimodal\.epochs'.*a\.yaml"),
+        ("alone: {epochs: 3}", r"alone\.epochs; .*'--unimodal\.epochs'.*a\.yaml"),  # a run of an older version
+    ],
+)
+def test_an_unknown_option_in_a_file_gets_the_nearest_name(text, said, tmp_path):
+    (tmp_path / "a.yaml").write_text(text)
+    with pytest.raises(ValueError, match=said):
         parse_recipe(train_parser(), ["--config", str(tmp_path / "a.yaml")])

@@ -41,7 +41,7 @@ def test_what_is_followed_while_training_agrees_with_the_report(num_classes):
 
 
 def test_a_new_metric_is_one_entry(monkeypatch):
-    median = Metric("median_error", "median", "", False, "regression", lambda o, y: float((o - y).abs().median()))
+    median = Metric("median_error", "median", "", False, "regression", None, lambda o, y: float((o - y).abs().median()))
     monkeypatch.setitem(METRICS, "median_error", median)
     row = report(torch.tensor([[1.0], [5.0], [2.5]]), torch.tensor([1.0, 2.0, 2.0]), [])
     assert row["median_error"] == 0.5

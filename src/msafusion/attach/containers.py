@@ -3,13 +3,15 @@
 import contextlib
 import copy
 import dataclasses
-from collections.abc import Callable, Mapping, MutableMapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.nn.utils.rnn import PackedSequence
 from torch.utils import _pytree as pytree
+
+from msafusion.attach.paths import with_items
 
 PLAIN = (bool, int, float, complex, str, bytes, type(None))
 MAIN = ("input_ids", "inputs_embeds", "input_values", "input_features")
@@ -65,17 +67,9 @@ def map_tensors(function: Callable[[Tensor], Any], value: Any) -> Any:
     """
     if isinstance(value, Tensor):
         return function(value)
-    if isinstance(value, Mapping):
-        items = {key: map_tensors(function, one) for key, one in value.items()}
-        if not isinstance(value, MutableMapping):
-            return items
-        changed = copy.copy(value)  # keeps OrderedDict, ModelOutput and other kinds of dict what they are
-        for key, one in items.items():
-            changed[key] = one
-        return changed
-    if isinstance(value, tuple | list):
-        parts = [map_tensors(function, one) for one in value]
-        return type(value)(*parts) if hasattr(value, "_fields") else type(value)(parts)
+    if isinstance(value, Mapping | tuple | list):
+        pairs = value.items() if isinstance(value, Mapping) else enumerate(value)
+        return with_items(value, {key: map_tensors(function, one) for key, one in pairs})
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         changed = copy.copy(value)
         for one in dataclasses.fields(value):

@@ -147,7 +147,7 @@ def tensors_in(output: Any, network: str, module: nn.Module, where: str) -> dict
     named like the network; several tensors are `network.0`, `network.1` or `network.key`.
 
     Raises:
-        FusionError: there is no floating-point tensor in the output.
+        FusionError: the output holds no floating-point tensor.
     """
     if isinstance(output, Tensor):
         return {network: ()}

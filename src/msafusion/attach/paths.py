@@ -22,14 +22,21 @@ def put(output: Any, path: Path, tensor: Tensor) -> Any:
     if not path:
         return tensor
     key, inner = path[0], put(output[path[0]], path[1:], tensor)
-    if isinstance(output, MutableMapping):
-        changed = copy.copy(output)  # keeps OrderedDict, ModelOutput and other kinds of dict what they are
-        changed[key] = inner
+    pairs = output.items() if isinstance(output, Mapping) else enumerate(output)
+    return with_items(output, {each: inner if each == key else item for each, item in pairs})
+
+
+def with_items(container: Any, items: Mapping[Any, Any]) -> Any:
+    """A copy of a mapping, a tuple or a list with other items: key or index -> item, for all of them."""
+    if isinstance(container, MutableMapping):
+        changed = copy.copy(container)  # keeps OrderedDict, ModelOutput and other kinds of dict what they are
+        for key, item in items.items():
+            changed[key] = item
         return changed
-    if isinstance(output, Mapping):
-        return {**output, key: inner}
-    items = [inner if i == key else item for i, item in enumerate(output)]
-    return type(output)(*items) if hasattr(output, "_fields") else type(output)(items)
+    if isinstance(container, Mapping):
+        return dict(items)
+    parts = list(items.values())
+    return type(container)(*parts) if hasattr(container, "_fields") else type(container)(parts)
 
 
 def describe(output: Any) -> str:

@@ -101,7 +101,7 @@ def prediction_in(output: Any, network: str) -> Tensor:
     """The tensor of a network's output that a head reads: itself, `logits`, or the only tensor of a tuple or dict.
 
     Raises:
-        FusionError: there is no such tensor.
+        FusionError: the output holds none of these, or several.
     """
     if isinstance(output, Tensor):
         return output

@@ -157,14 +157,14 @@ class Trials:
 def quiet(device: torch.device) -> Iterator[None]:
     """The same random numbers for every trial, none taken from the user; no warnings."""
     devices = [device] if device.type == "cuda" else []
-    pythons, numpys = random.getstate(), np.random.get_state()  # noqa: NPY002  # what networks draw from, if from NumPy
+    pythons, numpys = random.getstate(), np.random.get_state()
     try:
         with torch.random.fork_rng(devices), warnings.catch_warnings():
             warnings.simplefilter("ignore")
             torch.manual_seed(0)
             random.seed(0)
-            np.random.seed(0)  # noqa: NPY002
+            np.random.seed(0)
             yield
     finally:
         random.setstate(pythons)
-        np.random.set_state(numpys)  # noqa: NPY002
+        np.random.set_state(numpys)

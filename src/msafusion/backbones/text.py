@@ -42,7 +42,7 @@ class TextEncoder(nn.Module):
         """Load from a local folder, or by its name on the Hugging Face hub (such as "bert-base-uncased").
 
         Raises:
-            ValueError: there is no such model, or it cannot be reached.
+            ValueError: the model does not exist or cannot be reached.
             ModuleNotFoundError: transformers is not installed.
         """
         from transformers import AutoModel, AutoTokenizer

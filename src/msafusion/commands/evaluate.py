@@ -13,7 +13,7 @@ def run_evaluate(arguments: Sequence[str]) -> None:
     """`msafusion evaluate RUN`: the test metrics of a finished run, computed again from its saved model.
 
     Raises:
-        ValueError: there is no finished run in the folder.
+        ValueError: the folder holds no finished run.
     """
     parser = verb_parser("evaluate", "Compute a run's test metrics again.")
     parser.add_argument("run", type=Path, help="folder of the run")

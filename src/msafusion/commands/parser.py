@@ -21,7 +21,8 @@ DENIED = re.compile(r"(?:Importing '|Expected a dot import path string: )([\w.]+
 UNKNOWN = re.compile(r"unrecognized arguments: (--[\w.\-]+)")
 UNKNOWN_OF_CLASS = re.compile(r"class_path '[\w.]*?(\w+)': Option '(\w+)' is not accepted")
 UNKNOWN_OF_GROUP = re.compile(r"Group '([\w.]+)' does not accept option '(\w+)'")
-"""How jsonargparse says that an option is unknown: on the command line, of a class, in a file."""
+UNKNOWN_IN_FILE = re.compile(r"^Option '([\w.]+)' is not accepted")
+"""How jsonargparse says that an option is unknown: on the command line, of a class, of a group, in a file."""
 _load = get_loader("yaml")
 
 
@@ -112,6 +113,8 @@ def _unknown_option(parser: ArgumentParser, text: str) -> str:
         return f"unknown option {found[1]}; {_nearest_option(parser, found[1])}"
     if found := UNKNOWN_OF_GROUP.search(text):
         return f"unknown option {found[1]}.{found[2]}; {_nearest_option(parser, f'--{found[1]}.{found[2]}')}"
+    if found := UNKNOWN_IN_FILE.search(text):
+        return f"unknown option {found[1]}; {_nearest_option(parser, f'--{found[1]}')}"
     if found := UNKNOWN_OF_CLASS.search(text):
         from msafusion.commands.registered import options_of
         from msafusion.streams import nearest

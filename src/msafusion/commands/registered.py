@@ -38,7 +38,7 @@ def check_recipe(file: str | Path) -> Mapping[str, Any]:
     """The plain values of a recipe or a run's configuration, which names nothing but registered classes.
 
     Raises:
-        ValueError: there is no such file or it is not YAML; it names another class, needs a module that the user has
+        ValueError: the file does not exist or is not YAML; it names another class, needs a module that the user has
             not named, or sets what is for the command line alone.
     """
     try:

@@ -32,7 +32,7 @@ def run_verify(arguments: Sequence[str], readers: Readers | None = None) -> None
         readers: the data sets it knows; None: all.
 
     Raises:
-        ValueError: files are missing or broken, or there is no such data set.
+        ValueError: files are missing or broken, or the data set is unknown.
     """
     arguments = import_modules(arguments)
     readers = all_readers() if readers is None else readers

@@ -43,7 +43,7 @@ class Method:
             variants: name -> {"fusion": method, option: value, ...}.
 
         Raises:
-            ValueError: there is no such method or variant; the variant names no method.
+            ValueError: the method or variant is unknown; the variant names no method.
         """
         options = dict(variants.get(text, {}))
         if text in variants and "fusion" not in options:

@@ -69,15 +69,15 @@ def compare(
     Raises:
         ValueError: a method does not suit the data; runs failed.
     """
-    work = JobRunner(config)
-    splits = work.splits()
+    runner = JobRunner(config)
+    splits = runner.splits()
     metric = config.multimodal.metric(len(splits.classes))
 
     def run(what: str, jobs: Sequence[Job]) -> None:
         left = [job for job in jobs if job.rows(config.folder) is None]
         problems, log = [], TraceLog(config.folder / "errors.log")
         with progress_on(console, what) as tell:
-            results = run_work(work, left, workers=workers, engine=engine, ray_address=ray_address)
+            results = run_work(runner, left, workers=workers, engine=engine, ray_address=ray_address)
             for done, failure in enumerate(results, start=1):
                 problems += [] if failure is None else [log.line(failure)]
                 tell(done, len(left), len(problems))
@@ -96,7 +96,7 @@ def compare(
     run("fused networks", jobs)
     shutil.rmtree(config.folder / SCRATCH, ignore_errors=True)
     rows = _rows(config.folder, [*singles, *jobs])
-    costs = _costs(work, splits, methods)
+    costs = _costs(runner, splits, methods)
     for row in rows:
         row["cost"] = {**row["cost"], **costs[row["fusion"]]}
     return _result(config, splits, rows, seeds, tune)
@@ -151,13 +151,13 @@ def _rows(folder: Path, jobs: Sequence[Job]) -> list[dict[str, Any]]:
     return found
 
 
-def _costs(work: JobRunner, splits: Splits, methods: Sequence[Method]) -> dict[str, dict[str, float]]:
+def _costs(runner: JobRunner, splits: Splits, methods: Sequence[Method]) -> dict[str, dict[str, float]]:
     """Of every row of the table, for one batch of test samples, measured in this process."""
     batch = collate([splits.test[index] for index in range(min(BATCH, len(splits.test)))])
     inputs = splits.preprocessing.inputs(batch["inputs"])
-    networks = {method.name: work.network(method.plan(work.config.network), 0, splits) for method in methods}
-    plan = fit_plan(work.config.network.with_fusion("sum", {}), splits)
-    alone = work.network(plan, 0, splits)
+    networks = {method.name: runner.network(method.plan(runner.config.network), 0, splits) for method in methods}
+    plan = fit_plan(runner.config.network.with_fusion("sum", {}), splits)
+    alone = runner.network(plan, 0, splits)
     singles = {f"{stream} alone": plan.unimodal(alone, stream, splits.num_outputs) for stream in alone.networks}
     return costs_of({**singles, **networks}, inputs, batch["lengths"])
 

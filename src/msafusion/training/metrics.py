@@ -13,7 +13,7 @@ import torchmetrics
 from torch import Tensor
 from torchmetrics import MeanAbsoluteError, MetricCollection, PearsonCorrCoef
 from torchmetrics.classification import MulticlassAccuracy, MulticlassConfusionMatrix, MulticlassF1Score
-from torchmetrics.functional import mean_absolute_error, pearson_corrcoef
+from torchmetrics.functional import pearson_corrcoef
 from torchmetrics.functional.classification import binary_accuracy, multiclass_f1_score
 
 Task = Literal["classification", "regression"]
@@ -29,9 +29,9 @@ class Metric:
         unit: "%" for a part of one, shown times 100; empty: shown as it is.
         higher_is_better: or lower.
         of: the labels that it is for; sentiment: regression targets in [-3, 3].
-        compute: (outputs, labels) -> value, where `outputs` are (samples, classes) logits or (samples,) predictions.
-        running: number of classes -> the same in TorchMetrics, for validation while training; such a metric can be
-            monitored.
+        running: number of classes -> a metric of TorchMetrics, which can be followed while training, and monitored.
+        compute: (outputs, labels) -> value, where `outputs` are (samples, classes) logits or (samples,) predictions;
+            None: as `running` has it.
     """
 
     name: str
@@ -39,8 +39,17 @@ class Metric:
     unit: Literal["%", ""]
     higher_is_better: bool
     of: Literal["classification", "regression", "sentiment"]
-    compute: Callable[[Tensor, Tensor], float | None]
     running: Callable[[int], torchmetrics.Metric] | None = None
+    compute: Callable[[Tensor, Tensor], float | None] | None = None
+
+    def value(self, outputs: Tensor, labels: Tensor) -> float | None:
+        """Of a finished evaluation; None where it is not defined."""
+        if self.compute is not None:
+            found = self.compute(outputs, labels)
+        else:
+            assert self.running is not None
+            found = float(self.running(outputs.shape[1] if outputs.dim() > 1 else 0)(outputs, labels))
+        return found if found is not None and math.isfinite(found) else None
 
     @property
     def column(self) -> str:
@@ -56,14 +65,6 @@ class Metric:
     def decimals(self) -> int:
         """Digits behind the point where values are shown."""
         return 1 if self.unit == "%" else 3
-
-
-def _accuracy(num_classes: int) -> torchmetrics.Metric:
-    return MulticlassAccuracy(num_classes, average="micro")
-
-
-def _macro_f1(num_classes: int) -> torchmetrics.Metric:
-    return MulticlassF1Score(num_classes, average="macro")
 
 
 def _recall(logits: Tensor, labels: Tensor) -> float:
@@ -113,33 +114,21 @@ def _weighted_f1(predicted: Tensor, true: Tensor) -> Tensor:
 
 # the metrics of sentiment have full names, because the literature mixes their forms
 _ALL = (
+    Metric("accuracy", "accuracy", "%", True, "classification", lambda n: MulticlassAccuracy(n, average="micro")),
+    Metric("macro_f1", "macro F1", "%", True, "classification", lambda n: MulticlassF1Score(n, average="macro")),
+    Metric("unweighted_average_recall", "", "%", True, "classification", compute=_recall),
+    Metric("mae", "MAE", "", False, "regression", lambda _: MeanAbsoluteError()),
+    Metric("rmse", "RMSE", "", False, "regression", compute=lambda o, y: float((o - y).square().mean().sqrt())),
+    Metric("r2", "R2", "", True, "regression", compute=_r2),
+    Metric("pearson", "Pearson", "", True, "regression", lambda _: PearsonCorrCoef(), _pearson),
+    Metric("accuracy_7", "Acc-7", "%", True, "sentiment", compute=_accuracy_of(7)),
+    Metric("accuracy_5", "", "%", True, "sentiment", compute=_accuracy_of(5)),
+    Metric("accuracy_2_negative_non_negative", "", "%", True, "sentiment", compute=_of_signs(binary_accuracy, True)),
+    Metric("f1_negative_non_negative", "", "%", True, "sentiment", compute=_of_signs(_weighted_f1, True)),
     Metric(
-        "accuracy", "accuracy", "%", True, "classification", lambda o, y: float(_accuracy(o.shape[1])(o, y)), _accuracy
+        "accuracy_2_negative_positive", "Acc-2 neg/pos", "%", True, "sentiment", None, _of_signs(binary_accuracy, False)
     ),
-    Metric(
-        "macro_f1", "macro F1", "%", True, "classification", lambda o, y: float(_macro_f1(o.shape[1])(o, y)), _macro_f1
-    ),
-    Metric("unweighted_average_recall", "", "%", True, "classification", _recall),
-    Metric(
-        "mae",
-        "MAE",
-        "",
-        False,
-        "regression",
-        lambda o, y: float(mean_absolute_error(o, y)),
-        lambda _: MeanAbsoluteError(),
-    ),
-    Metric("rmse", "RMSE", "", False, "regression", lambda o, y: float((o - y).square().mean().sqrt())),
-    Metric("r2", "R2", "", True, "regression", _r2),
-    Metric("pearson", "Pearson", "", True, "regression", _pearson, lambda _: PearsonCorrCoef()),
-    Metric("accuracy_7", "Acc-7", "%", True, "sentiment", _accuracy_of(7)),
-    Metric("accuracy_5", "", "%", True, "sentiment", _accuracy_of(5)),
-    Metric("accuracy_2_negative_non_negative", "", "%", True, "sentiment", _of_signs(binary_accuracy, zeros=True)),
-    Metric("f1_negative_non_negative", "", "%", True, "sentiment", _of_signs(_weighted_f1, zeros=True)),
-    Metric(
-        "accuracy_2_negative_positive", "Acc-2 neg/pos", "%", True, "sentiment", _of_signs(binary_accuracy, zeros=False)
-    ),
-    Metric("f1_negative_positive", "F1 neg/pos", "%", True, "sentiment", _of_signs(_weighted_f1, zeros=False)),
+    Metric("f1_negative_positive", "F1 neg/pos", "%", True, "sentiment", compute=_of_signs(_weighted_f1, False)),
 )
 METRICS: dict[str, Metric] = {metric.name: metric for metric in _ALL}
 """Name -> metric, in the order of the columns."""
@@ -179,9 +168,8 @@ def report(outputs: Tensor, labels: Tensor, classes: Sequence[str], sentiment: b
     """
     kinds = ("classification",) if classes else ("regression", "sentiment") if sentiment else ("regression",)
     given, true = (outputs, labels) if classes else (outputs.flatten().double(), labels.double())
-    values = {name: metric.compute(given, true) for name, metric in METRICS.items() if metric.of in kinds}
-    plain = {name: value if value is not None and math.isfinite(value) else None for name, value in values.items()}
-    result = {name: v for name, v in plain.items() if v is not None or METRICS[name].of != "sentiment"}
+    values = {name: metric.value(given, true) for name, metric in METRICS.items() if metric.of in kinds}
+    result = {name: value for name, value in values.items() if value is not None or METRICS[name].of != "sentiment"}
     return {**result, "num_samples": len(labels), **(_by_class(outputs, labels, classes) if classes else {})}
 
 

@@ -55,6 +55,9 @@ class StageOptions:
             raise ValueError(f"ema is {self.ema}, expected 0 (none) or a decay below 1 such as 0.999.")
         if not 0 <= self.stream_dropout < 1:
             raise ValueError(f"stream_dropout is {self.stream_dropout}, expected 0 or a probability below 1.")
+        known = {"auto", *monitored("classification"), *monitored("regression")}
+        if self.monitor not in known:
+            raise ValueError(f"monitor is {self.monitor!r}, expected one of {', '.join(sorted(known))}.")
         if self.decay_after and self.schedule != "constant":
             raise ValueError(
                 f"decay_after is {list(self.decay_after)} with schedule {self.schedule}, expected it with constant "

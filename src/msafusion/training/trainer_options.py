@@ -61,7 +61,7 @@ class TrainerOptions:
     sync_batchnorm: bool = False
 
 
-LEAST = {"num_nodes": 1, "check_val_every_n_epoch": 1, "accumulate_grad_batches": 1, "gradient_clip_val": 0}
+MINIMUM = {"num_nodes": 1, "check_val_every_n_epoch": 1, "accumulate_grad_batches": 1, "gradient_clip_val": 0}
 """Option -> its least value; Lightning takes smaller ones, and does something else."""
 
 
@@ -71,7 +71,7 @@ def check_numbers(options: Mapping[str, Any]) -> None:
     Raises:
         ValueError: there is one.
     """
-    for name, least in LEAST.items():
+    for name, least in MINIMUM.items():
         value = options.get(name)
         if value is not None and not value >= least:
             raise ValueError(f"--trainer.{name} is {value}, expected {least} or more; correct it or leave it out.")

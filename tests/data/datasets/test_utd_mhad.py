@@ -221,7 +221,7 @@ def test_the_861_real_sequences_are_the_published_ones():
 
 def test_raw_files_are_prepared_into_the_cache_and_used_from_there(raw, tmp_path, monkeypatch):
     monkeypatch.setenv("MSAFUSION_CACHE", str(tmp_path))
-    splits = UTDMHAD(raw, num_steps=10, changes=Augmentation(noise=0.1)).splits()
+    splits = UTDMHAD(raw, num_steps=10, augmentation=Augmentation(noise=0.1)).splits()
     assert splits.train[0]["streams"]["skeleton"].shape == (10, 60)
     assert splits.extraction["streams"]["inertial"] == {"kind": "UtdInertial", "num_steps": 10}
     inputs = splits.preprocessing.inputs(collate([splits.train[0]])["inputs"])

@@ -37,7 +37,7 @@ def test_windows_are_cut_from_what_was_decoded_ahead(long, monkeypatch):
 
     monkeypatch.setattr(audio, "_decoded_anew", counted)
     parts = [read_audio(long, RATE, Span(start, 5.0))[0] for start in STARTS]
-    assert len([span for span in spans if span.start >= ahead.LEAST_START]) <= 3
+    assert len([span for span in spans if span.start >= ahead.MIN_START]) <= 3
     whole, _ = read_audio(long, RATE)
     for start, part in zip(STARTS, parts, strict=True):
         np.testing.assert_array_equal(part, whole[round(start * RATE) :][: 5 * RATE])

@@ -57,8 +57,8 @@ def test_a_sample_may_be_changed_without_changing_the_file(root):
     np.testing.assert_array_equal(samples[0]["streams"]["words"].numpy(), arrays(0, 2)["words"])
 
 
-def test_sequences_have_lengths_and_are_padded_to_the_least_steps(root):
-    samples = all_samples(root, sequences=("words",), least_steps=4)
+def test_sequences_have_lengths_and_are_padded_to_the_min_steps(root):
+    samples = all_samples(root, sequences=("words",), min_steps=4)
     assert [sample["lengths"] for sample in samples] == [{"words": 4}, {"words": 4}, {"words": 4}, {"words": 5}]
     padded = samples[0]["streams"]["words"].numpy()
     np.testing.assert_array_equal(padded[:2], arrays(0, 2)["words"])

@@ -40,7 +40,7 @@ class Arrays(DataSource):
         group: array of subjects, speakers or videos, of which no two splits may share one; none: rows are independent.
         task: classification, regression, or auto (by the labels, see `Labels.read`).
         valid_fraction: of the training rows, for validation, where no row is marked valid.
-        changes: random changes in training, such as `{noise: 0.1}`; none: no change.
+        augmentation: random changes in training, such as `{noise: 0.1}`; none: no change.
 
     Examples:
         >>> from pathlib import Path
@@ -62,12 +62,12 @@ class Arrays(DataSource):
         group: str | None = None,
         task: TaskOption = "auto",
         valid_fraction: float = 0.15,
-        changes: Augmentation | None = None,
+        augmentation: Augmentation | None = None,
     ) -> None:
         self.root, self.streams, self.label, self.split, self.group = root, tuple(streams), label, split, group
         self.task: TaskOption = task
         self.valid_fraction = valid_fraction
-        self.changes = changes
+        self.augmentation = augmentation
 
     def splits(self) -> Splits:
         """Samples by the array of splits."""
@@ -96,7 +96,7 @@ class Arrays(DataSource):
         train = samples["train"]
         some = train[:: -(-len(train) // MAX_FITTED)]
         table.exact = set(streams)  # until it is known of which float32 loses nothing
-        preprocessing = Standardize.fitted([sample["streams"] for sample in some], table.layouts(), self.changes)
+        preprocessing = Standardize.fitted([sample["streams"] for sample in some], table.layouts(), self.augmentation)
         table.exact = preprocessing.wide()
         splits = Splits(
             *(samples[name] for name in ("train", "valid", "test")),

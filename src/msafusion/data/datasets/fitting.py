@@ -36,7 +36,7 @@ def fit_splits(
     folder: PreparedFolder,
     parts: Mapping[str, Sequence[Mapping[str, str]]],
     streams: Sequence[str] | None = None,
-    changes: Augmentation | None = None,
+    augmentation: Augmentation | None = None,
 ) -> Splits:
     """Splits of a prepared folder with `Standardize` as their preprocessing.
 
@@ -44,7 +44,7 @@ def fit_splits(
         folder: any prepared folder.
         parts: train, valid, test -> rows of its table.
         streams: those to use; none: all.
-        changes: random changes in training; none: no change.
+        augmentation: random changes in training; none: no change.
     """
     names = list(folder.channels) if streams is None else list(streams)
     samples = {part: folder.samples(rows).only(names) for part, rows in parts.items()}
@@ -52,7 +52,7 @@ def fit_splits(
     some = train[:: -(-len(train) // MAX_FITTED)] if train else train
     layouts: dict[str, Layout] = {name: folder.layout(name) for name in names}
     folder.exact = set(names)  # until it is known of which float32 loses nothing
-    preprocessing = Standardize.fitted([sample["streams"] for sample in some], layouts, changes)
+    preprocessing = Standardize.fitted([sample["streams"] for sample in some], layouts, augmentation)
     folder.exact = preprocessing.wide()
     return Splits(
         *(samples[part] for part in ("train", "valid", "test")),

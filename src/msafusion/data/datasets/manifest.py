@@ -232,7 +232,7 @@ class Manifest(DataSource):
         root: the folder that holds the manifest, the manifest, or a prepared folder.
         streams, label, split, group, held_out, task, allow_shared_files: of a manifest; see `ManifestFiles`.
         valid_fraction: of the training rows, for validation, where no row is marked valid.
-        changes: random changes in training, such as `{noise: 0.1}`; none: no change.
+        augmentation: random changes in training, such as `{noise: 0.1}`; none: no change.
         workers: processes that prepare; none: as many as there are cores and work for.
 
     Raises:
@@ -262,14 +262,14 @@ class Manifest(DataSource):
         held_out: dict[str, list[str]] | None = None,
         task: TaskOption = "auto",
         valid_fraction: float = 0.15,
-        changes: Augmentation | None = None,
+        augmentation: Augmentation | None = None,
         workers: int | None = None,
         allow_shared_files: bool = False,
     ) -> None:
         self.root, self.valid_fraction, self.workers = Path(root), valid_fraction, workers
         self.reading: dict[str, Any] = {"streams": streams, "label": label, "split": split, "group": group}
         self.reading |= {"task": task, "held_out": held_out, "allow_shared_files": allow_shared_files}
-        self.changes = changes
+        self.augmentation = augmentation
 
     def splits(self) -> Splits:
         """Samples by the table's column of splits."""
@@ -284,7 +284,7 @@ class Manifest(DataSource):
         ]
         indices = split_rows(rows, folder.classes, self.valid_fraction, f"'{self.root}'")
         parts = {part: [folder.rows[index] for index in of_part] for part, of_part in indices.items()}
-        return fit_splits(folder, parts, changes=self.changes)
+        return fit_splits(folder, parts, augmentation=self.augmentation)
 
     def _check_made_with(self, folder: PreparedFolder) -> None:
         """A prepared folder has its own columns and streams; options that say otherwise would count for nothing."""

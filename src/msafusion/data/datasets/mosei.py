@@ -53,7 +53,7 @@ class MOSEI(DataSource):
     def splits(self) -> Splits:
         """Samples by the standard folds."""
         streams = ("visual", "audio", "text")
-        folder = PreparedFolder(self.root, self.dataset, sequences=streams, least_steps=MIN_STEPS)
+        folder = PreparedFolder(self.root, self.dataset, sequences=streams, min_steps=MIN_STEPS)
         folder.check_files()
         parts: dict[str, list[dict[str, str]]] = {"train": [], "valid": [], "test": []}
         for row in folder.rows:
@@ -70,7 +70,7 @@ class MOSEI(DataSource):
             channels=channels,
             extraction=folder.extraction,
             sentiment=not folder.classes,
-            preprocessing=Clips(channels, least_steps=dict.fromkeys(streams, MIN_STEPS)),
+            preprocessing=Clips(channels, min_steps=dict.fromkeys(streams, MIN_STEPS)),
         )
 
 

@@ -15,7 +15,7 @@ def text_encoder(name: str) -> "TextEncoder":
     """The model of a local folder or hub name, for use, loaded when it is first asked for.
 
     Raises:
-        ValueError: there is no such model, or it cannot be reached.
+        ValueError: the model does not exist or cannot be reached.
     """
     from msafusion.backbones import TextEncoder
 

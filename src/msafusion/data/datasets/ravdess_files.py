@@ -45,7 +45,7 @@ class RavdessFiles(RawReader):
 
     Raises:
         ValueError: streams that RAVDESS does not have.
-        DataError: there is no such folder.
+        DataError: the folder does not exist.
     """
 
     dataset = "ravdess"

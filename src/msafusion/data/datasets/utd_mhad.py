@@ -157,7 +157,7 @@ class UTDMHAD(DataSource):
         valid_subjects: some, not all, of 1, 3, 5 and 7.
         num_steps: raw skeletons and inertial signals are resampled to so many steps; None: as recorded, or as a
             prepared folder has them.
-        changes: random changes in training, such as `{noise: 0.1}`; none: no change.
+        augmentation: random changes in training, such as `{noise: 0.1}`; none: no change.
 
     Raises:
         ValueError: an unknown stream, or other validation subjects; from `splits`, a folder that was prepared with
@@ -177,7 +177,7 @@ class UTDMHAD(DataSource):
         streams: Sequence[str] = ("skeleton", "inertial"),
         valid_subjects: Sequence[int] = (7,),
         num_steps: int | None = None,
-        changes: Augmentation | None = None,
+        augmentation: Augmentation | None = None,
     ) -> None:
         _check_streams(streams)
         if not 0 < len(set(valid_subjects) & TRAIN_SUBJECTS) == len(set(valid_subjects)) < len(TRAIN_SUBJECTS):
@@ -187,7 +187,7 @@ class UTDMHAD(DataSource):
             )
         self.root, self.streams, self.num_steps = Path(root), tuple(streams), num_steps
         self.valid_subjects = frozenset(valid_subjects)
-        self.changes = changes
+        self.augmentation = augmentation
 
     def splits(self) -> Splits:
         """Samples by subject."""
@@ -205,7 +205,7 @@ class UTDMHAD(DataSource):
         parts: dict[str, list[dict[str, str]]] = {"train": [], "valid": [], "test": []}
         for row in folder.rows:
             parts[self._part(row)].append(row)
-        return fit_splits(folder, parts, self.streams, self.changes)
+        return fit_splits(folder, parts, self.streams, self.augmentation)
 
     def _part(self, row: Mapping[str, str]) -> str:
         subject = int(row["group"]) if re.fullmatch("[0-9]{1,2}", row["group"]) else 0

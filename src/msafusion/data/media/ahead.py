@@ -9,7 +9,7 @@ from msafusion.data.media.extraction import Span
 from msafusion.data.media.placing import Piece
 from msafusion.failures import DataError
 
-LEAST_START = 10.0
+MIN_START = 10.0
 """Seconds; what lies before is decoded soon enough."""
 MAX_SAMPLES = 2**24
 """Of one track that are kept, 64 MiB; five minutes at 48 kHz."""
@@ -73,7 +73,7 @@ def heard(file: Path, track: tuple[object, ...], span: Span, rate: int, decode: 
         DataError: what `decode` raises for that span.
     """
     key = (file, *track)
-    if span.seconds is None or span.start < LEAST_START or (key in _kept and _kept[key] is None):
+    if span.seconds is None or span.start < MIN_START or (key in _kept and _kept[key] is None):
         return decode(span)
     if (known := _kept.get(key)) is not None and (part := known.part(span)) is not None:
         _kept.move_to_end(key)

@@ -37,7 +37,7 @@ def open_container(file: Path) -> Iterator["InputContainer"]:
     """The recording, open for reading; its libraries stay silent (PyAV's default), errors tell what is wrong.
 
     Raises:
-        DataError: there is no such file, it is empty, cut off before its index, or no recording.
+        DataError: the file does not exist, is empty, is cut off before its index, or is not a recording.
     """
     import av
     from av.error import FFmpegError

@@ -147,7 +147,7 @@ class StoredArray(Extractor):
 
         Raises:
             DataError: it cannot be read, or not in that layout.
-            TypeError: there is no such layout.
+            TypeError: the layout is unknown.
         """
         if kind_of not in (None, *get_args(Layout)):
             raise TypeError(f"kind_of is '{kind_of}', expected {', '.join(get_args(Layout))}")

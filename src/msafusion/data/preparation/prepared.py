@@ -43,7 +43,7 @@ class PreparedFolder:
         videos: streams that are uint8 video (channels, time, height, width).
         sequences: streams of variable length, (time, channels), whose lengths go with the samples; all others have
             their channels first. Where neither videos nor sequences are named, the folder's own layouts count.
-        least_steps: shorter sequences get zeros at their end, which count as real.
+        min_steps: shorter sequences get zeros at their end, which count as real.
         classification: the data set must have classes.
 
     Raises:
@@ -70,10 +70,10 @@ class PreparedFolder:
         *,
         videos: Sequence[str] = (),
         sequences: Sequence[str] = (),
-        least_steps: int = 1,
+        min_steps: int = 1,
         classification: bool = False,
     ) -> None:
-        self.root, self.least_steps = Path(root), least_steps
+        self.root, self.min_steps = Path(root), min_steps
         self.videos, self.sequences = tuple(videos), tuple(sequences)
         wanted = f"a prepared {dataset} folder" if dataset else "a prepared folder"
         for name in (INFO, TABLE):
@@ -202,8 +202,8 @@ class PreparedFolder:
                     f"'{self._file(stream, name)}' holds NaN or infinity, or a value too large for float32, expected "
                     f"finite values; {RENEW}."
                 )
-        if stream in self.sequences and len(values) < self.least_steps:
-            values = np.pad(values, [(0, self.least_steps - len(values)), (0, 0)])
+        if stream in self.sequences and len(values) < self.min_steps:
+            values = np.pad(values, [(0, self.min_steps - len(values)), (0, 0)])
         return values
 
     def _file(self, stream: str, name: str) -> Path:

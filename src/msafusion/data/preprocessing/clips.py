@@ -26,7 +26,7 @@ class Clips(Preprocessing):
             the whole frame is resized at inference. None: a random crop of `size` in training, the central
             one at inference.
         flip: mirror half of the clips in training, all video streams of a clip alike.
-        least_steps: stream -> steps that a sequence (time, channels) gets at least, by zeros at its end.
+        min_steps: stream -> steps that a sequence (time, channels) gets at least, by zeros at its end.
 
     Examples:
         >>> import numpy as np
@@ -43,7 +43,7 @@ class Clips(Preprocessing):
     size: int | None = None
     crop_area: Sequence[float] | None = None
     flip: bool = False
-    least_steps: dict[str, int] = field(default_factory=dict)
+    min_steps: dict[str, int] = field(default_factory=dict)
 
     def num_channels(self) -> dict[str, int]:
         """Stream name -> channels."""
@@ -71,7 +71,7 @@ class Clips(Preprocessing):
                     f"stream '{name}' is {values.dtype} {values.shape}, expected finite {wanted or 'values'} of one "
                     "clip; give it as it is prepared."
                 )
-            missing = self.least_steps.get(name, 0) - len(values)
+            missing = self.min_steps.get(name, 0) - len(values)
             values = np.pad(values, [(0, missing), (0, 0)]) if missing > 0 else values
             batch[name] = torch.as_tensor(values)[None]
         return self.inputs(batch)
@@ -80,7 +80,7 @@ class Clips(Preprocessing):
         return np.float32
 
     def _layout(self, name: str) -> Layout:
-        return "video" if name in self.mean else "sequence" if name in self.least_steps else "map"
+        return "video" if name in self.mean else "sequence" if name in self.min_steps else "map"
 
     def inputs(self, stored: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Standardised; the central crop where frames are larger than `size`."""

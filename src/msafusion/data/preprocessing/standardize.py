@@ -86,7 +86,7 @@ class Standardize(Clips):
         cls,
         samples: Sequence[Mapping[str, Tensor]],
         layouts: Mapping[str, Layout],
-        changes: Augmentation | None = None,
+        augmentation: Augmentation | None = None,
     ) -> "Standardize":
         """With the mean and standard deviation of training samples, {stream: stored array} each.
 
@@ -118,7 +118,7 @@ class Standardize(Clips):
             layouts=dict(layouts),
             signal_mean={stream: mean[stream] for stream in others},
             signal_std={stream: std[stream] for stream in others},
-            **asdict(changes or Augmentation()),
+            **asdict(augmentation or Augmentation()),
         )
 
     def wide(self) -> set[str]:
