@@ -36,10 +36,10 @@ from msafusion.networks import NETWORKS, NetworkPlan
 from msafusion.summary import summarise
 
 PLANS: dict[str, Callable[[], NetworkPlan]] = {
-    "ravdess": NETWORKS["Ravdess"],
-    "mosei": NETWORKS["Mosei"],
-    "ntu_rgbd_i3d": NETWORKS["NtuRgbd"],
-    "ntu_rgbd_resnet50": lambda: NETWORKS["NtuRgbd"](rgb="resnet50"),  # pyright: ignore[reportCallIssue]
+    "ravdess": NETWORKS["RAVDESSNet"],
+    "mosei": NETWORKS["MOSEINet"],
+    "ntu_rgbd_i3d": NETWORKS["NTURGBDNet"],
+    "ntu_rgbd_resnet50": lambda: NETWORKS["NTURGBDNet"](rgb="resnet50"),  # pyright: ignore[reportCallIssue]
 }
 RIVALS = ("plain", "float32", "bfloat16", "train", "train channels last")
 REGIMES = {"glibc's default": False, "freed memory kept": True}

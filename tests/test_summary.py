@@ -13,7 +13,7 @@ from torch import nn
 from msafusion.attach import FusedNetwork, FusionPoint, fuse
 from msafusion.cli import main
 from msafusion.commands.summary import find_plan
-from msafusion.networks import Mosei, NtuRgbd, Ravdess, SmallCNN
+from msafusion.networks import MOSEINet, NTURGBDNet, RAVDESSNet, SmallCNN
 from msafusion.summary import PartSummary, summarise
 
 BATCH = 5
@@ -46,8 +46,8 @@ def run(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> None:
     main()
 
 
-@pytest.mark.parametrize("plan", [SmallCNN(head="concat"), Mosei()])
-def test_parts_are_in_order_and_their_counts_add_up_to_the_whole(plan: SmallCNN | Mosei) -> None:
+@pytest.mark.parametrize("plan", [SmallCNN(head="concat"), MOSEINet()])
+def test_parts_are_in_order_and_their_counts_add_up_to_the_whole(plan: SmallCNN | MOSEINet) -> None:
     net = plan.build(plan.typical_channels, plan.typical_outputs)
     inputs = {stream: torch.randn(1, *shape) for stream, shape in plan.typical_shapes().items()}
     rows = summarise(net, inputs, repeats=1)
@@ -89,11 +89,13 @@ def test_flops_of_convolutions() -> None:
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])  # one fused operator, or matrix products
 def test_flops_of_lstms_whichever_way_torch_runs_them(dtype: torch.dtype) -> None:
-    net = Mosei().build(Mosei.typical_channels, 1).to(dtype)
-    inputs = {stream: torch.randn(2, 10, channels, dtype=dtype) for stream, channels in Mosei.typical_channels.items()}
+    net = MOSEINet().build(MOSEINet.typical_channels, 1).to(dtype)
+    inputs = {
+        stream: torch.randn(2, 10, channels, dtype=dtype) for stream, channels in MOSEINet.typical_channels.items()
+    }
     rows = by_name(summarise(net, inputs, repeats=1))
     for stream, hidden in {"visual": 32, "audio": 64, "text": 128}.items():
-        weights = 4 * hidden * (Mosei.typical_channels[stream] + 3 * hidden)
+        weights = 4 * hidden * (MOSEINet.typical_channels[stream] + 3 * hidden)
         assert rows[stream].flops == 2 * 2 * 10 * weights
 
 
@@ -119,7 +121,7 @@ def test_twice_the_batch_is_twice_the_work() -> None:
 
 
 def test_several_streams_of_one_network_and_a_video_that_is_small() -> None:
-    net = NtuRgbd().build(NtuRgbd.typical_channels, 60)
+    net = NTURGBDNet().build(NTURGBDNet.typical_channels, 60)
     inputs = {"rgb": torch.randn(1, 3, 8, 32, 32), "skeleton": torch.randn(1, 3, 32, 25, 2)}
     *parts, whole = summarise(net, inputs, repeats=1)
     assert whole.parameters == sum(row.parameters for row in parts)
@@ -180,20 +182,23 @@ def test_mistakes_in_python_are_refused() -> None:
         summarise(net, {"one": inputs["one"], "tow": inputs["two"]})
 
 
-@pytest.mark.parametrize(
-    ("text", "plan"),
-    [("ravdess", Ravdess), ("MOSEI", Mosei), ("ntu_rgbd", NtuRgbd), ("ntu-rgbd", NtuRgbd), ("NtuRgbd", NtuRgbd)],
-)
-def test_names_in_any_case(text: str, plan: type) -> None:
-    assert type(find_plan(text)) is plan
+@pytest.mark.parametrize("plan", [RAVDESSNet, MOSEINet, NTURGBDNet])
+def test_networks_are_named_by_their_class(plan: type) -> None:
+    assert type(find_plan(plan.__name__)) is plan
+    with pytest.raises(ValueError, match=f"did you mean '{plan.__name__}'"):
+        find_plan(plan.__name__.lower())
 
 
 @pytest.mark.parametrize(
     ("text", "plan", "options"),
     [
-        ("network: Mosei", Mosei, {"segments": 5}),
-        ("network: {class_path: Mosei, init_args: {segments: 2}}", Mosei, {"segments": 2}),
-        ("network: {class_path: msafusion.networks.Ravdess, init_args: {init: paper}}", Ravdess, {"init": "paper"}),
+        ("network: MOSEINet", MOSEINet, {"segments": 5}),
+        ("network: {class_path: MOSEINet, init_args: {segments: 2}}", MOSEINet, {"segments": 2}),
+        (
+            "network: {class_path: msafusion.networks.RAVDESSNet, init_args: {init: paper}}",
+            RAVDESSNet,
+            {"init": "paper"},
+        ),
         (
             "network:\n  class_path: msafusion.networks.small.SmallCNN\ndata: {class_path: SmartwatchExercises}",
             SmallCNN,
@@ -220,10 +225,10 @@ def test_command_prints_a_table_and_writes_the_same(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     threads = torch.get_num_threads()
-    run(monkeypatch, "smallcnn", "--batch_size", "2", "--repeats", "1", "--device", "cpu")
+    run(monkeypatch, "SmallCNN", "--batch_size", "2", "--repeats", "1", "--device", "cpu")
     shown = capsys.readouterr().out
-    written = json.loads((tmp_path / "summary-smallcnn.json").read_text())
-    assert shown.splitlines()[-1] == "results in summary-smallcnn.json"
+    written = json.loads((tmp_path / "summary-SmallCNN.json").read_text())
+    assert shown.splitlines()[-1] == "results in summary-SmallCNN.json"
     assert "SmallCNN: accelerometer 2x3x200, gyroscope 2x3x200; cpu, 1 thread, float32" in " ".join(shown.split())
     assert [part["name"] for part in written["parts"]][-2:] == ["head", "whole"]
     assert written["inputs"] == {"accelerometer": [2, 3, 200], "gyroscope": [2, 3, 200]}
@@ -247,20 +252,20 @@ def test_command_reads_a_configuration(tmp_path: Path, monkeypatch: pytest.Monke
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["ravdes"], "no network 'ravdes'.* did you mean 'ravdess'"),
+        (["ravdess"], "no network 'ravdess'.* did you mean 'RAVDESSNet'"),
         (["gone.yaml"], "no configuration file 'gone.yaml'.*check the path"),
         (["list.yaml"], "'list.yaml' holds list, expected options by name"),
         (["broken.yaml"], "'broken.yaml' is not YAML"),
-        (["unknown.yaml"], "unknown network 'Ravdes' in 'unknown.yaml'; did you mean 'Ravdess'"),
+        (["unknown.yaml"], "unknown network 'Ravdes' in 'unknown.yaml'; did you mean 'RAVDESSNet'"),
         (["options.yaml"], "network in 'options.yaml': .*segmints"),
         (["number.yaml"], "network in 'number.yaml' is 3, expected a name or class_path"),
-        (["smallcnn", "--batch_size", "0"], "--batch_size is 0, expected a positive integer"),
-        (["smallcnn", "--batch_size", "10000000000"], "SmallCNN does not fit into the memory of cpu; use a smaller"),
-        (["smallcnn", "--repeats", "0"], "--repeats is 0, expected a positive integer"),
-        (["smallcnn", "--repeats", "many"], "repeats.*see `msafusion summary --help`"),
-        (["smallcnn", "--precision", "float8"], "precision.*see `msafusion summary --help`"),
-        (["smallcnn", "--device", "gpu"], "--device is 'gpu', expected .* choose from: cpu"),
-        (["smallcnn", "--out", "no/where.json"], "cannot write 'no/where.json'"),
+        (["SmallCNN", "--batch_size", "0"], "--batch_size is 0, expected a positive integer"),
+        (["SmallCNN", "--batch_size", "10000000000"], "SmallCNN does not fit into the memory of cpu; use a smaller"),
+        (["SmallCNN", "--repeats", "0"], "--repeats is 0, expected a positive integer"),
+        (["SmallCNN", "--repeats", "many"], "repeats.*see `msafusion summary --help`"),
+        (["SmallCNN", "--precision", "float8"], "precision.*see `msafusion summary --help`"),
+        (["SmallCNN", "--device", "gpu"], "--device is 'gpu', expected .* choose from: cpu"),
+        (["SmallCNN", "--out", "no/where.json"], "cannot write 'no/where.json'"),
         ([], "network.*see `msafusion summary --help`"),
     ],
 )
@@ -271,7 +276,7 @@ def test_each_mistake_ends_in_one_line(
     Path("list.yaml").write_text("- 1")
     Path("broken.yaml").write_text("network: [")
     Path("unknown.yaml").write_text("network: Ravdes")
-    Path("options.yaml").write_text("network: {class_path: Mosei, init_args: {segmints: 2}}")
+    Path("options.yaml").write_text("network: {class_path: MOSEINet, init_args: {segmints: 2}}")
     Path("number.yaml").write_text("network: 3")
     with pytest.raises(SystemExit) as ended:
         run(monkeypatch, *arguments)

@@ -40,11 +40,12 @@ class FusionError(ValueError):
 
 
 def nearest(name: str, known: Iterable[str], most: int = 3) -> str:
-    """The known names most like `name`, worded for an error message."""
+    """The known names most like `name`, in whatever case it is written, worded for an error message."""
     known = list(known)
-    close = difflib.get_close_matches(name, known, n=most, cutoff=0.5)
-    if close:
-        return "did you mean " + " or ".join(map(repr, close)) + "?"
+    plain = {one: one.casefold() for one in known}
+    close = difflib.get_close_matches(name.casefold(), dict.fromkeys(plain.values()), n=most, cutoff=0.5)
+    if found := [one for text in close for one in known if plain[one] == text]:
+        return "did you mean " + " or ".join(map(repr, found[:most])) + "?"
     return "choose from: " + ", ".join(known[:20]) + (", ..." if len(known) > 20 else "")
 
 

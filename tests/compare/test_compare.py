@@ -214,13 +214,13 @@ def test_variants_are_methods_with_options_of_their_own():
         (["--fusions", "msaf,msaff"], "unknown fusion 'msaff'; did you mean 'msaf'"),
         (["--fusions", "sum,none"], "fusions names 'sum' twice"),
         (["--seeds", "0"], "seeds is 0, expected a positive integer"),
-        (["--network", "Mosei", "--fusions", "msaf"], "does not suit the data"),
+        (["--network", "MOSEINet", "--fusions", "msaf"], "does not suit the data"),
         (["--tune", "-1"], "tune is -1"),
         (["--engine", "rey"], "engine"),
     ],
 )
 def test_mistakes_are_named(arrays, tmp_path, more, message):
-    quick = [] if "Mosei" in more else QUICK
+    quick = [] if "MOSEINet" in more else QUICK
     with pytest.raises(ValueError, match=message):
         run_compare(["--data", str(arrays), "--out", str(tmp_path / "out"), *quick, *more])
 

@@ -7,16 +7,16 @@ from msafusion.networks import NETWORKS, NetworkPlan, SmallCNN, plan_from
 CHANNELS = {"accelerometer": 3, "gyroscope": 5}
 SMALL = {  # shapes of a small sample
     "SmallCNN": {"accelerometer": (3, 50), "gyroscope": (3, 50)},
-    "Ravdess": {"video": (3, 8, 32, 32), "audio": (13, 60)},
-    "Mosei": {"visual": (12, 35), "audio": (12, 74), "text": (12, 768)},
-    "NtuRgbd": {"rgb": (3, 8, 32, 32), "skeleton": (3, 32, 25, 2)},
+    "RAVDESSNet": {"video": (3, 8, 32, 32), "audio": (13, 60)},
+    "MOSEINet": {"visual": (12, 35), "audio": (12, 74), "text": (12, 768)},
+    "NTURGBDNet": {"rgb": (3, 8, 32, 32), "skeleton": (3, 32, 25, 2)},
 }
 PUBLISHED = [name for name in NETWORKS if name != "SmallCNN"]
 OTHER_OPTIONS = {
     "SmallCNN": {"widths": (8, 12), "fuse_at": ("stage2",), "head": "mean", "fusion": "mmtm"},
-    "Ravdess": {"reference": True, "block_dropout": 0.0},
-    "Mosei": {"init": "paper", "segments": 3},
-    "NtuRgbd": {"rgb": "resnet50", "padding": "same"},
+    "RAVDESSNet": {"reference": True, "block_dropout": 0.0},
+    "MOSEINet": {"init": "paper", "segments": 3},
+    "NTURGBDNet": {"rgb": "resnet50", "padding": "same"},
 }
 
 
@@ -63,7 +63,7 @@ def test_typical_shapes_have_the_typical_channels(name):
     plan = NETWORKS[name]()
     shapes = plan.typical_shapes()
     assert shapes.keys() == plan.typical_channels.keys()
-    last = name == "Mosei"  # sequences have their features last
+    last = name == "MOSEINet"  # sequences have their features last
     assert {stream: shape[-1 if last else 0] for stream, shape in shapes.items()} == dict(plan.typical_channels)
 
 
@@ -85,7 +85,7 @@ def test_each_network_alone_shares_its_weights_with_the_whole(name):
         assert not torch.allclose(alone({stream: inputs[stream]}), before)
 
 
-@pytest.mark.parametrize("name", ["Mosei", "NtuRgbd"])
+@pytest.mark.parametrize("name", ["MOSEINet", "NTURGBDNet"])
 def test_training_a_network_alone_changes_the_whole(name):
     plan, inputs = NETWORKS[name](), small_inputs(name)
     net = plan.build(plan.typical_channels, 3)
@@ -105,13 +105,13 @@ def test_training_a_network_alone_changes_the_whole(name):
 @pytest.mark.parametrize(
     ("name", "channels", "wanted"),
     [
-        ("Ravdess", CHANNELS, r"video \(3\), audio \(13\)"),
-        ("Ravdess", {"video": 3}, r"video \(3\), audio \(13\)"),
-        ("Ravdess", {"video": 3, "audio": 40}, r"video \(3\), audio \(13\)"),
-        ("Mosei", CHANNELS, r"visual, audio, text"),
-        ("Mosei", {"visual": 35, "audio": 74}, r"visual, audio, text"),
-        ("NtuRgbd", CHANNELS, r"rgb \(3\), skeleton \(3\)"),
-        ("NtuRgbd", {"rgb": 3, "skeleton": 3, "audio": 13}, r"rgb \(3\), skeleton \(3\)"),
+        ("RAVDESSNet", CHANNELS, r"video \(3\), audio \(13\)"),
+        ("RAVDESSNet", {"video": 3}, r"video \(3\), audio \(13\)"),
+        ("RAVDESSNet", {"video": 3, "audio": 40}, r"video \(3\), audio \(13\)"),
+        ("MOSEINet", CHANNELS, r"visual, audio, text"),
+        ("MOSEINet", {"visual": 35, "audio": 74}, r"visual, audio, text"),
+        ("NTURGBDNet", CHANNELS, r"rgb \(3\), skeleton \(3\)"),
+        ("NTURGBDNet", {"rgb": 3, "skeleton": 3, "audio": 13}, r"rgb \(3\), skeleton \(3\)"),
     ],
 )
 def test_a_data_set_with_other_streams_is_refused(name, channels, wanted):
@@ -122,7 +122,7 @@ def test_a_data_set_with_other_streams_is_refused(name, channels, wanted):
 
 
 def test_mosei_takes_other_numbers_of_features_in_any_order():
-    net = NETWORKS["Mosei"]().build({"text": 300, "audio": 74, "visual": 47}, 1).eval()
+    net = NETWORKS["MOSEINet"]().build({"text": 300, "audio": 74, "visual": 47}, 1).eval()
     assert list(net.networks) == ["visual", "audio", "text"]
     inputs = {"text": torch.randn(2, 9, 300), "visual": torch.randn(2, 9, 47), "audio": torch.randn(2, 9, 74)}
     assert net(inputs).shape == (2, 1)

@@ -121,7 +121,7 @@ def test_what_print_config_writes_and_a_runs_configuration_are_recipes(capsys, t
 
 def test_another_class_has_its_own_defaults():
     """jsonargparse carries options of the same name from one class to the next."""
-    given = parse_recipe(train_parser(), ["--data", "UTDMHAD", "--data.root", "x", "--network", "Ravdess"])
+    given = parse_recipe(train_parser(), ["--data", "UTDMHAD", "--data.root", "x", "--network", "RAVDESSNet"])
     assert given.data.init_args.valid_subjects == [7]
     assert given.network.init_args.block_dropout == 0.2
     given = parse_recipe(train_parser(), ["--data.valid_subjects", "[6]", "--network.dropout", "0.5"])

@@ -207,7 +207,10 @@ def test_what_lightning_refuses_with_separate_losses_is_one_line(folders, tmp_pa
             r"network 'visual' gives \(batch, 32\), expected a prediction \(batch, 1\)",
         ),
         (["--multimodal.monitor", "accuracy"], "monitor is accuracy, expected one of mae, pearson, loss for these"),
-        (["--network", "Ravdess"], r"network Ravdess got the streams .*'text': 16.*expected video \(3\), audio \(13\)"),
+        (
+            ["--network", "RAVDESSNet"],
+            r"network RAVDESSNet got the streams .*'text': 16.*expected video \(3\), audio \(13\)",
+        ),
         (["--data.root", "nowhere"], r"no info\.json in 'nowhere', expected a prepared mosei folder"),
         (["--data.dataset", "mosi"], "holds mosei, expected mosi"),
         (["--multimodal.losses", "separate"], r"network 'visual' gives \(batch, 32\), expected a prediction"),

@@ -48,7 +48,7 @@ def run_summary(arguments: Sequence[str]) -> None:
     check_count("--repeats", given.repeats)
     device, plan = _device(given.device), find_plan(given.network)
     name = type(plan).__name__
-    target = given.out or Path(f"summary-{Path(given.network).stem.lower()}.json")
+    target = given.out or Path(f"summary-{Path(given.network).stem}.json")
     if target.is_dir() or not target.parent.is_dir():
         raise ValueError(f"cannot write '{target}', expected a file in a folder that exists; choose another --out.")
     shapes = {stream: (given.batch_size, *shape) for stream, shape in plan.typical_shapes().items()}
@@ -81,22 +81,19 @@ def run_summary(arguments: Sequence[str]) -> None:
 
 
 def find_plan(text: str) -> NetworkPlan:
-    """The plan that a network's name (in any case, with or without `_` and `-`) or a YAML file of `train` describes.
+    """The plan that a network's name or a YAML file of `train` describes.
 
     Only the file's `network` is read; the small network where it has none, as in training.
 
     Raises:
         ValueError: no such network or file, no YAML, or options that the network does not take.
     """
-    plain = {name.lower(): plan for name, plan in NETWORKS.items()}
-    bare = text.lower().replace("_", "").replace("-", "")
-    if bare in plain:
-        return plain[bare]()
+    if text in NETWORKS:
+        return NETWORKS[text]()
     path = Path(text)
     if not path.is_file():
         what = "configuration file" if path.suffix in (".yaml", ".yml") else "network"
-        names = {name.lower(): name for name in NETWORKS}
-        known = nearest(bare, names) if what == "network" else "check the path, or " + nearest("", NETWORKS)
+        known = nearest(text, NETWORKS) if what == "network" else "check the path, or " + nearest("", NETWORKS)
         raise ValueError(f"no {what} '{text}', expected a network's name or a YAML file of `msafusion train`; {known}")
     content = check_recipe(path)
     if not content.keys() & {"data", "network", "unimodal", "multimodal", "seed", "trainer"}:

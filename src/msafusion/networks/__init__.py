@@ -7,22 +7,27 @@ add one and a line to `NETWORKS`, and `msafusion train --network <class name>` t
 from collections.abc import Mapping
 from typing import Any
 
-from msafusion.networks.action import NtuRgbd, ntu_rgbd
-from msafusion.networks.emotion import Ravdess, ravdess
+from msafusion.networks.action import NTURGBDNet, ntu_rgbd
+from msafusion.networks.emotion import RAVDESSNet, ravdess
 from msafusion.networks.plan import NetworkPlan
-from msafusion.networks.sentiment import Mosei, mosei
+from msafusion.networks.sentiment import MOSEINet, mosei
 from msafusion.networks.small import SmallCNN
 from msafusion.streams import nearest
 
-NETWORKS: dict[str, type[NetworkPlan]] = {"SmallCNN": SmallCNN, "Ravdess": Ravdess, "Mosei": Mosei, "NtuRgbd": NtuRgbd}
+NETWORKS: dict[str, type[NetworkPlan]] = {
+    "SmallCNN": SmallCNN,
+    "RAVDESSNet": RAVDESSNet,
+    "MOSEINet": MOSEINet,
+    "NTURGBDNet": NTURGBDNet,
+}
 """Name -> plan."""
 
 __all__ = [
     "NETWORKS",
-    "Mosei",
+    "MOSEINet",
+    "NTURGBDNet",
     "NetworkPlan",
-    "NtuRgbd",
-    "Ravdess",
+    "RAVDESSNet",
     "SmallCNN",
     "mosei",
     "ntu_rgbd",

@@ -78,7 +78,7 @@ def ntu_rgbd(
     return fuse({"rgb": visual, "skeleton": HCN(num_classes)}, points, head="mean", example=example)
 
 
-class NtuRgbd(NetworkPlan):
+class NTURGBDNet(NetworkPlan):
     """`networks.ntu_rgbd` by options: I3D or inflated ResNet-50 on RGB, HCN on skeletons.
 
     Args:
@@ -88,8 +88,8 @@ class NtuRgbd(NetworkPlan):
         padding: of I3D, "same" for the public Kinetics weights as they were trained.
 
     Examples:
-        >>> from msafusion.networks import NtuRgbd
-        >>> NtuRgbd(rgb="resnet50").typical_shapes()
+        >>> from msafusion.networks import NTURGBDNet
+        >>> NTURGBDNet(rgb="resnet50").typical_shapes()
         {'rgb': (3, 8, 224, 224), 'skeleton': (3, 32, 25, 2)}
     """
 

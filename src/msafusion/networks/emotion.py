@@ -45,7 +45,7 @@ def ravdess(
     return fuse({"video": video, "audio": MFCCNet(num_classes)}, points, head="sum", example=example)
 
 
-class Ravdess(NetworkPlan):
+class RAVDESSNet(NetworkPlan):
     """`networks.ravdess` by options: 3D ResNeXt-50 on video, 1D CNN on MFCCs.
 
     Args:
@@ -54,10 +54,10 @@ class Ravdess(NetworkPlan):
         block_dropout: probability to drop a block in training, in [0, 1).
 
     Examples:
-        >>> from msafusion.networks import Ravdess
-        >>> Ravdess(block_dropout=0.1).as_dict()["options"]
+        >>> from msafusion.networks import RAVDESSNet
+        >>> RAVDESSNet(block_dropout=0.1).as_dict()["options"]
         {'reference': False, 'init': 'identity', 'block_dropout': 0.1}
-        >>> Ravdess().typical_shapes()
+        >>> RAVDESSNet().typical_shapes()
         {'video': (3, 30, 224, 224), 'audio': (13, 212)}
     """
 

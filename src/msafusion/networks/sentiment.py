@@ -63,7 +63,7 @@ def mosei(
     return fuse(networks, point, head="concat", num_outputs=num_outputs, example=example)
 
 
-class Mosei(NetworkPlan):
+class MOSEINet(NetworkPlan):
     """`networks.mosei` by options: two LSTMs each for face, sound and text.
 
     Args:
@@ -72,8 +72,8 @@ class Mosei(NetworkPlan):
         segments: of the fusion.
 
     Examples:
-        >>> from msafusion.networks import Mosei
-        >>> plan = Mosei(segments=3)
+        >>> from msafusion.networks import MOSEINet
+        >>> plan = MOSEINet(segments=3)
         >>> net = plan.build(plan.typical_channels, num_outputs=1)
         >>> list(net.networks)
         ['visual', 'audio', 'text']

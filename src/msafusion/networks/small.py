@@ -103,7 +103,7 @@ class SmallCNN(NetworkPlan):
             if shape[0] != channels[stream]:
                 raise ValueError(
                     f"stream '{stream}' has the shape {shape}, expected its {channels[stream]} channels first; choose "
-                    "another --network (for sentiment Mosei)."
+                    "another --network (for sentiment MOSEINet)."
                 )
             small_clip = len(shape) == 4 and shape[1] >= MIN_FRAMES and max(shape[2:]) <= SMALL_FRAME
             chosen[stream] = self.backbones.get(stream, "frame_cnn1d" if small_clip else BY_RANK[len(shape)])
