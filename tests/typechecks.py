@@ -5,8 +5,10 @@ functions then takes ten times as long as what it tests.
 """
 
 import collections.abc
+import functools
 import inspect
 import types
+import typing
 from typing import Any
 
 import typeguard
@@ -41,9 +43,93 @@ typeguard.origin_type_checkers[collections.abc.Sequence] = check_some_elements
 typeguard.origin_type_checkers[collections.abc.Callable] = check_written_callable
 
 
-def is_plain(hint):
-    """`isinstance` alone decides."""
-    return type(hint) is type and not issubclass(hint, tuple | float | complex | bytes | dict)
+def certainly(hint):
+    """A function that says, fast, that a value is of the type; where it says no, typeguard decides, and tells why."""
+    try:
+        return _certainly(hint)
+    except TypeError:  # not hashable
+        return never
+
+
+@functools.cache
+def _certainly(hint):
+    origin, inner = typing.get_origin(hint), typing.get_args(hint)
+    if hint is Any or (isinstance(hint, typing.TypeVar) and not hint.__bound__ and not hint.__constraints__):
+        return always
+    if origin in (typing.Union, types.UnionType):
+        return any_of([certainly(one) for one in inner])
+    if origin is typing.Literal:
+        return lambda value: isinstance(value, str | int) and value in inner
+    if origin is tuple and inner and inner[-1] is not Ellipsis:
+        return each_of([certainly(one) for one in inner])
+    if origin in (list, tuple, collections.abc.Sequence, set) and inner:
+        return elements(origin, certainly(inner[0]))
+    if origin is dict and inner:
+        return items(certainly(inner[0]), certainly(inner[1]))
+    if hint in (tuple, dict):
+        return lambda value: isinstance(value, hint)
+    if hint is float:
+        return lambda value: isinstance(value, float | int)
+    if getattr(hint, "_is_protocol", False):
+        return (lambda value: isinstance(value, hint)) if getattr(hint, "_is_runtime_protocol", False) else always
+    if origin is collections.abc.Callable:
+        anything = inner[:1] in ((), (Ellipsis,))
+        return lambda value: callable(value) and (anything or not hasattr(value, "__code__"))
+    if origin is None and inspect.isclass(hint) and not is_special(hint):
+        return lambda value: isinstance(value, hint)
+    if origin is not None and origin not in typeguard.origin_type_checkers and inspect.isclass(origin):
+        return certainly(origin)  # of `Mapping[str, int]`, as in typeguard, the elements are not looked at
+    return never
+
+
+def is_special(hint):
+    """`isinstance` alone does not decide, in typeguard."""
+    kinds = (tuple, float, complex, bytes, dict, typing.IO)
+    return issubclass(hint, kinds) or hint.__module__ == "typing"
+
+
+def always(value):
+    return True
+
+
+def never(value):
+    return False
+
+
+def any_of(tests):
+    def test(value):
+        return any(one(value) for one in tests)
+
+    return test
+
+
+def each_of(tests):
+    def test(value):
+        if not isinstance(value, tuple) or len(value) != len(tests):
+            return False
+        return all(one(element) for one, element in zip(tests, value, strict=True))
+
+    return test
+
+
+def elements(kind, of_type):
+    """The elements that `check_some_elements` looks at, of what needs no reading."""
+
+    def test(value):
+        if not isinstance(value, kind) or not isinstance(value, list | tuple | set):
+            return False
+        if kind is collections.abc.Sequence and len(value) > 32:
+            return of_type(value[0]) and of_type(value[-1])
+        return all(map(of_type, value))
+
+    return test
+
+
+def items(of_key, of_value):
+    def test(value):
+        return isinstance(value, dict) and all(map(of_key, value)) and all(map(of_value, value.values()))
+
+    return test
 
 
 def checked(function):
@@ -53,12 +139,11 @@ def checked(function):
     """
     memo = typeguard._TypeCheckMemo(function.__globals__, {})
     hints = {name: type(None) if hint is None else hint for name, hint in function.__annotations__.items()}
-    plain = {name: is_plain(hint) for name, hint in hints.items()}
+    fast = {name: certainly(hint) for name, hint in hints.items()}
 
     def check(name, value, of=None):
-        hint = hints.get(name, Any)
-        if hint is not Any and not (plain[name] and isinstance(value, hint)):
-            check_any_type(of or f'argument "{name}"', value, hint, memo)
+        if not fast.get(name, always)(value):
+            check_any_type(of or f'argument "{name}"', value, hints[name], memo)
 
     if hints.get("return", Any) is not Any:
 
