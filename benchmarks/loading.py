@@ -164,7 +164,7 @@ def turn(rival: str, data: Path, raw: Path, clips: int, steps: int) -> float:
         return call_rate(training_step(*build("ravdess", BATCH)), steps)
     if kind == "decoded":
         return load_rate(Decoded(sorted(file for file in raw.iterdir() if file.is_file())[:clips]), workers)
-    folder = PreparedFolder(data, None, videos=("video",))
+    folder = PreparedFolder(data, None)
     samples = folder.samples(folder.rows)
     if kind == "prepared":
         return load_rate(samples, workers, sorted(data.glob("*/*.npy")) if "cold" in words else ())

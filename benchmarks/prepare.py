@@ -107,12 +107,12 @@ def run_script(files: Sequence[Path], target: Path, detect: Detector) -> dict[st
 
 
 def run_prepare(data: Path, target: Path, workers: int, clips: int) -> dict[str, float]:
-    from msafusion.data.datasets.manifest import ManifestFiles
+    from msafusion.data.datasets import Manifest
     from msafusion.data.preparation.preparing import prepare
 
     video = {"kind": "Frames", "num_frames": NUM_FRAMES, "size": SIZE, "face": "crop", "margin": MARGIN}
     audio = {"kind": "Mfcc", "rate": RATE, "offset": OFFSET, "seconds": SECONDS}
-    report = prepare(ManifestFiles(data, {"video": video, "audio": audio}), target, workers=workers, limit=clips)
+    report = prepare(Manifest(data, {"video": video, "audio": audio}), target, workers=workers, limit=clips)
     return {"files/s": report.rate, "failed": len(report.failed)}
 
 

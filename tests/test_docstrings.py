@@ -10,8 +10,8 @@ import pytest
 
 SOURCE = Path(__file__).parents[1] / "src/msafusion"
 PARTS = ("fusion", "backbones", "networks", "attach", "predict", "checkpoints", "reproduce", "inference", "summary")
-DATA = ("datasets", "preparation", "preprocessing", "media")
-MODULES = ["msafusion", *(f"msafusion.{part}" for part in (*PARTS, "plots", *(f"data.{part}" for part in DATA)))]
+DATA = ("datasets", "preparation", "preprocessing", "media", "plots")
+MODULES = ["msafusion", *(f"msafusion.{part}" for part in (*PARTS, *(f"data.{part}" for part in DATA)))]
 
 
 def public():

@@ -92,7 +92,7 @@ def test_registered_by_name(own):
             ("Plan", "Data", "Windows", "Head"),
             [
                 next(r for base, r in plugins.REGISTRIES.items() if base.__name__ == n)
-                for n in ("NetworkPlan", "DataSource", "Preprocessing", "Head")
+                for n in ("NetworkPlan", "Dataset", "Preprocessing", "Head")
             ],
             strict=True,
         )

@@ -32,7 +32,7 @@ def test_modules_in_the_current_folder_are_not_imported_by_workers(tmp_path):
         rows.append(f"s{i},{'ab'[i % 2]},{'test' if i > 5 else 'train'},{i}.npy")
     (tmp_path / "manifest.csv").write_text("\n".join(rows) + "\n")
     source = Path(__file__).parents[1] / "src"
-    command = [str(Path(sys.executable).with_name("msafusion")), "verify", "manifest", str(tmp_path)]
+    command = [str(Path(sys.executable).with_name("msafusion")), "verify", "Manifest", str(tmp_path)]
     done = subprocess.run(
         [*command, "--thorough", "--workers", "2"],
         cwd=tmp_path,

@@ -36,7 +36,7 @@ __all__ = [
 ]
 
 
-_PARTS = ("backbones", "checkpoints", "data", "fusion", "inference", "networks", "plots", "reproduce", "summary")
+_PARTS = ("backbones", "checkpoints", "data", "fusion", "inference", "networks", "reproduce", "summary")
 """Subpackages that `msafusion.<name>` reaches without an import of their own."""
 
 

@@ -1,8 +1,8 @@
 """Classes of the user's own: they come in by the user's word alone, never because a file names them.
 
 The word is `--import my_package.module` on the command line, `imports=["my_package.module"]` in Python, or an
-installed package's entry point of the group `msafusion.plugins`. Every concrete `NetworkPlan`, `DataSource`,
-`Preprocessing`, `Extractor`, `RawReader` and fusion `Head` that such a module holds is then known by its class name,
+installed package's entry point of the group `msafusion.plugins`. Every concrete `NetworkPlan`, `Dataset`,
+`Preprocessing`, `Extractor` and fusion `Head` that such a module holds is then known by its class name,
 like msafusion's own. A fusion method between layers needs a line in the module: `FUSIONS["mine"] = Mine`.
 """
 
@@ -15,22 +15,20 @@ from importlib import metadata
 from types import ModuleType
 from typing import Any
 
-from msafusion.data.datasets import DATASETS, READERS
+from msafusion.data.dataset import Dataset
+from msafusion.data.datasets import DATASETS
 from msafusion.data.extractors import EXTRACTORS
 from msafusion.data.media import Extractor
-from msafusion.data.preparation import RawReader
 from msafusion.data.preprocessing import KINDS, Preprocessing
-from msafusion.data.samples import DataSource
 from msafusion.fusion import FUSIONS, HEADS, Head
 from msafusion.networks import NETWORKS, NetworkPlan
 
 GROUP = "msafusion.plugins"
 REGISTRIES: dict[type, dict[str, Any]] = {
     NetworkPlan: NETWORKS,
-    DataSource: DATASETS,
+    Dataset: DATASETS,
     Preprocessing: KINDS,
     Extractor: EXTRACTORS,
-    RawReader: READERS,
     Head: HEADS,
 }
 """Base class -> where its classes are known by name."""
@@ -124,13 +122,11 @@ def check_allowed(recorded: Any, where: str) -> None:
         )
 
 
-def class_paths(bases: Iterable[type] = (NetworkPlan, DataSource)) -> set[str]:
+def class_paths(bases: Iterable[type] = (NetworkPlan, Dataset)) -> set[str]:
     """The full import paths of the known classes of some bases: of their modules, and of packages that show them."""
     paths: set[str] = set()
     for base in bases:
         for cls in REGISTRIES[base].values():
-            if not isinstance(cls, type):
-                continue
             paths.add(f"{cls.__module__}.{cls.__qualname__}")
             places = [cls.__module__.rsplit(".", count)[0] for count in range(cls.__module__.count(".") + 1)]
             places += [_origin[cls.__name__]] if cls.__name__ in _origin else []

@@ -13,7 +13,6 @@ from raw_ravdess import RATE, tone, write_raw_ravdess
 from saved_models import write_model_of
 
 from msafusion.data.datasets import RAVDESS
-from msafusion.data.datasets.ravdess_files import RavdessFiles
 from msafusion.data.preparation import PreparedFolder, prepare
 from msafusion.predict import load
 
@@ -25,7 +24,7 @@ def clip_run(tmp_path_factory):
     """A model of faces and sound, for clips of 0.8 s, and its raw clips."""
     root = tmp_path_factory.mktemp("ravdess")
     write_raw_ravdess(root / "raw", actors=(1, 5, 9, 13), emotions=(1,))
-    prepare(RavdessFiles(root / "raw", num_frames=2, size=16), root / "prepared")
+    prepare(RAVDESS(root / "raw", num_frames=2, frame_size=16), root / "prepared")
     return write_model_of(root / "run", RAVDESS(root / "prepared", num_valid_actors=1, size=16).splits())
 
 
@@ -98,7 +97,7 @@ def test_clips_are_predicted_from_what_is_there_and_broken_ones_reported(command
 
 
 def test_a_clip_with_its_landmarks_is_seen_as_in_training(command, clip_run):
-    prepared = PreparedFolder(clip_run.parent / "prepared", "ravdess", videos=("video",))
+    prepared = PreparedFolder(clip_run.parent / "prepared", "RAVDESS")
     (clip,) = (clip_run.parent / "raw" / "Actor_05").glob("*.mp4")
     (landmarks,) = (clip_run.parent / "raw").rglob(f"{clip.stem}.csv")
     arrays = {stream: prepared.array(stream, clip.stem) for stream in ("video", "audio")}

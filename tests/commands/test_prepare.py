@@ -10,10 +10,9 @@ import numpy as np
 import pytest
 
 from msafusion import cli
-from msafusion.commands.prepare import run_prepare
-from msafusion.commands.verify import run_verify
+from msafusion.data.datasets import DATASETS, Dataset
 from msafusion.data.media import WHOLE, Extracted, Extractor
-from msafusion.data.preparation.raw import RawItem, RawReader
+from msafusion.data.preparation.raw import RawItem
 from msafusion.failures import DataError
 
 
@@ -39,39 +38,30 @@ class Numbers(Extractor):
             raise DataError(f"'{file}' is no array; save it again.") from None
 
 
-class Files(RawReader):
+class Files(Dataset):
     """A folder of .npy files.
 
     Args:
-        source: the folder.
+        root: the folder.
         scale: what the numbers are multiplied by.
     """
 
-    dataset = "numbers"
+    reading = ("scale",)
 
-    def __init__(self, source: Path, scale: float = 1.0) -> None:
-        self.source, self.classes, self.extraction = source, [], {"numbers": Numbers(scale)}
+    def __init__(self, root: Path, scale: float = 1.0, fold: int = 1) -> None:
+        self.root, self.scale = root, scale
+        self.extraction = {"numbers": Numbers(scale)}
 
     def items(self):
-        return [RawItem(f.stem, 0.5, "g", {"numbers": f}) for f in sorted(self.source.glob("*.npy"))]
+        return [RawItem(f.stem, 0.5, "g", {"numbers": f}) for f in sorted(self.root.glob("*.npy"))]
 
     def missing(self):
-        return [f"no '{self.source / name}'" for name in ("p.npy", "q.npy") if not (self.source / name).exists()]
-
-
-def half(source: Path, scale: float = 0.5) -> Files:
-    """Half of the numbers."""
-    return Files(source, scale)
-
-
-READERS = {"numbers": Files, "half": half}
+        return [f"no '{self.root / name}'" for name in ("p.npy", "q.npy") if not (self.root / name).exists()]
 
 
 @pytest.fixture(autouse=True)
 def _command(monkeypatch):
-    for name, run in (("prepare", run_prepare), ("verify", run_verify)):
-        monkeypatch.setattr(sys.modules[run.__module__], "all_readers", lambda: READERS)
-        monkeypatch.setitem(cli.VERBS, name, (f"{run.__module__}:{run.__name__}", ""))
+    monkeypatch.setitem(DATASETS, "Files", Files)
     monkeypatch.setenv("COLUMNS", "200")
 
 
@@ -99,7 +89,7 @@ def command(monkeypatch, capsys):
     return run
 
 
-@pytest.mark.parametrize(("options", "value"), [(["numbers"], 1), (["numbers", "--scale", "3"], 3), (["half"], 0.5)])
+@pytest.mark.parametrize(("options", "value"), [(["Files"], 1), (["Files", "--scale", "3"], 3)])
 def test_prepare_takes_the_options_of_the_data_set(command, source, tmp_path, options, value):
     name, *options = options
     status, text = command("prepare", name, source, tmp_path / "out", *options)
@@ -111,7 +101,7 @@ def test_prepare_takes_the_options_of_the_data_set(command, source, tmp_path, op
 
 def test_a_failed_file_makes_the_status_non_zero(command, source, tmp_path):
     (source / "q.npy").write_bytes(b"text")
-    status, text = command("prepare", "numbers", source, tmp_path / "out")
+    status, text = command("prepare", "Files", source, tmp_path / "out")
     assert "1 sample failed" in str(status)
     assert f"\n{tmp_path}/out:\n" in f"\n{text}"
     assert f"'{source}/q.npy' is no array; save it again." in text
@@ -120,7 +110,7 @@ def test_a_failed_file_makes_the_status_non_zero(command, source, tmp_path):
 
 def test_ctrl_c_says_how_to_go_on(command, source, tmp_path):
     (source / "q.npy").write_bytes(b"ctrl-c")
-    status, text = command("prepare", "numbers", source, tmp_path / "out")
+    status, text = command("prepare", "Files", source, tmp_path / "out")
     assert status == 130
     assert f"'{tmp_path}/out'; run the same command again" in text
 
@@ -128,14 +118,17 @@ def test_ctrl_c_says_how_to_go_on(command, source, tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["prepare"], "no data set, expected one of numbers, half"),
-        (["prepare", "number"], "unknown data set 'number'; did you mean 'numbers'?"),
-        (["prepare", "numbers", "nowhere"], "target"),
-        (["prepare", "numbers", "nowhere", "OUT"], "no sample of numbers in 'nowhere'"),
-        (["prepare", "numbers", "nowhere", "OUT", "--scale", "big"], "scale"),
-        (["prepare", "numbers", "nowhere", "OUT", "--workers", "0"], "workers is 0"),
-        (["prepare", "numbers", "nowhere", "OUT", "--engine", "spark"], "engine"),
-        (["verify", "prepared", "nowhere"], "no info.json in 'nowhere', expected a prepared folder"),
+        (["prepare"], "no data set, expected one of MOSEI, MOSI, Manifest"),
+        (["prepare", "files"], "unknown data set 'files'; did you mean 'Files'?"),
+        (["verify", "ravdess"], "unknown data set 'ravdess'; did you mean 'RAVDESS'?"),
+        (["plot", "utd_mhad"], "unknown data set 'utd_mhad'; did you mean 'UTDMHAD'?"),
+        (["prepare", "Arrays", "a.npz", "OUT"], "Arrays has no raw files"),
+        (["prepare", "Files", "nowhere", "OUT", "--fold", "2"], "unknown option --fold"),
+        (["prepare", "Files", "nowhere"], "target"),
+        (["prepare", "Files", "nowhere", "OUT"], "no sample of Files in 'nowhere'"),
+        (["prepare", "Files", "nowhere", "OUT", "--scale", "big"], "scale"),
+        (["prepare", "Files", "nowhere", "OUT", "--workers", "0"], "workers is 0"),
+        (["prepare", "Files", "nowhere", "OUT", "--engine", "spark"], "engine"),
     ],
 )
 def test_mistakes_end_in_one_line(command, tmp_path, arguments, message):
@@ -145,22 +138,22 @@ def test_mistakes_end_in_one_line(command, tmp_path, arguments, message):
     assert not (tmp_path / "out").exists()
 
 
-@pytest.mark.parametrize("arguments", [("prepare", "--help"), ("prepare", "numbers", "--help"), ("verify", "--help")])
+@pytest.mark.parametrize("arguments", [("prepare", "--help"), ("prepare", "Files", "--help"), ("verify", "--help")])
 def test_help_names_data_sets_and_their_options(command, arguments):
     status, text = command(*arguments)
     assert status == 0
-    assert "half" in text or "what the numbers are multiplied by" in text
+    assert "RAVDESS" in text or "what the numbers are multiplied by" in text
 
 
 def test_verify_names_every_file(command, source, tmp_path):
-    status, text = command("verify", "numbers", source)
+    status, text = command("verify", "Files", source)
     assert status == 0
     assert "decoded only at their start; --thorough" in text
     assert text.endswith("\nsamples: 3\nnumbers: 3\nbroken: 0\nmissing: 0\nskipped: 0\n")
     (source / "q.npy").unlink()
     for number in range(22):
         (source / f"x{number}.npy").write_bytes(b"text")
-    status, text = command("verify", "numbers", source, "--out", tmp_path / "found.json")
+    status, text = command("verify", "Files", source, "--out", tmp_path / "found.json")
     assert f"22 broken, 1 missing; see '{tmp_path}/found.json'." in str(status)
     assert f"no '{source}/q.npy'" in text
     assert text.count("is no array") == 20
@@ -170,10 +163,10 @@ def test_verify_names_every_file(command, source, tmp_path):
 
 
 def test_verify_reads_prepared_folders(command, source, tmp_path):
-    command("prepare", "numbers", source, tmp_path / "out")
-    assert command("verify", "prepared", tmp_path / "out")[0] == 0
+    command("prepare", "Files", source, tmp_path / "out")
+    assert command("verify", "Files", tmp_path / "out")[0] == 0
     (tmp_path / "out" / "numbers" / "p.npy").unlink()
-    status, text = command("verify", "prepared", tmp_path / "out")
+    status, text = command("verify", "Files", tmp_path / "out")
     assert "1 broken, 0 missing; see above." in str(status)
     assert "numbers/p.npy" in text
 
@@ -181,8 +174,8 @@ def test_verify_reads_prepared_folders(command, source, tmp_path):
 def test_a_thorough_look_reads_files_whole_and_writes_nothing(command, source):
     np.save(source / "q.npy", np.full((4, 2), np.nan))
     (source / "r.npy").write_bytes(b"text")
-    assert "1 broken" in str(command("verify", "numbers", source)[0])
-    status, text = command("verify", "numbers", source, "--thorough")
+    assert "1 broken" in str(command("verify", "Files", source)[0])
+    status, text = command("verify", "Files", source, "--thorough")
     assert "2 broken" in str(status)
     assert "--thorough" not in text
     assert re.search(r"sample 'q': '.*q\.npy': stream 'numbers' holds NaN", text)
@@ -191,5 +184,5 @@ def test_a_thorough_look_reads_files_whole_and_writes_nothing(command, source):
 
 def test_verifying_tells_how_far_it_is_off_a_terminal(command, source, tmp_path, monkeypatch):
     monkeypatch.setattr("msafusion.data.preparation.progress.SECONDS_BETWEEN_LINES", 0)
-    command("prepare", "numbers", source, tmp_path / "out")
-    assert "verifying: 3/3" in command("verify", "prepared", tmp_path / "out")[1]
+    command("prepare", "Files", source, tmp_path / "out")
+    assert "verifying: 3/3" in command("verify", "Files", tmp_path / "out")[1]

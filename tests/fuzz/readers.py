@@ -19,18 +19,17 @@ from safetensors.numpy import save_file
 
 from msafusion import FusedNetwork
 from msafusion.checkpoints.weights import read_weights
-from msafusion.commands.download import _earlier
 from msafusion.commands.recipe_options import parse_recipe, train_parser
 from msafusion.compare.config import Method
 from msafusion.compare.jobs import Job
 from msafusion.compare.running import _check_recipe
 from msafusion.data.datasets.arrays import Arrays
-from msafusion.data.datasets.mosei_csd import CmuSdkFiles
-from msafusion.data.datasets.mosei_pickles import SentimentPickle
+from msafusion.data.datasets.mosei import MOSEI
 from msafusion.data.datasets.mosei_raw import read_folds
 from msafusion.data.datasets.ntu_rgbd import _read_list
 from msafusion.data.datasets.table_file import read_manifest
 from msafusion.data.datasets.unpickle import load_plain_npy
+from msafusion.data.download.downloading import _earlier
 from msafusion.data.download.unpack import is_unpacked, unpack
 from msafusion.data.media import Frames, ImageFile, Mfcc
 from msafusion.data.media.matlab import read_variable
@@ -64,13 +63,13 @@ def _read_arrays(file: Path) -> None:
 
 
 def _read_pickle(file: Path) -> None:
-    reader = SentimentPickle(file)
+    reader = MOSEI(file)
     for item in reader.items():
         reader.read(item)
 
 
 def _read_sdk(file: Path) -> None:
-    reader = CmuSdkFiles(file.parent, text_model=None)
+    reader = MOSEI(file.parent, text_model="none")
     for item in reader.items()[:2]:
         reader.read(item)
 

@@ -18,10 +18,10 @@ def write_ravdess(root, actors=range(1, 25), classes=("calm", "happy"), frames=6
                 audio[label] += 3
                 yield {"id": name, "label": label, "group": actor}, {"video": video, "audio": audio}
 
-    write_prepared(root, "ravdess", classes, {"video": 3, "audio": 13}, samples())
+    write_prepared(root, "RAVDESS", classes, {"video": 3, "audio": 13}, samples(), {"video": "video"})
 
 
-def write_mosei(root, dataset="mosei", num=24):
+def write_mosei(root, dataset="MOSEI", num=24):
     random = np.random.default_rng(0)
     channels = {"visual": 35, "audio": 74, "text": 16}
 
@@ -33,7 +33,7 @@ def write_mosei(root, dataset="mosei", num=24):
             arrays = {n: (random.normal(size=(steps, c)) + label).astype(np.float32) for n, c in channels.items()}
             yield {"id": f"video{number}$_$0", "label": label, "group": f"video{number}", "split": split}, arrays
 
-    write_prepared(root, dataset, (), channels, samples())
+    write_prepared(root, dataset, (), channels, samples(), dict.fromkeys(channels, "sequence"))
 
 
 def write_ntu(root, performers=(1, 2, 3, 4, 5, 6), classes=("drink", "eat"), frames=6, size=32):
@@ -50,4 +50,4 @@ def write_ntu(root, performers=(1, 2, 3, 4, 5, 6), classes=("drink", "eat"), fra
                     skeleton[label] += 1
                     yield {"id": name, "label": label, "group": performer}, {"rgb": rgb, "skeleton": skeleton}
 
-    write_prepared(root, "ntu_rgbd", classes, {"rgb": 3, "skeleton": 3}, samples())
+    write_prepared(root, "NTURGBD", classes, {"rgb": 3, "skeleton": 3}, samples(), {"rgb": "video"})

@@ -171,7 +171,7 @@ def test_names_that_are_not_utf8_are_prepared_and_named_in_training(capsys, monk
         np.save(source / f"{number}.npy", np.zeros((4, 3), np.float32))
         rows.append(f"s{number},{'uv'[number % 2]},{part},{number}.npy")
     (source / "manifest.csv").write_text("\n".join(rows) + "\n")
-    run_prepare(["manifest", str(source), str(tmp_path / "out")])
+    run_prepare(["Manifest", str(source), str(tmp_path / "out")])
     assert (tmp_path / "out" / "x" / "s3.npy").is_file()
     line = fails(capsys, monkeypatch, "train", "--data", "Manifest", "--data.root", source, "--out", tmp_path / "run")
     assert "whose name is not UTF-8, and the run could not record it; rename it." in line

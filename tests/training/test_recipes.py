@@ -57,7 +57,7 @@ def folders(tmp_path_factory):
     prepared.write_ravdess(root / "ravdess", actors=(1, 5, 6, 9, 10))
     prepared.write_ntu(root / "ntu", performers=(1, 2, 3))
     prepared.write_mosei(root / "mosei")
-    prepared.write_mosei(root / "mosi", "mosi")
+    prepared.write_mosei(root / "mosi", "MOSI")
     return {name: root / name.split("_")[0] for name in ROWS}
 
 
@@ -211,8 +211,8 @@ def test_what_lightning_refuses_with_separate_losses_is_one_line(folders, tmp_pa
             ["--network", "RAVDESSNet"],
             r"network RAVDESSNet got the streams .*'text': 16.*expected video \(3\), audio \(13\)",
         ),
-        (["--data.root", "nowhere"], r"no info\.json in 'nowhere', expected a prepared mosei folder"),
-        (["--data.dataset", "mosi"], "holds mosei, expected mosi"),
+        (["--data.root", "nowhere"], r"'nowhere': no such path, expected a folder of the CMU SDK's \.csd files"),
+        (["--data", "MOSI"], "holds MOSEI, expected MOSI"),
         (["--multimodal.losses", "separate"], r"network 'visual' gives \(batch, 32\), expected a prediction"),
     ],
 )

@@ -12,7 +12,8 @@ from small_stages import assert_same, checkpoint, run_context, samples, splits, 
 
 from msafusion.commands.recipe_options import train_parser
 from msafusion.commands.train import run_train
-from msafusion.data.samples import DataSource, Splits
+from msafusion.data.datasets import Dataset
+from msafusion.data.samples import Splits
 from msafusion.training import recipe
 from msafusion.training.stage import run_stage
 from msafusion.training.stage_options import StageOptions
@@ -44,7 +45,7 @@ def _ctrl_c():
     signal.signal(signal.SIGINT, handler)
 
 
-class Interrupted(DataSource):
+class Interrupted(Dataset):
     """The training samples of another data set, interrupted in the second epoch of the fused stage."""
 
     def __init__(self, source, folder):

@@ -1,25 +1,28 @@
-"""The command `msafusion plot`: one sample of a prepared folder as a picture."""
+"""The command `msafusion plot`: one sample as a picture."""
 
 from collections.abc import Sequence
 from pathlib import Path
 
-from msafusion.commands.parser import parse, verb_parser
-from msafusion.plots import plot_prepared
+from msafusion.commands.dataset_options import dataset_parser, make_dataset
+from msafusion.commands.parser import parse
+from msafusion.data.plots import save_figure
+
+PURPOSE = "Draw one sample of raw files or of a prepared folder, a row a stream."
 
 
 def run_plot(arguments: Sequence[str]) -> None:
-    """`msafusion plot FOLDER ID`: draw what is stored of one sample, a row a stream.
+    """`msafusion plot DATASET ROOT ID [--out FILE] [options of the data set]`: draw one sample, a row a stream.
 
     Raises:
-        ValueError: no prepared folder, no such sample, or a file name without a picture format.
+        ValueError: no data, no such sample, or a file name without a picture format.
     """
-    parser = verb_parser("plot", "Draw one sample of a prepared folder, a row a stream.", loads=False)
-    parser.add_argument("folder", type=Path, help="prepared folder")
-    parser.add_argument("id", type=str, help="the sample's id, from its samples.csv")
+    parser, cls, arguments = dataset_parser(arguments, "plot", PURPOSE)
+    parser.add_argument("id", type=str, help="the sample's id")
     parser.add_argument("--out", type=Path | None, default=None, help=".png, .pdf or .svg (default: ID.png)")
     given = parse(parser, arguments)
     file = given.out or Path(f"{given.id}.png")
     if not file.parent.is_dir():
         raise ValueError(f"no folder '{file.parent}', expected one to write '{file.name}' into; make it.")
-    plot_prepared(given.folder, given.id, file)
+    data = make_dataset(cls, given)
+    save_figure(data.plot(data.sample(given.id)), file)
     print(f"sample {given.id} is drawn in {file}")

@@ -7,8 +7,8 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from msafusion.commands.parser import import_modules, parse, verb_parser
-from msafusion.commands.reading import Readers, add_reader, all_readers, dataset_name, make_reader
+from msafusion.commands.dataset_options import dataset_parser, make_dataset
+from msafusion.commands.parser import parse
 from msafusion.data.preparation.engines import Engine
 from msafusion.data.preparation.preparing import PrepareReport, prepare
 
@@ -16,33 +16,28 @@ PURPOSE = "Read a raw data set and write it as a prepared folder, in parallel; r
 MAX_SHOWN = 10
 
 
-def run_prepare(arguments: Sequence[str], readers: Readers | None = None) -> None:
-    """`msafusion prepare DATASET SOURCE TARGET [--workers N] [--limit N] [options of the data set]`.
+def run_prepare(arguments: Sequence[str]) -> None:
+    """`msafusion prepare DATASET ROOT TARGET [--workers N] [--limit N] [options of the data set]`.
 
     Args:
         arguments: what follows the verb.
-        readers: the data sets it knows; None: all.
 
     Raises:
         ValueError: see `preparation.prepare`; or samples failed (the others are prepared).
         KeyboardInterrupt: interrupted; how to go on has been printed.
     """
-    arguments = import_modules(arguments)
-    readers = all_readers() if readers is None else readers
-    name = dataset_name(arguments, "prepare", list(readers), PURPOSE)
-    parser = verb_parser(f"prepare {name}", PURPOSE)
-    options = add_reader(parser, readers[name])
+    parser, cls, arguments = dataset_parser(arguments, "prepare", PURPOSE)
     parser.add_argument("target", type=Path, help="folder for the arrays; new, or one that `prepare` began")
     parser.add_argument("--workers", type=int, default=1, help="processes")
     parser.add_argument("--engine", type=Engine, default="joblib", help="joblib (this machine) or ray (a cluster)")
     parser.add_argument("--ray_address", type=str | None, default=None, help="of a running Ray cluster")
     parser.add_argument("--limit", type=int | None, default=None, help="a trial run: so many samples, spread evenly")
     parser.add_argument("--overwrite", action="store_true", help="delete what was prepared in the target before")
-    given = parse(parser, arguments[1:])
+    given = parse(parser, arguments)
     console = Console()
     try:
         report = prepare(
-            make_reader(readers[name], given, options),
+            make_dataset(cls, given),
             given.target,
             workers=given.workers,
             engine=given.engine,

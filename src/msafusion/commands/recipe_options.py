@@ -10,8 +10,8 @@ from jsonargparse import ActionConfigFile, ArgumentParser, Namespace
 
 from msafusion.commands.parser import config_files, import_modules, not_utf8, parse, verb_parser
 from msafusion.commands.registered import allow_registered, check_recipe
+from msafusion.data.dataset import Dataset
 from msafusion.data.datasets import SmartwatchExercises
-from msafusion.data.samples import DataSource
 from msafusion.networks import NetworkPlan, SmallCNN
 from msafusion.training.stage_options import StageOptions
 from msafusion.training.trainer_options import TrainerOptions
@@ -37,7 +37,7 @@ def add_recipe(parser: ArgumentParser) -> None:
     """
     allow_registered()
     parser.add_argument("--config", action=ActionConfigFile, help="YAML file with any of these options")
-    parser.add_argument("--data", type=DataSource, help="data set and its options (default: SmartwatchExercises)")
+    parser.add_argument("--data", type=Dataset, help="data set and its options (default: SmartwatchExercises)")
     parser.add_argument("--network", type=NetworkPlan, help="network and its options (default: SmallCNN)")
     parser.add_class_arguments(StageOptions, "unimodal", help="first stage: each network by itself")
     parser.add_class_arguments(StageOptions, "multimodal", help="second stage: all networks, fused")

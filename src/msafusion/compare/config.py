@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from msafusion.compare.statistics import SINGLE
-from msafusion.data.samples import DataSource
+from msafusion.data.dataset import Dataset
 from msafusion.fusion import FUSIONS, HEADS
 from msafusion.networks import NetworkPlan
 from msafusion.streams import nearest
@@ -100,7 +100,7 @@ class ComparisonConfig:
 
     folder: Path
     name: str
-    data: DataSource
+    data: Dataset
     network: NetworkPlan
     unimodal: StageOptions
     multimodal: StageOptions

@@ -1,6 +1,5 @@
 """Samples of several streams: what every data set gives, and what a batch is made of."""
 
-from abc import ABC, abstractmethod
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, NotRequired, TypedDict
@@ -11,6 +10,8 @@ from torch.nn import functional
 
 from msafusion.data.preprocessing import Preprocessing
 from msafusion.failures import DataError
+
+PARTS = ("train", "valid", "test")
 
 
 class Sample(TypedDict):
@@ -124,18 +125,6 @@ class Splits:
     def num_outputs(self) -> int:
         """Of a network for these labels."""
         return len(self.classes) or 1
-
-
-class DataSource(ABC):
-    """A data set with a protocol; its options are the arguments of its constructor."""
-
-    @abstractmethod
-    def splits(self) -> Splits:
-        """Read, check, preprocess and divide the data.
-
-        Raises:
-            DataError: the files are missing or broken.
-        """
 
 
 def _groups(samples: Sequence[Sample]) -> set[str]:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from msafusion.data.datasets.manifest import LANDMARKS
+from msafusion.data.datasets.manifest_table import LANDMARKS
 from msafusion.data.datasets.table_file import inside, read_manifest
 from msafusion.failures import DataError, Failure, attempt
 from msafusion.files.reading import parse_json

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from msafusion.data.datasets.manifest import LANDMARKS
+from msafusion.data.datasets.manifest_table import LANDMARKS
 from msafusion.data.media import Extractor
 from msafusion.data.media.container import SOUNDS, VIDEOS
 from msafusion.failures import DataError

@@ -15,8 +15,9 @@ from msafusion import plugins
 from msafusion.attach import FusedNetwork
 from msafusion.attach.tracing import evaluating
 from msafusion.checkpoints import load_pretrained, read_model, save_model
+from msafusion.data.dataset import Dataset
 from msafusion.data.preprocessing import preprocessing_from
-from msafusion.data.samples import DataSource, Splits, collate
+from msafusion.data.samples import Splits, collate
 from msafusion.files.json_file import write_json
 from msafusion.files.saved_model import check_fit
 from msafusion.networks import NetworkPlan, plan_from
@@ -42,7 +43,7 @@ FILES = (
 
 
 def train(
-    data: DataSource,
+    data: Dataset,
     network: NetworkPlan,
     unimodal: StageOptions,
     multimodal: StageOptions,
@@ -93,7 +94,7 @@ def train(
 
 
 def _train(
-    data: DataSource,
+    data: Dataset,
     network: NetworkPlan,
     unimodal: StageOptions,
     multimodal: StageOptions,

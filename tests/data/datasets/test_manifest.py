@@ -10,7 +10,6 @@ from PIL import Image
 from raw_media import write_video, write_wav
 
 from msafusion.data.datasets import Manifest
-from msafusion.data.datasets.manifest import ManifestFiles
 from msafusion.data.datasets.table_file import read_manifest
 from msafusion.data.preparation import prepare
 from msafusion.data.samples import collate
@@ -73,10 +72,10 @@ def test_media_and_images_are_read_by_what_they_are(tmp_path):
         rows.append({"id": f"s{n}", "label": n % 2, "split": ("train", "train", "test", "test")[n]})
         rows[-1] |= {"video": f"{n}.mp4", "audio": f"{n}.mp4", "voice": f"{n}.wav", "face": f"{n}.png"}
     write_table(root, rows)
-    reader = ManifestFiles(root)
+    reader = Manifest(root)
     kinds = {stream: type(extractor).__name__ for stream, extractor in reader.extraction.items()}
     assert kinds == {"video": "Frames", "audio": "Mfcc", "voice": "Mfcc", "face": "ImageFile"}
-    arrays, _ = ManifestFiles(root, {"video": {"num_frames": 3, "size": 8}, "audio": {}, "face": {"size": 4}}).read(
+    arrays, _ = Manifest(root, {"video": {"num_frames": 3, "size": 8}, "audio": {}, "face": {"size": 4}}).read(
         reader.items()[1]
     )
     assert arrays["video"].shape == (3, 3, 8, 8)
@@ -187,21 +186,22 @@ def test_what_cannot_be_trained_on_is_told_before_anything_is_prepared(tmp_path,
     root = tmp_path / "set"
     spoil(root, write_arrays(root), what)
     with pytest.raises(DataError, match=message):
-        ManifestFiles(root, group="speaker").items()
+        Manifest(root, group="speaker").items()
 
 
 def test_a_prepared_folder_refuses_options_that_it_was_not_made_with(tmp_path):
     write_arrays(tmp_path / "set")
-    prepare(ManifestFiles(tmp_path / "set", {"lips": {"num_steps": 4}, "audio": {}}), tmp_path / "prepared")
+    prepare(Manifest(tmp_path / "set", {"lips": {"num_steps": 4}, "audio": {}}), tmp_path / "prepared")
     for options, message in [
         ({"group": "speaker"}, "was prepared with group None, this run asks for speaker; prepare it again with group"),
         ({"task": "regression"}, "was prepared with task auto"),
-        ({"streams": {"lips": {}}}, "prepared with streams .*'audio', 'lips'"),
+        ({"streams": {"face": {}}}, "has the streams lips, audio, expected face"),
         ({"streams": {"lips": {"num_steps": 5}, "audio": {}}}, "was prepared with num_steps 4"),
     ]:
         with pytest.raises(ValueError, match=message):
             Manifest(tmp_path / "prepared", **options).splits()
     assert len(Manifest(tmp_path / "prepared", {"lips": {"num_steps": 4}, "audio": {}}).splits().train) == 8
+    assert list(Manifest(tmp_path / "prepared", {"audio": {}}).splits().channels) == ["audio"]
 
 
 def test_a_table_named_relative_to_here_keeps_to_its_folder_too(tmp_path, monkeypatch):
@@ -210,7 +210,7 @@ def test_a_table_named_relative_to_here_keeps_to_its_folder_too(tmp_path, monkey
     monkeypatch.chdir(root)
     for source in (".", "manifest.csv"):
         with pytest.raises(DataError, match="leads out of the table's folder"):
-            ManifestFiles(Path(source)).items()
+            Manifest(Path(source)).items()
 
 
 def test_options_that_fit_nothing(tmp_path):
@@ -248,7 +248,7 @@ def test_groups_are_held_out_whatever_the_column_of_splits_says(tmp_path):
 def test_groups_that_cannot_be_held_out_are_named(tmp_path, options, message):
     write_arrays(tmp_path / "set")
     with pytest.raises(ValueError, match=message):
-        ManifestFiles(tmp_path / "set", **options)
+        Manifest(tmp_path / "set", **options).items()
 
 
 def test_differences_beside_a_large_mean_are_kept_by_preparing(tmp_path):

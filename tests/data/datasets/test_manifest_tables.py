@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from msafusion.data.datasets.manifest import ManifestFiles
+from msafusion.data.datasets import Manifest
 from msafusion.data.datasets.shared_files import check_unshared, groups_by_files
 from msafusion.failures import DataError
 
@@ -23,7 +23,9 @@ def table_of(root, rows, text=None):
     for (row, column), value in rows.items():
         table[row][columns.index(column)] = value
     (root / "manifest.csv").write_text("\n".join(",".join(row) for row in [columns, *table]) + "\n", encoding="utf-8")
-    return ManifestFiles(root, group="who")
+    data = Manifest(root, group="who")
+    data.items()
+    return data
 
 
 @pytest.mark.parametrize("blank", [" ", "\N{NO-BREAK SPACE}", "\N{ZERO WIDTH SPACE}", "\t"])
@@ -53,9 +55,9 @@ def test_a_file_in_two_splits_is_refused_unless_it_is_meant(tmp_path, spelling):
     (tmp_path / "hard.npy").hardlink_to(tmp_path / "a.npy")
     with pytest.raises(DataError, match=r"named by 's0' \(train\) and by 's4' \(test\).*allow_shared_files"):
         table_of(tmp_path, {(4, "x"): spelling})
-    assert len(ManifestFiles(tmp_path, allow_shared_files=True).items()) == 8
+    assert len(Manifest(tmp_path, allow_shared_files=True).items()) == 8
     table_of(tmp_path, {(1, "x"): spelling})
-    assert [item.group for item in ManifestFiles(tmp_path).items()][:3] == ["s0", "s0", "s2"]
+    assert [item.group for item in Manifest(tmp_path).items()][:3] == ["s0", "s0", "s2"]
 
 
 @pytest.mark.parametrize(

@@ -9,10 +9,8 @@ import numpy as np
 import pytest
 import raw_mosei
 
-from msafusion.data.datasets import MOSEI
+from msafusion.data.datasets import MOSEI, MOSI
 from msafusion.data.datasets.csd import average_features
-from msafusion.data.datasets.mosei import sentiment_reader
-from msafusion.data.datasets.mosei_csd import CmuSdkFiles
 from msafusion.data.datasets.mosei_raw import make_folds, read_folds
 from msafusion.data.preparation.preparing import prepare
 from msafusion.data.samples import DataError
@@ -41,7 +39,7 @@ def folds(tmp_path):
 
 @pytest.fixture
 def reader(tmp_path, videos, folds):
-    return CmuSdkFiles(raw_mosei.write_sdk(tmp_path / "csd", videos), text_model=None, folds=folds)
+    return MOSEI(raw_mosei.write_sdk(tmp_path / "csd", videos), text_model="none", folds=folds)
 
 
 def test_words_take_the_mean_of_the_frames_whose_middles_lie_in_them(reader, videos):
@@ -113,14 +111,14 @@ def test_files_are_told_by_what_they_hold_or_by_name(videos, tmp_path):
     names = {role: f"{number}.csd" for number, role in enumerate(raw_mosei.NAMES)}
     folder = raw_mosei.write_sdk(tmp_path / "csd", videos, names)
     raw_mosei.write_csd(folder / "phones.csd", "phonemes", {"v2": raw_mosei.words_of(("sp", 0, 1))})
-    reader = sentiment_reader(folder, "mosi", text_model=None)
-    assert {role: path.name for role, path in reader.files.items()} == names
+    reader = MOSI(folder, text_model="none")
+    assert {role: path.name for role, path in reader.form.files.items()} == names
     assert reader.channels() == {"visual": 35, "audio": 74, "text": 300}
     face = {name: (np.ones((40, 713)), parts["visual"][1]) for name, parts in videos.items()}
     raw_mosei.write_csd(folder / "openface.csd", "OpenFace 2", face)
-    assert sentiment_reader(folder, text_model=None, files={"visual": "openface.csd"}).channels()["visual"] == 713
+    assert MOSEI(folder, text_model="none", files={"visual": "openface.csd"}).channels()["visual"] == 713
     raw_mosei.write_sdk(tmp_path / "csd", {"x": raw_mosei.one_video(0, width=47)}, names | {"visual": "47.csd"})
-    ambiguous = sentiment_reader(folder, text_model=None)
+    ambiguous = MOSEI(folder, text_model="none")
     with pytest.raises(
         DataError, match=r"'3\.csd' and '47\.csd' .* both look like Facet .*; name it: files=\{'visual'"
     ):
@@ -129,7 +127,7 @@ def test_files_are_told_by_what_they_hold_or_by_name(videos, tmp_path):
 
 def test_without_words_each_vector_is_a_word(videos, tmp_path, folds):
     without = {name: {role: v for role, v in parts.items() if role != "words"} for name, parts in videos.items()}
-    reader = CmuSdkFiles(raw_mosei.write_sdk(tmp_path / "csd", without), text_model=None, folds=folds)
+    reader = MOSEI(raw_mosei.write_sdk(tmp_path / "csd", without), text_model="none", folds=folds)
     arrays, _ = reader.read(reader.items()[0])
     assert arrays["text"][:, 0].tolist() == [0, 1, 2]
 
@@ -139,7 +137,7 @@ def test_without_folds_the_split_is_by_video_repeatable_and_says_that_it_is_not_
     made = make_folds(videos)
     assert made == make_folds(reversed(videos))
     assert [list(made.values()).count(split) for split in ("train", "valid", "test")] == [70, 10, 20]
-    own = CmuSdkFiles(reader.source, text_model=None)
+    own = MOSEI(reader.root, text_model="none")
     assert own.settings()["folds"].startswith("not the standard folds")
     assert {item.group: item.columns["split"] for item in own.items()} == make_folds(VIDEOS)
     assert reader.settings()["folds"].endswith("folds.json")
@@ -212,9 +210,9 @@ def test_text_is_the_models_last_layer_with_the_pieces_of_a_word_averaged(tmp_pa
     import torch
     from transformers import BertModel
 
-    bert = raw_mosei.write_tiny_bert(tmp_path / "bert")
+    bert = str(raw_mosei.write_tiny_bert(tmp_path / "bert"))
     source = raw_mosei.write_sdk(tmp_path / "csd", videos)
-    reader = pickle.loads(pickle.dumps(CmuSdkFiles(source, text_model=bert, folds=folds)))
+    reader = pickle.loads(pickle.dumps(MOSEI(source, text_model=bert, folds=folds)))
     assert reader.channels() == {"visual": 35, "audio": 74, "text": 16}
     arrays, notes = reader.read(next(item for item in reader.items() if item.id == "v2$_$1"))
     pieces = [raw_mosei.VOCABULARY.index(piece) for piece in ("[CLS]", "bad", "##ly", "film", "[SEP]")]
@@ -224,7 +222,7 @@ def test_text_is_the_models_last_layer_with_the_pieces_of_a_word_averaged(tmp_pa
     assert [len(values) for values in arrays.values()] == [2, 2, 2]
     assert notes == []
 
-    tokens = sentiment_reader(raw_mosei.mmsa(tmp_path), "mosi", text_model=bert)
+    tokens = MOSI(raw_mosei.mmsa(tmp_path), text_model=bert)
     assert tokens.channels()["text"] == 16
     arrays, _ = tokens.read(tokens.items()[0])
     with torch.no_grad():
@@ -240,10 +238,10 @@ def test_prepared_they_train_and_test_on_different_videos(tmp_path, form, reques
     if form == "csd":
         reader = request.getfixturevalue("reader")
     else:
-        reader = sentiment_reader((raw_mosei.mmsa if form == "MMSA" else raw_mosei.multibench)(tmp_path), "mosi")
-    assert reader.dataset == ("mosei" if form == "csd" else "mosi")
+        reader = MOSI((raw_mosei.mmsa if form == "MMSA" else raw_mosei.multibench)(tmp_path))
+    assert reader.name == ("MOSEI" if form == "csd" else "MOSI")
     assert prepare(reader, tmp_path / "prepared").failed == {}
-    splits = MOSEI(tmp_path / "prepared", reader.dataset).splits()
+    splits = type(reader)(tmp_path / "prepared").splits()
     parts = {"train": splits.train, "valid": splits.valid, "test": splits.test}
     assert {name: sorted(part.groups) for name, part in parts.items()} == {
         k: sorted(v) for k, v in raw_mosei.FOLDS.items()
@@ -255,12 +253,22 @@ def test_prepared_they_train_and_test_on_different_videos(tmp_path, form, reques
 
 
 def test_what_is_neither_form_is_refused(tmp_path):
-    with pytest.raises(DataError, match=r"no such path, expected a folder of the CMU SDK's \.csd files or one \.pkl"):
-        sentiment_reader(tmp_path / "none")
+    with pytest.raises(DataError, match=r"no such path, expected a folder of the CMU SDK's \.csd files, one \.pkl"):
+        MOSEI(tmp_path / "none").splits()
     with pytest.raises(DataError, match=r"0 \.pkl and no \.csd files, expected a folder"):
-        sentiment_reader(tmp_path)
-    with pytest.raises(ValueError, match="is read by SentimentPickle, which has no option 'folds'"):
-        sentiment_reader(raw_mosei.mmsa(tmp_path), folds=tmp_path)
-    with pytest.raises(ValueError, match="dataset is 'iemocap', expected 'mosei' or 'mosi'"):
-        sentiment_reader(tmp_path, "iemocap")
-    assert sentiment_reader(tmp_path).source == tmp_path / "mosi.pkl"
+        MOSEI(tmp_path).items()
+    pickled = raw_mosei.mmsa(tmp_path)
+    with pytest.raises(ValueError, match="is a pickle, which has no option 'folds'"):
+        MOSEI(pickled, folds=tmp_path).items()
+    assert {item.files["text"] for item in MOSEI(tmp_path).items()} == {pickled}
+
+
+def test_raw_files_are_prepared_into_the_cache(reader, tmp_path, monkeypatch):
+    monkeypatch.setenv("MSAFUSION_CACHE", str(tmp_path / "cache"))
+    reader.workers = 1
+    splits = reader.splits()
+    assert splits.channels == {"visual": 35, "audio": 74, "text": 300}
+    (folder,) = (tmp_path / "cache").iterdir()
+    assert len(MOSEI(folder).splits().test) == len(splits.test)
+    with pytest.raises(ValueError, match="was prepared with text_model none, this run asks for my_bert"):
+        MOSEI(folder, text_model="my_bert").splits()

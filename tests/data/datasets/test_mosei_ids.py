@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import raw_mosei
 
-from msafusion.data.datasets.mosei_csd import CmuSdkFiles
+from msafusion.data.datasets import MOSEI
 from msafusion.data.datasets.mosei_raw import read_folds, video_and_clip
 from msafusion.data.samples import DataError
 
@@ -36,7 +36,7 @@ def test_keys_of_segments_keep_a_video_in_one_split(tmp_path):
         for v in range(6)
         for k in range(2)
     }
-    reader = CmuSdkFiles(raw_mosei.write_sdk(tmp_path / "sdk", videos), text_model=None)
+    reader = MOSEI(raw_mosei.write_sdk(tmp_path / "sdk", videos), text_model="none")
     items = reader.items()
     assert items[0].id == "video000000$_$0-0"
     splits = {item.group: set() for item in items}

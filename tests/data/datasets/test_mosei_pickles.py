@@ -8,8 +8,7 @@ import numpy as np
 import pytest
 import raw_mosei
 
-from msafusion.data.datasets.mosei import sentiment_reader
-from msafusion.data.datasets.mosei_pickles import SentimentPickle
+from msafusion.data.datasets import MOSEI, MOSI
 from msafusion.data.datasets.mosei_raw import sample_id
 from msafusion.data.samples import DataError
 
@@ -18,7 +17,7 @@ CLOSE = {"rtol": 1e-5, "atol": 1e-6}
 
 @pytest.mark.parametrize("unaligned", [False, True])
 def test_mmsa_pickles_come_without_their_padding(tmp_path, unaligned):
-    reader = sentiment_reader(raw_mosei.mmsa(tmp_path, unaligned=unaligned), "mosi")
+    reader = MOSI(raw_mosei.mmsa(tmp_path, unaligned=unaligned))
     item = next(item for item in reader.items() if item.id == "v_1$_$1")
     given = raw_mosei.mmsa_split(raw_mosei.FOLDS["train"], unaligned=unaligned)
     arrays, notes = pickle.loads(pickle.dumps(reader)).read(item)
@@ -36,7 +35,7 @@ def test_multibench_pickles_lose_the_zeros_on_their_left(tmp_path):
         splits["train"]["audio"][0, 7, 0] = -np.inf
         splits["test"]["text"][0] = 0
 
-    reader = sentiment_reader(raw_mosei.multibench(tmp_path, silence), "mosi")
+    reader = MOSI(raw_mosei.multibench(tmp_path, silence))
     assert reader.channels() == {"visual": 20, "audio": 5, "text": 300}
     item = next(item for item in reader.items() if item.group == "v-0")
     arrays, notes = reader.read(item)
@@ -56,7 +55,7 @@ def test_lengths_beyond_the_data_name_the_sample(tmp_path, length):
     def lengthen(splits):
         splits["valid"]["audio_lengths"][1] = length
 
-    reader = sentiment_reader(raw_mosei.mmsa(tmp_path, lengthen, unaligned=True))
+    reader = MOSEI(raw_mosei.mmsa(tmp_path, lengthen, unaligned=True))
     (line,) = reader.verify().broken
     assert f"valid, sample 'v2$_$1': audio_lengths is {length:g}, expected a whole number up to the 16 steps" in line
     with pytest.raises(DataError, match=re.escape(line)):
@@ -67,7 +66,7 @@ def test_a_stream_that_is_nothing_but_padding_is_one_step_of_zeros(tmp_path):
     def empty(splits):
         splits["valid"]["vision_lengths"][0] = 0
 
-    reader = sentiment_reader(raw_mosei.mmsa(tmp_path, empty, unaligned=True))
+    reader = MOSEI(raw_mosei.mmsa(tmp_path, empty, unaligned=True))
     arrays, notes = reader.read(next(item for item in reader.items() if item.id == "v2$_$0"))
     np.testing.assert_array_equal(arrays["visual"], np.zeros((1, 35)))
     assert notes == ["visual: nothing but padding, one step of zeros"]
@@ -119,7 +118,7 @@ def unlabel(splits):
     ],
 )
 def test_broken_pickles_are_refused(tmp_path, change, message):
-    reader = sentiment_reader(raw_mosei.mmsa(tmp_path, change))
+    reader = MOSEI(raw_mosei.mmsa(tmp_path, change))
     with pytest.raises(DataError, match=message) as caught:
         reader.items()
     assert "\n" not in str(caught.value)
@@ -139,7 +138,7 @@ def test_a_pickle_that_would_run_code_is_refused_and_does_not_run_it(tmp_path):
         splits["train"]["annotations"] = Harmful(tmp_path / "ran")
 
     with pytest.raises(DataError, match=r"mosi\.pkl' is not a pickle of plain arrays \(it names posix\.mkdir\)"):
-        sentiment_reader(raw_mosei.mmsa(tmp_path, harm)).items()
+        MOSEI(raw_mosei.mmsa(tmp_path, harm)).items()
     assert not (tmp_path / "ran").exists()
 
 
@@ -158,7 +157,7 @@ def test_ids_of_all_forms_name_video_and_sample(tmp_path, ids, expected):
     def rename(splits):
         splits["train"]["id"] = ids
 
-    items = SentimentPickle(raw_mosei.multibench(tmp_path, rename)).items()
+    items = MOSEI(raw_mosei.multibench(tmp_path, rename)).items()
     assert [(i.group, i.id) for i in items if i.columns["split"] == "train"] == sorted(expected, key=lambda e: e[1])
 
 
@@ -172,4 +171,4 @@ def test_a_numeric_video_in_two_splits_of_a_pickle_is_refused(tmp_path, form):
     splits["train"]["id"] = [form.format(200178, clip) for clip in range(2)]
     splits["test"]["id"] = [form.format(200178, clip) for clip in range(2, 4)]
     with pytest.raises(DataError, match=r"1 videos in more than one split \(200178\)"):
-        SentimentPickle(raw_mosei.write_pickle(tmp_path / "a.pkl", splits)).items()
+        MOSEI(raw_mosei.write_pickle(tmp_path / "a.pkl", splits)).items()

@@ -6,7 +6,7 @@ import pytest
 from raw_media import grey_frames, write_video
 from raw_ntu import write_raw_ntu, write_skeleton
 
-from msafusion.data.datasets.ntu_rgbd import CLASSES, NTURGBD, NtuFiles
+from msafusion.data.datasets.ntu_rgbd import CLASSES, NTURGBD
 from msafusion.data.extractors import extractor_from
 from msafusion.data.media import Span
 from msafusion.data.preparation.prepared import write_prepared
@@ -32,17 +32,17 @@ def two(tmp_path):
 
 
 def test_items_pair_video_and_skeleton_by_name(raw):
-    items = NtuFiles(raw).items()
+    items = NTURGBD(raw).items()
     assert len(items) == 8
     item = next(item for item in items if item.id == "S001C002P003R001A050")
     assert (CLASSES[item.label], item.group) == ("punch or slap", "3")
     assert item.files["rgb"] == raw / "nturgbd_rgb" / "S001C002P003R001A050_rgb.avi"
     assert item.files["skeleton"] == raw / "nturgbd_skeletons" / "S001C002P003R001A050.skeleton"
-    assert pickle.loads(pickle.dumps(NtuFiles(raw))).items() == items
+    assert pickle.loads(pickle.dumps(NTURGBD(raw))).items() == items
 
 
 def test_a_sample_becomes_what_the_networks_take(raw):
-    reader = NtuFiles(raw, num_frames=4, size=32)
+    reader = NTURGBD(raw, num_frames=4, frame_size=32)
     arrays, notes = reader.read(reader.items()[1])
     assert (arrays["rgb"].shape, arrays["rgb"].dtype) == ((3, 4, 32, 32), np.uint8)
     assert (arrays["skeleton"].shape, arrays["skeleton"].dtype) == ((3, 32, 25, 2), np.float32)
@@ -53,9 +53,9 @@ def test_a_sample_becomes_what_the_networks_take(raw):
 
 def test_the_miniature_is_prepared_and_divided_by_performer(tmp_path):
     write_raw_ntu(tmp_path, actions=(1,), cameras=(3,), frames=2)
-    reader = NtuFiles(tmp_path, num_frames=2, size=16)
+    reader = NTURGBD(tmp_path, num_frames=2, frame_size=16)
     rows = (({"id": i.id, "label": i.label, "group": i.group}, reader.read(i)[0]) for i in reader.items())
-    write_prepared(tmp_path, reader.dataset, reader.classes, reader.channels(), rows)
+    write_prepared(tmp_path, reader.name, reader.classes, reader.channels(), rows, reader.layouts())
     splits = NTURGBD(tmp_path).splits()
     groups = [part.groups for part in (splits.train, splits.valid, splits.test)]
     assert groups == [{"performer 1"}, {"performer 2"}, {"performer 3"}]
@@ -70,7 +70,7 @@ def test_verify_counts_what_is_there_and_names_what_is_not(two):
     (two / "nturgbd_skeletons" / "S001C001P003R001A002.skeleton").write_text("5\r\n1\r\n")
     (two / "nturgbd_skeletons" / "S001C001P003R001A061.skeleton").write_text("")
     (two / "nturgbd_rgb" / "copy_rgb.avi").write_bytes(b"")
-    found = NtuFiles(two).verify()
+    found = NTURGBD(two).verify()
     assert dict(found.present) == {"samples": 2, "rgb": 2, "skeleton": 1}
     (missing,) = found.missing
     assert missing.startswith("no nturgbd_skeletons/S001C001P004R001A003.skeleton, expected beside '")
@@ -84,30 +84,30 @@ def test_verify_counts_what_is_there_and_names_what_is_not(two):
 
 def test_bad_skeletons_show_themselves_or_are_left_out_by_the_list(two):
     write_skeleton(two / "nturgbd_skeletons" / "S001C001P003R001A002.skeleton", [{}, {}, {}])
-    (broken,) = NtuFiles(two).verify().broken
+    (broken,) = NTURGBD(two).verify().broken
     assert "S001C001P003R001A002.skeleton' has no body in any of 3 frames" in broken
     (two / "bad.txt").write_text("Samples without skeletons:\nS001C001P003R001A002\nS001C002P006R001A008\n")
-    reader = NtuFiles(two, bad_skeletons=two / "bad.txt")
+    reader = NTURGBD(two, bad_skeletons=two / "bad.txt")
     found = reader.verify()
     assert (found.ok, found.skipped) == (True, ["S001C001P003R001A002: on the list of bad skeletons"])
     assert [item.id for item in reader.items()] == ["S001C001P003R001A001"]
-    assert reader.settings()["bad_skeletons"] == 2
+    assert reader.settings()["bad_skeletons"] == str((two / "bad.txt").resolve())
 
 
 def test_wrong_folders_and_lists_are_told(two, tmp_path):
     with pytest.raises(DataError, match=r"no sample of NTU RGB\+D with video and skeleton in .* expected nturgbd_rgb/"):
-        NtuFiles(two / "nturgbd_rgb").items()
+        NTURGBD(two / "nturgbd_rgb").items()
     with pytest.raises(DataError, match=r"none\.txt' cannot be read"):
-        NtuFiles(two, bad_skeletons=tmp_path / "none.txt")
+        NTURGBD(two, bad_skeletons=tmp_path / "none.txt").items()
     (tmp_path / "empty.txt").write_text("nothing\n")
     with pytest.raises(DataError, match=r"empty\.txt' names no sample SsssCcccPpppRrrrAaaa"):
-        NtuFiles(two, bad_skeletons=tmp_path / "empty.txt")
+        NTURGBD(two, bad_skeletons=tmp_path / "empty.txt").items()
 
 
 def test_the_official_archives_folder_names_are_known(two):
     for name in ("rgb", "skeletons"):
         (two / f"nturgbd_{name}").rename(two / f"nturgb+d_{name}")
-    assert len(NtuFiles(two).items()) == 2
+    assert len(NTURGBD(two).items()) == 2
 
 
 def test_reference_frames_are_24_of_the_clip_the_last_one_black_blue_first(tmp_path):
@@ -134,7 +134,7 @@ def test_reference_frames_of_a_clip_of_fewer_frames_leave_the_rest_black(tmp_pat
 
 
 def test_the_reference_reader_takes_both_reference_extractors(raw):
-    reader = NtuFiles(raw, num_frames=8, size=16, reference=True)
+    reader = NTURGBD(raw, num_frames=8, frame_size=16, reference=True)
     arrays, _ = reader.read(reader.items()[0])
     assert not arrays["rgb"][:, -1].any()
     assert arrays["skeleton"][..., 1].any()  # one body: the absent one is minus the origin
@@ -158,8 +158,7 @@ def test_the_genuine_clip_is_an_item_beside_a_skeleton(tmp_path):
         (tmp_path / folder).mkdir()
     (tmp_path / "nturgbd_rgb" / CLIP.name).symlink_to(CLIP.resolve())
     write_skeleton(tmp_path / "nturgbd_skeletons" / "S001C001P001R001A001.skeleton", [{"1": np.ones((25, 3))}] * 3)
-    reader = NtuFiles(tmp_path, num_frames=1, bad_skeletons=BAD)
-    assert len(reader.bad_skeletons) == 302
+    reader = NTURGBD(tmp_path, num_frames=1, bad_skeletons=BAD)
     arrays, notes = reader.read(reader.items()[0])
     assert (arrays["rgb"].shape, notes) == ((3, 1, 256, 256), [])
     assert 60 < arrays["rgb"].mean() < 190

@@ -6,7 +6,7 @@ import numpy as np
 import prepared
 import pytest
 
-from msafusion.data.datasets import MOSEI, NTURGBD, RAVDESS
+from msafusion.data.datasets import MOSEI, MOSI, NTURGBD, RAVDESS
 from msafusion.data.preparation.prepared import write_prepared
 from msafusion.data.samples import DataError
 
@@ -20,10 +20,11 @@ NTU_VALID = {2, 5, 9, 14}
 
 def write_rows(root, dataset, classes, channels, rows):
     """A prepared folder of tiny arrays with the rows given."""
-    sequence = dataset.startswith("mos")
+    sequence = dataset.startswith("MOS")
     arrays = {name: np.zeros((1, n) if sequence else (n, 1), np.float32) for name, n in channels.items()}
     arrays |= {name: np.zeros((3, 1, 2, 2), np.uint8) for name in ("video", "rgb") if name in channels}
-    write_prepared(root, dataset, classes, channels, ((row, arrays) for row in rows))
+    layouts = dict.fromkeys(channels, "sequence") if sequence else {"video": "video", "rgb": "video"}
+    write_prepared(root, dataset, classes, channels, ((row, arrays) for row in rows), layouts)
     return root
 
 
@@ -48,7 +49,7 @@ def ravdess(tmp_path_factory):
 
 def ravdess_rows(root, groups):
     rows = [{"id": f"clip{n}", "label": 0, "group": group} for n, group in enumerate(groups)]
-    return write_rows(root, "ravdess", ("calm",), {"video": 3, "audio": 13}, rows)
+    return write_rows(root, "RAVDESS", ("calm",), {"video": 3, "audio": 13}, rows)
 
 
 @pytest.mark.parametrize("folds", FOLDS)
@@ -134,7 +135,7 @@ def test_a_fold_without_samples_is_refused(tmp_path):
         RAVDESS(ravdess_rows(tmp_path, [1, 9])).splits()
 
 
-def mosei_rows(root, rows, channels=("visual", "audio", "text"), dataset="mosei"):
+def mosei_rows(root, rows, channels=("visual", "audio", "text"), dataset="MOSEI"):
     named = [{"id": f"clip{n}", "label": 0.5, "group": group, "split": split} for n, (group, split) in enumerate(rows)]
     return write_rows(root, dataset, (), dict.fromkeys(channels, 4), named)
 
@@ -142,10 +143,10 @@ def mosei_rows(root, rows, channels=("visual", "audio", "text"), dataset="mosei"
 STANDARD = [("a", "train"), ("b", "valid"), ("c", "test")]
 
 
-@pytest.mark.parametrize("dataset", ["mosei", "mosi"])
+@pytest.mark.parametrize("dataset", [MOSEI, MOSI])
 def test_mosei_follows_the_standard_folds_of_its_table(tmp_path, dataset):
-    root = mosei_rows(tmp_path, [("c", "test"), ("a", "train"), ("b", "valid"), ("a", "train")], dataset=dataset)
-    splits = MOSEI(root, dataset).splits()
+    rows = [("c", "test"), ("a", "train"), ("b", "valid"), ("a", "train")]
+    splits = dataset(mosei_rows(tmp_path, rows, dataset=dataset.__name__)).splits()
     assert ids(splits) == [{"clip1", "clip3"}, {"clip2"}, {"clip0"}]
     assert (splits.classes, splits.task, splits.num_outputs, splits.chosen_on_test) == ([], "regression", 1, False)
 
@@ -167,7 +168,7 @@ def test_a_split_that_mosei_does_not_know_is_refused(tmp_path, split):
 
 def test_mosei_without_a_column_split_is_refused(tmp_path):
     row = {"id": "clip0", "label": 0.5, "group": "a"}
-    root = write_rows(tmp_path, "mosei", (), {"visual": 4, "audio": 4, "text": 4}, [row])
+    root = write_rows(tmp_path, "MOSEI", (), {"visual": 4, "audio": 4, "text": 4}, [row])
     with pytest.raises(DataError, match="sample 'clip0' has split 'None', expected train, valid or test"):
         MOSEI(root).splits()
 
@@ -186,16 +187,14 @@ def test_mosei_without_one_of_its_streams_is_refused(tmp_path):
 
 
 def test_mosei_under_another_name_is_refused(tmp_path):
-    with pytest.raises(ValueError, match="dataset is 'iemocap', expected 'mosei' or 'mosi'"):
-        MOSEI(tmp_path, "iemocap")
-    with pytest.raises(DataError, match="holds mosi, expected mosei"):
-        MOSEI(mosei_rows(tmp_path, STANDARD, dataset="mosi")).splits()
+    with pytest.raises(DataError, match="holds MOSI, expected MOSEI"):
+        MOSEI(mosei_rows(tmp_path, STANDARD, dataset="MOSI")).splits()
 
 
 def ntu_rows(root, performers=range(1, 41), cameras=(1, 2, 3), more=()):
     names = [(f"S{1 + p % 17:03d}C{c:03d}P{p:03d}R{1 + p % 2:03d}A001", p) for p in performers for c in cameras]
     rows = [{"id": name, "label": 0, "group": p} for name, p in (*names, *more)]
-    return write_rows(root, "ntu_rgbd", ("drink",), {"rgb": 3, "skeleton": 3}, rows)
+    return write_rows(root, "NTURGBD", ("drink",), {"rgb": 3, "skeleton": 3}, rows)
 
 
 def performers(part):

@@ -2,8 +2,8 @@ import numpy as np
 import pytest
 import torch
 
-from msafusion.data.datasets import DATASETS, SmartwatchExercises
-from msafusion.data.samples import DataError, DataSource
+from msafusion.data.datasets import DATASETS, Dataset, SmartwatchExercises
+from msafusion.data.samples import DataError
 
 
 @pytest.fixture(scope="module")
@@ -18,7 +18,7 @@ def groups(samples):
 def test_every_data_set_is_a_source_by_its_own_name():
     for name, source in DATASETS.items():
         assert source.__name__ == name
-        assert issubclass(source, DataSource)
+        assert issubclass(source, Dataset)
 
 
 def test_subjects_are_disjoint_and_all_ten_are_used(splits):

@@ -7,7 +7,7 @@ import pytest
 from raw_utd_mhad import write_raw_utd_mhad
 from scipy.io import loadmat, savemat
 
-from msafusion.data.datasets.utd_mhad import CLASSES, UTDMHAD, UtdMhadFiles
+from msafusion.data.datasets.utd_mhad import CLASSES, UTDMHAD
 from msafusion.data.extractors import extractor_from
 from msafusion.data.media import Span, StreamMissing, UtdDepth, UtdInertial, UtdSkeleton
 from msafusion.data.preparation import prepare
@@ -28,22 +28,22 @@ def raw(tmp_path_factory):
 
 
 def test_items_carry_action_subject_and_both_files(raw):
-    items = UtdMhadFiles(raw).items()
+    items = UTDMHAD(raw).items()
     assert [item.id for item in items] == [f"a{a}_s{s}_t1" for a in (1, 2) for s in range(1, 9)]
     assert (items[10].label, items[10].group) == (1, "3")
     assert CLASSES[items[10].label] == "right arm swipe to the right"
     assert items[10].files["inertial"] == raw / "Inertial" / "a2_s3_t1_inertial.mat"
-    arrays, notes = UtdMhadFiles(raw).read(items[10])
+    arrays, notes = UTDMHAD(raw).read(items[10])
     assert notes == []
     assert arrays["skeleton"].shape[1:] == (60,)
     assert len(arrays["inertial"]) == int(2.5 * len(arrays["skeleton"]))
-    assert pickle.loads(pickle.dumps(UtdMhadFiles(raw))).items() == items
+    assert pickle.loads(pickle.dumps(UTDMHAD(raw))).items() == items
 
 
 def test_folders_within_themselves_and_all_four_streams(tmp_path):
     streams = ("depth", "rgb", "skeleton", "inertial")
     write_raw_utd_mhad(tmp_path, (1,), (1,), streams=streams, nested=True)
-    reader = UtdMhadFiles(tmp_path, streams, num_frames=4, size=16, num_steps=10)
+    reader = UTDMHAD(tmp_path, streams, num_frames=4, frame_size=16, num_steps=10)
     arrays, _ = reader.read(reader.items()[0])
     assert {name: (values.dtype.name, values.shape) for name, values in arrays.items()} == {
         "depth": ("uint8", (1, 4, 16, 16)),
@@ -59,7 +59,7 @@ def test_only_samples_with_every_stream_are_items_and_files_that_lack_are_missin
     for lost in ("Inertial/a8_s2_t3_inertial.mat", "Inertial/a8_s1_t4_inertial.mat", "Skeleton/a8_s1_t4_skeleton.mat"):
         (tmp_path / lost).unlink()
     (tmp_path / "Skeleton" / "a28_s1_t1_skeleton.mat").write_bytes(b"")
-    reader = UtdMhadFiles(tmp_path)
+    reader = UTDMHAD(tmp_path)
     found = reader.verify()
     assert [item.id for item in reader.items()] == ["a8_s1_t3", "a8_s2_t4"]
     assert "no Inertial/a8_s2_t3_inertial.mat" in found.missing
@@ -75,9 +75,9 @@ def test_only_samples_with_every_stream_are_items_and_files_that_lack_are_missin
 
 def test_an_empty_folder_and_unknown_streams_are_told(tmp_path):
     with pytest.raises(DataError, match=r"no sample of UTD-MHAD with skeleton, inertial in .* folders Skeleton and In"):
-        UtdMhadFiles(tmp_path).items()
+        UTDMHAD(tmp_path).items()
     with pytest.raises(ValueError, match=r"unknown stream 'skeletons' of UTD-MHAD; did you mean 'skeleton'"):
-        UtdMhadFiles(tmp_path, ["skeletons"])
+        UTDMHAD(tmp_path, ["skeletons"])
     with pytest.raises(ValueError, match="no stream of UTD-MHAD is asked for"):
         UTDMHAD(tmp_path, [])
 
@@ -156,7 +156,7 @@ def test_damaged_files_are_told_by_verify_wherever_the_damage_is(raw, tmp_path):
     damaged = [b"", whole[:100], whole[: len(whole) // 2], whole[:-3], b"PK" + whole[:50]]
     for subject, content in enumerate(damaged, start=1):
         (tmp_path / "Skeleton" / f"a1_s{subject}_t1_skeleton.mat").write_bytes(content)
-    broken = UtdMhadFiles(tmp_path).verify().broken
+    broken = UTDMHAD(tmp_path).verify().broken
     assert len(broken) == len(damaged)
     for subject, line in enumerate(broken, start=1):
         assert f"a1_s{subject}_t1_skeleton.mat'" in line
@@ -167,7 +167,7 @@ def test_damaged_files_are_told_by_verify_wherever_the_damage_is(raw, tmp_path):
 
 
 def test_even_subjects_test_and_no_subject_is_in_two_splits(raw, tmp_path):
-    prepare(UtdMhadFiles(raw), tmp_path / "prepared")
+    prepare(UTDMHAD(raw), tmp_path / "prepared")
     splits = UTDMHAD(tmp_path / "prepared").splits()
     groups = [part.groups for part in (splits.train, splits.valid, splits.test)]
     assert groups == [{"1", "3", "5"}, {"7"}, {"2", "4", "6", "8"}]
@@ -194,7 +194,7 @@ def test_an_unknown_subject_is_told(tmp_path):
     arrays = {"skeleton": np.zeros((2, 60), np.float32), "inertial": np.zeros((2, 6), np.float32)}
     row = {"id": "a1_s9_t1", "label": 0, "group": "9"}
     layouts = dict.fromkeys(arrays, "sequence")
-    write_prepared(tmp_path, "utd_mhad", CLASSES, {"skeleton": 60, "inertial": 6}, [(row, arrays)], layouts)
+    write_prepared(tmp_path, "UTDMHAD", CLASSES, {"skeleton": 60, "inertial": 6}, [(row, arrays)], layouts)
     with pytest.raises(DataError, match=r"sample 'a1_s9_t1' is of subject '9', expected 1 to 8"):
         UTDMHAD(tmp_path).splits()
 
@@ -206,13 +206,13 @@ def test_they_are_saved_by_kind_and_options(extractor):
 
 @real
 def test_the_861_real_sequences_are_the_published_ones():
-    reader = UtdMhadFiles(REAL)
+    reader = UTDMHAD(REAL)
     items = reader.items()
     assert (len(items), reader.missing()) == (861, [])
     arrays, _ = reader.read(items[-1])
     assert arrays["skeleton"].shape[1] == 60
     assert 0.5 < np.linalg.norm(arrays["inertial"][:, :3], axis=1).mean() < 2  # gravity is 1 g
-    with_depth = UtdMhadFiles(REAL, ["depth", "skeleton"])
+    with_depth = UTDMHAD(REAL, ["depth", "skeleton"])
     items = with_depth.items()
     assert len(items) == 24
     depth = with_depth.read(items[0])[0]["depth"]

@@ -8,8 +8,9 @@ from pathlib import Path
 
 import numpy as np
 
+from msafusion.data.dataset import Dataset
 from msafusion.data.media import WHOLE, Extracted, Extractor
-from msafusion.data.preparation.raw import RawItem, RawReader
+from msafusion.data.preparation.raw import RawItem
 from msafusion.failures import DataError
 
 
@@ -42,23 +43,19 @@ class Numbers(Extractor):
         return len(np.load(file)) / 2
 
 
-class Files(RawReader):
+class Files(Dataset):
     """A folder of .npy files; those called `odd...` are of the second class."""
 
-    dataset = "numbers"
+    classes = ("even", "odd")
 
-    def __init__(self, source: Path, scale: float = 1.0) -> None:
-        self.source, self.classes = source, ["even", "odd"]
-        self.extraction = {"numbers": Numbers(scale)}
+    def __init__(self, root: Path, scale: float = 1.0) -> None:
+        self.root, self.extraction = root, {"numbers": Numbers(scale)}
 
     def items(self):
-        files = sorted(self.source.glob("*.npy"))
+        files = sorted(self.root.glob("*.npy"))
         return [
             RawItem(f.stem, f.stem.startswith("odd") * 1, "g", {"numbers": f}, columns={"part": "x"}) for f in files
         ]
-
-    def missing(self):
-        return []
 
 
 def write(folder, count=5):

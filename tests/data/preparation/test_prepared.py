@@ -5,7 +5,7 @@ import json
 import numpy as np
 import pytest
 import torch
-from toy_folders import CHANNELS, all_samples, arrays, folder_of, write
+from toy_folders import CHANNELS, LAYOUTS, all_samples, arrays, folder_of, write
 
 from msafusion.data.preparation.prepared import write_prepared
 from msafusion.data.samples import DataError, collate
@@ -29,7 +29,7 @@ def test_what_was_written_comes_back(root):
 
 def test_labels_without_classes_are_values(tmp_path):
     row = {"id": "a", "label": -1.25, "group": "g"}
-    write_prepared(tmp_path, "toys", (), CHANNELS, [(row, arrays(0))])
+    write_prepared(tmp_path, "toys", (), CHANNELS, [(row, arrays(0))], LAYOUTS)
     sample = all_samples(tmp_path)[0]
     assert sample["label"] == -1.25
     assert collate([sample])["label"].dtype == torch.float32
@@ -58,7 +58,7 @@ def test_a_sample_may_be_changed_without_changing_the_file(root):
 
 
 def test_sequences_have_lengths_and_are_padded_to_the_min_steps(root):
-    samples = all_samples(root, sequences=("words",), min_steps=4)
+    samples = all_samples(root, min_steps=4)
     assert [sample["lengths"] for sample in samples] == [{"words": 4}, {"words": 4}, {"words": 4}, {"words": 5}]
     padded = samples[0]["streams"]["words"].numpy()
     np.testing.assert_array_equal(padded[:2], arrays(0, 2)["words"])
@@ -81,7 +81,7 @@ def test_slices_are_samples_with_their_own_groups(root):
 
 def test_info_is_plain_json_that_people_can_read(root):
     info = json.loads((root / "info.json").read_text())
-    assert info == {"dataset": "toys", "classes": ["calm", "happy"], "streams": CHANNELS}
+    assert info == {"dataset": "toys", "classes": ["calm", "happy"], "streams": CHANNELS, "layouts": LAYOUTS}
 
 
 @pytest.mark.parametrize(("facts", "said"), [({"of": 7, "failed": 2}, "4 of 7 samples (2 failed)"), ({"of": 4}, "")])

@@ -60,7 +60,7 @@ def test_only_what_is_missing_or_has_changed_is_done_again(source, tmp_path):
     np.save(source / "odd8.npy", np.zeros((4, 2), np.float32))
     assert prepare(Files(source), target).prepared == 4
     assert reads(source) == {"even0": 1, "even2": 1, "even4": 2, "odd1": 2, "odd3": 2, "odd8": 1}
-    folder = PreparedFolder(target, "numbers")
+    folder = PreparedFolder(target, "Files")
     assert folder.verify() == []
     assert folder.array("numbers", "odd1").shape == (9, 2)
 
@@ -69,7 +69,7 @@ def test_what_is_no_longer_there_leaves_the_table(source, tmp_path):
     prepare(Files(source), tmp_path / "out")
     (source / "odd1.npy").unlink()
     prepare(Files(source), tmp_path / "out")
-    assert len(PreparedFolder(tmp_path / "out", "numbers").rows) == 4
+    assert len(PreparedFolder(tmp_path / "out", "Files").rows) == 4
 
 
 def test_another_source_is_not_taken_for_the_first(source, tmp_path):
@@ -93,11 +93,11 @@ def test_a_folder_of_before_that_does_not_know_its_source_goes_on(source, tmp_pa
 def test_a_limit_spreads_over_the_data_set_and_the_rest_follows(source, tmp_path):
     trial = prepare(Files(source), tmp_path / "out", limit=2)
     assert (trial.prepared, reads(source)) == (2, {"even0": 1, "even4": 1})
-    assert len(PreparedFolder(tmp_path / "out", "numbers").rows) == 2
-    assert PreparedFolder(tmp_path / "out", "numbers").incomplete == "2 of 5 samples"
+    assert len(PreparedFolder(tmp_path / "out", "Files").rows) == 2
+    assert PreparedFolder(tmp_path / "out", "Files").incomplete == "2 of 5 samples"
     rest = prepare(Files(source), tmp_path / "out", limit=50)
     assert (rest.prepared, rest.skipped) == (3, 2)
-    assert PreparedFolder(tmp_path / "out", "numbers").incomplete == ""
+    assert PreparedFolder(tmp_path / "out", "Files").incomplete == ""
 
 
 def test_other_settings_are_refused_or_overwrite(source, tmp_path):
@@ -111,7 +111,7 @@ def test_other_settings_are_refused_or_overwrite(source, tmp_path):
     (target / "mine.txt").touch()
     (source / "odd1.npy").unlink()
     assert prepare(Files(source, scale=2), target, overwrite=True).prepared == 4
-    assert PreparedFolder(target, "numbers").array("numbers", "odd3").max() == 6
+    assert PreparedFolder(target, "Files").array("numbers", "odd3").max() == 6
     assert not (target / "numbers" / "odd1.npy").exists()
     assert (target / "mine.txt").exists()
     assert (target / "numbers" / "mine.npy").exists()

@@ -36,12 +36,12 @@ def test_a_broken_file_is_reported_and_the_others_are_prepared(source, tmp_path,
     assert "\n" not in report.failed["odd3"]
     assert re.search(message, report.failed["odd3"])
     assert json.loads(report.file.read_text())["failed"] == report.failed
-    folder = PreparedFolder(target, "numbers")
+    folder = PreparedFolder(target, "Files")
     assert [row["id"] for row in folder.rows] == ["even0", "even2", "even4", "odd1"]
     assert folder.incomplete == "4 of 5 samples (1 failed)"
     np.save(source / "odd3.npy", np.zeros((4, 2)))
     assert prepare(reader, target).prepared == 1
-    assert len(PreparedFolder(target, "numbers").rows) == 5
+    assert len(PreparedFolder(target, "Files").rows) == 5
 
 
 def test_where_nothing_can_be_prepared_there_is_no_table(source, tmp_path):
@@ -62,7 +62,7 @@ def test_an_interrupted_run_goes_on(source, tmp_path):
     (source / "odd1.npy").write_bytes(b"ctrl-c")
     with pytest.raises(KeyboardInterrupt):
         prepare(Files(source), target)
-    assert [row["id"] for row in PreparedFolder(target, "numbers").rows] == ["even0", "even2", "even4"]
+    assert [row["id"] for row in PreparedFolder(target, "Files").rows] == ["even0", "even2", "even4"]
     (source / "odd1.npy").write_bytes(sound)
     assert prepare(Files(source), target).skipped == 3
     assert content(target) == content(whole)
@@ -88,7 +88,7 @@ def test_a_worker_that_dies_stops_the_run_with_advice(source, tmp_path):
     (source / "odd1.npy").write_bytes(b"die")
     with pytest.raises(ValueError, match=r"a worker process died .* with fewer workers: what is done is kept"):
         prepare(Files(source), tmp_path / "out", workers=2)
-    assert len(PreparedFolder(tmp_path / "out", "numbers").rows) >= 1
+    assert len(PreparedFolder(tmp_path / "out", "Files").rows) >= 1
 
 
 @pytest.mark.parametrize("spoil", [lambda text: text[:-20], lambda text: text.replace("{", "", 1)[:-1]])
@@ -145,7 +145,7 @@ def test_two_runs_do_not_prepare_one_folder(source, tmp_path):
         ([{"id": "ä" * 101}], r"has 202 bytes, expected at most 200; shorten it"),
         ([{"label": 2}], "label 2, expected the index of one of 2 classes"),
         ([{"label": float("nan")}], "label nan"),
-        ([], "no sample of numbers"),
+        ([], "no sample of Files"),
     ],
 )
 def test_impossible_samples_are_refused_at_once(source, tmp_path, changes, message):

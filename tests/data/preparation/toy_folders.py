@@ -5,6 +5,7 @@ import numpy as np
 from msafusion.data.preparation.prepared import PreparedFolder, write_prepared
 
 CHANNELS = {"video": 3, "words": 2}
+LAYOUTS = {"video": "video", "words": "sequence"}
 
 
 def arrays(number, steps=4):
@@ -15,11 +16,12 @@ def arrays(number, steps=4):
 
 def write(root, num=4, classes=("calm", "happy"), steps=lambda number: 2 + number):
     rows = [{"id": f"clip {n}", "label": n % 2, "group": f"actor{n}", "split": "train"} for n in range(num)]
-    return write_prepared(root, "toys", classes, CHANNELS, ((row, arrays(n, steps(n))) for n, row in enumerate(rows)))
+    samples = ((row, arrays(n, steps(n))) for n, row in enumerate(rows))
+    return write_prepared(root, "toys", classes, CHANNELS, samples, LAYOUTS)
 
 
 def folder_of(root, **options):
-    return PreparedFolder(root, "toys", **{"videos": ("video",), "sequences": ("words",), **options})
+    return PreparedFolder(root, "toys", **options)
 
 
 def all_samples(root, **options):

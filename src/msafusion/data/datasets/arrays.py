@@ -7,11 +7,12 @@ from typing import Any, overload
 import numpy as np
 import torch
 
+from msafusion.data.dataset import Dataset
 from msafusion.data.datasets.array_file import ArrayFile
 from msafusion.data.datasets.labelled import Labels, TaskOption, check_groups, parse_splits, split_rows
 from msafusion.data.preparation.writing import can_be_stream
 from msafusion.data.preprocessing import Augmentation, Layout, Standardize
-from msafusion.data.samples import DataSource, Sample, Splits, collate
+from msafusion.data.samples import Sample, Splits, collate
 from msafusion.failures import DataError
 from msafusion.streams import nearest
 from msafusion.text import clean_all, note
@@ -23,7 +24,7 @@ MAX_SCANNED, BLOCK = 2**31, 2**25
 """Streams of up to 2 GiB are looked through for NaN before training, in blocks of 32 MiB."""
 
 
-class Arrays(DataSource):
+class Arrays(Dataset):
     """One array a stream, (n, ...), with labels and splits beside them.
 
     Format: `<stream>` (n, channels) vectors, (n, time, channels) sequences, (n, channels, height, width) images, uint8
@@ -64,7 +65,7 @@ class Arrays(DataSource):
         valid_fraction: float = 0.15,
         augmentation: Augmentation | None = None,
     ) -> None:
-        self.root, self.streams, self.label, self.split, self.group = root, tuple(streams), label, split, group
+        self.root, self.streams, self.label, self.split, self.group = Path(root), tuple(streams), label, split, group
         self.task: TaskOption = task
         self.valid_fraction = valid_fraction
         self.augmentation = augmentation

@@ -9,12 +9,12 @@ from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any, Literal
 
+from msafusion.data.samples import PARTS
 from msafusion.failures import DataError
 from msafusion.streams import check_option, nearest
 from msafusion.text import PLAIN, SCIENTIFIC, alike, note, note_missing, number
 
 TaskOption = Literal["auto", "classification", "regression"]
-PARTS = ("train", "valid", "test")
 SPLIT_NAMES = {
     **dict.fromkeys(("train", "training", "trn", "tr"), "train"),
     **dict.fromkeys(("valid", "validation", "val", "dev", "devel", "development"), "valid"),

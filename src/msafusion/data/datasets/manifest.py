@@ -1,43 +1,29 @@
 """Your own files, without writing code: a table with one row a sample and one column of paths a stream."""
 
-import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping
+from functools import cached_property
 from pathlib import Path
 from typing import Any, ClassVar
 
-from msafusion.data.datasets.fitting import check_reading, fit_splits
-from msafusion.data.datasets.labelled import Labels, TaskOption, check_groups, parse_splits, split_by_column, split_rows
-from msafusion.data.datasets.shared_files import check_unshared, groups_by_files
-from msafusion.data.datasets.table_file import inside, read_manifest
-from msafusion.data.extractors import EXTRACTORS, extractor_from
-from msafusion.data.media import Extractor, Frames, ImageFile, Mfcc, StoredArray
-from msafusion.data.media.container import SOUNDS, VIDEOS
-from msafusion.data.media.stored import ARRAYS, IMAGES, split_key
-from msafusion.data.preparation.journal import read_settings
-from msafusion.data.preparation.prepared import INFO, PreparedFolder
-from msafusion.data.preparation.preparing import prepare_cached
-from msafusion.data.preparation.raw import RawItem, RawReader
+from msafusion.data.dataset import Dataset, Rows
+from msafusion.data.datasets.labelled import TaskOption, split_rows
+from msafusion.data.datasets.manifest_table import ManifestTable
+from msafusion.data.media import Extractor
+from msafusion.data.media.stored import split_key
+from msafusion.data.preparation.journal import check_made_with
+from msafusion.data.preparation.prepared import PreparedFolder
+from msafusion.data.preparation.raw import RawItem
 from msafusion.data.preprocessing import Augmentation
-from msafusion.data.samples import DataSource, Splits
-from msafusion.failures import DataError
-from msafusion.streams import nearest
-from msafusion.text import clean, note
-
-MEDIA = (*VIDEOS, *SOUNDS, *ARRAYS, *IMAGES)
-HEARD = re.compile("audio|sound|speech|voice|mfcc", re.IGNORECASE)
-"""Columns of video files with such a name mean their sound."""
-LANDMARKS = "_landmarks"
-"""Column `<stream>_landmarks`: files that help to find the face in the stream's videos."""
 
 
-class ManifestFiles(RawReader):
+class Manifest(Dataset):
     """Media and arrays that a table names.
 
     Format: `manifest.csv` or `.parquet`; columns `id`, `label`, `split` (train, valid, test), one column for each
     stream with a path relative to the table, and any others, such as speaker.
 
     Args:
-        source: the folder that holds the table, or the table.
+        root: the folder that holds the manifest, the manifest, or a prepared folder.
         streams: stream -> how it is read, as `{"kind": "Frames", "num_frames": 25, "size": 64}` (kinds: `EXTRACTORS`);
             without a kind the one that fits the files (of arrays, the first). None: every column that names files.
         label: column of the labels.
@@ -45,198 +31,11 @@ class ManifestFiles(RawReader):
         group: column of subjects or speakers, of which no two splits may share one; none: rows are independent.
         held_out: valid, test -> its groups, all others train, whatever the column of splits says; None: that counts.
         task: classification, regression, or auto (by the labels, see `Labels.read`).
-        allow_shared_files: a file (or a key of it) may be named in several splits. Otherwise this is refused, and rows
-            without a group that share a file are one group.
-
-    Raises:
-        DataError: a broken table, a name that cannot be used, labels or splits that do not suffice, a shared file.
-    """
-
-    dataset: ClassVar[str] = "manifest"
-
-    def __init__(
-        self,
-        source: Path,
-        streams: dict[str, dict[str, Any]] | None = None,
-        label: str = "label",
-        split: str = "split",
-        group: str | None = None,
-        task: TaskOption = "auto",
-        held_out: dict[str, list[str]] | None = None,
-        allow_shared_files: bool = False,
-    ) -> None:
-        self.source, self.group, self.label, self.split = Path(source), group, label, split
-        needed = ("id", label, *([] if held_out else [split]), *([group] if group else []))
-        self.file, self.rows = read_manifest(self.source, needed)
-        self.held_out = held_out
-        if held_out:
-            part_of = self._part_of_groups(held_out)
-            self.rows = [{**row, split: part_of.get(row[group] if group else "", "train")} for row in self.rows]
-        parts = parse_splits([row[split] for row in self.rows], f"'{self.file}', {split}")
-        self.rows = [{**row, split: part} for row, part in zip(self.rows, parts, strict=True)]
-        for name in (row["id"] for row in self.rows):
-            if not re.fullmatch(r"[\w.$ +-]+", name) or name.startswith("."):
-                raise DataError(
-                    f"'{self.file}': '{name}' cannot be an id, expected letters, digits and _ $ + - .; rename it."
-                )
-        self.task: TaskOption = task
-        labels = Labels.read([row[label] for row in self.rows], task, f"'{self.file}', {label}")
-        self.classes, self._values = labels.classes, labels.values
-        asked = self._streams(streams)
-        self.allow_shared_files = allow_shared_files
-        named = [
-            [inside(self.file.parent, row[name], f"'{self.file}', row {number}, {name}") for name in asked if row[name]]
-            for number, row in enumerate(self.rows, start=1)
-        ]
-        if not allow_shared_files:
-            check_unshared(named, parts, [row["id"] for row in self.rows], f"'{self.file}'")
-        if group:
-            self._groups = [row[group] for row in self.rows]
-            check_groups(self._groups, f"'{self.file}', {group}")
-        else:
-            ids = [row["id"] for row in self.rows]
-            self._groups = ids if allow_shared_files else groups_by_files(named, ids)
-        whole = [
-            {"id": row["id"], "split": row[split], "group": of_row, "label": value}
-            for row, of_row, value in zip(self.rows, self._groups, labels.values, strict=True)
-        ]
-        split_by_column(whole, labels.classes, f"'{self.file}'")  # before hours of work
-        self.extraction = {name: self._reading(name, dict(options)) for name, options in asked.items()}
-        guessed = [f"{name} as {self.extraction[name].described}" for name in asked if "kind" not in asked[name]]
-        if guessed:
-            note(f"'{self.file}': read by the kind of each column's first file: {', '.join(guessed)}.")
-        used = {*needed, split, *asked, *(name + LANDMARKS for name in asked)}
-        if unused := [name or "(no name)" for name in self.rows[0] if name not in used]:
-            note(f"'{self.file}': the columns {', '.join(unused)} are not used.")
-
-    def _part_of_groups(self, held_out: Mapping[str, Sequence[str]]) -> dict[str, str]:
-        """Group -> valid or test."""
-        held_out = {part: [clean(name) for name in groups] for part, groups in held_out.items()}
-        known = {row[self.group] for row in self.rows} if self.group else set()
-        for part, groups in held_out.items():
-            if part not in ("valid", "test"):
-                raise ValueError(f"held_out names the split '{part}', expected valid and test; correct it.")
-            if unknown := [name for name in groups if name not in known]:
-                column = (
-                    f"of the column {self.group}; {nearest(unknown[0], known)}" if self.group else "by --data.group"
-                )
-                raise ValueError(f"held_out names '{unknown[0]}', expected groups {column}")
-        if shared := set(held_out.get("valid", ())) & set(held_out.get("test", ())):
-            raise ValueError(f"held_out has {sorted(shared)} in valid and in test, expected it once; correct it.")
-        return {name: part for part, groups in held_out.items() for name in groups}
-
-    def _streams(self, asked: Mapping[str, dict[str, Any]] | None) -> Mapping[str, dict[str, Any]]:
-        """Column -> options of its reading."""
-        columns = self.rows[0]
-        if unknown := [name for name in asked or {} if name not in columns]:
-            raise DataError(
-                f"'{self.file}' has no column for the stream '{unknown[0]}'; {nearest(unknown[0], columns)}"
-            )
-        found = asked or {
-            name: {}
-            for name in columns
-            if name not in ("id", self.label, self.split, self.group)
-            and not name.endswith(LANDMARKS)
-            and any(split_key(row[name])[0].suffix.lower() in MEDIA for row in self.rows)
-        }
-        if not found:
-            raise DataError(
-                f"'{self.file}' has no column of files ({' '.join(MEDIA)}), expected one a stream; add them."
-            )
-        if odd := [name for name in found if not re.fullmatch(r"\w[\w-]*", name)]:
-            raise DataError(
-                f"'{self.file}': '{odd[0]}' cannot be a stream, expected letters, digits, _ and -; rename the column."
-            )
-        return found
-
-    def _files(self, stream: str) -> Iterator[Path]:
-        """Those that are named in a column."""
-        for number, row in enumerate(self.rows, start=1):
-            if row[stream]:
-                yield inside(self.file.parent, row[stream], f"'{self.file}', row {number}, {stream}")
-
-    def _reading(self, stream: str, options: dict[str, Any]) -> Extractor:
-        """How a stream's files are read."""
-        file = next(self._files(stream), None)
-        if file is None:
-            raise DataError(
-                f"'{self.file}': no row names a file of the stream '{stream}'; fill the column, or drop it."
-            )
-        suffix = split_key(file)[0].suffix.lower()
-        try:
-            if "kind" in options:
-                return extractor_from(options)
-            if suffix in ARRAYS:
-                return self._like_the_first(stream, options)
-            if suffix in IMAGES:
-                return ImageFile(**options)
-            if suffix in SOUNDS or (suffix in VIDEOS and HEARD.search(stream)):
-                return Mfcc(**{"rate": 16000, "offset": 0.0, "seconds": None, **options})
-            if suffix in VIDEOS:
-                return Frames(**{"num_frames": 16, "size": 112, "face": "none", **options})
-        except TypeError as error:
-            raise DataError(f"stream '{stream}' cannot be read by {options}: {error}; correct its options.") from None
-        raise DataError(
-            f"'{self.file}': '{file.name}' of stream '{stream}' ends in '{suffix}', expected {' '.join(MEDIA)}; name a "
-            f"kind ({', '.join(EXTRACTORS)})."
-        )
-
-    def _like_the_first(self, stream: str, options: dict[str, Any]) -> StoredArray:
-        """How arrays are read, by the first that can be; broken ones fail as samples of their own."""
-        problems = []
-        for file in self._files(stream):
-            try:
-                return StoredArray.like(file, **options)
-            except DataError as error:
-                problems.append(error)
-        raise problems[0]
-
-    def items(self) -> list[RawItem]:
-        """One for each row, in the order of ids."""
-        items = []
-        of_rows = zip(self.rows, self._groups, self._values, strict=True)
-        for number, (row, group, value) in enumerate(of_rows, start=1):
-            where = f"'{self.file}', row {number}"
-            files = {name: inside(self.file.parent, row[name], f"{where}, {name}") for name in self.extraction}
-            companions = {
-                name: inside(self.file.parent, row[name + LANDMARKS], f"{where}, {name}{LANDMARKS}")
-                for name in self.extraction
-                if row.get(name + LANDMARKS)
-            }
-            items.append(RawItem(row["id"], value, group, files, companions, {"split": row[self.split]}))
-        return sorted(items, key=lambda item: item.id)
-
-    def missing(self) -> list[str]:
-        """Files that the table names and that are not there."""
-        return [
-            f"no file '{file}', expected the {stream} of sample '{item.id}'"
-            for item in self.items()
-            for stream, file in item.files.items()
-            if not split_key(file)[0].is_file()
-        ]
-
-    def settings(self) -> dict[str, Any]:
-        """How streams are read, and which columns count."""
-        columns: dict[str, Any] = {"label": self.label, "split": self.split, "group": self.group, "task": self.task}
-        if self.held_out:
-            columns["held_out"] = self.held_out
-        if self.allow_shared_files:
-            columns["allow_shared_files"] = True
-        return {**super().settings(), **columns}
-
-
-class Manifest(DataSource):
-    """Samples of a manifest (see `ManifestFiles`), prepared once into the user's cache, or of a prepared folder.
-
-    Args:
-        root: the folder that holds the manifest, the manifest, or a prepared folder.
-        streams, label, split, group, held_out, task, allow_shared_files: of a manifest; see `ManifestFiles`.
         valid_fraction: of the training rows, for validation, where no row is marked valid.
         augmentation: random changes in training, such as `{noise: 0.1}`; none: no change.
         workers: processes that prepare; none: as many as there are cores and work for.
-
-    Raises:
-        ValueError: from `splits`, a folder that was prepared with other options.
+        allow_shared_files: a file (or a key of it) may be named in several splits. Otherwise this is refused, and rows
+            without a group that share a file are one group.
 
     Examples:
         >>> from pathlib import Path
@@ -251,6 +50,8 @@ class Manifest(DataSource):
         ...     Manifest(Path(folder)).splits().channels
         {'motion': 3}
     """
+
+    reading: ClassVar = ("streams", "label", "split", "group", "held_out", "task", "allow_shared_files")
 
     def __init__(
         self,
@@ -267,34 +68,52 @@ class Manifest(DataSource):
         allow_shared_files: bool = False,
     ) -> None:
         self.root, self.valid_fraction, self.workers = Path(root), valid_fraction, workers
-        self.reading: dict[str, Any] = {"streams": streams, "label": label, "split": split, "group": group}
-        self.reading |= {"task": task, "held_out": held_out, "allow_shared_files": allow_shared_files}
-        self.augmentation = augmentation
+        self.streams, self.stream_options = tuple(streams or ()), streams or {}
+        self.label, self.split, self.group, self.held_out = label, split, group, held_out
+        self.task: TaskOption = task
+        self.allow_shared_files, self.augmentation = allow_shared_files, augmentation
 
-    def splits(self) -> Splits:
-        """Samples by the table's column of splits."""
-        prepared = (self.root / INFO).is_file()
-        root = self.root if prepared else prepare_cached(ManifestFiles(self.root, **self.reading), workers=self.workers)
-        folder = PreparedFolder(root, "manifest")
-        if prepared:
-            self._check_made_with(folder)
-        folder.check_files()
+    @cached_property
+    def table(self) -> ManifestTable:
+        """The manifest; see `ManifestTable` for what is refused."""
+        options = {name: getattr(self, name) for name in self.reading if name != "streams"}
+        return ManifestTable(self.root, self.stream_options, **options)
+
+    @cached_property
+    def classes(self) -> list[str]:  # pyright: ignore[reportIncompatibleVariableOverride]  # the table tells
+        """By the labels; none where a prepared folder tells."""
+        return [] if self.is_prepared else self.table.classes
+
+    @cached_property
+    def extraction(self) -> Mapping[str, Extractor]:
+        """By the options and the files; none where a prepared folder tells."""
+        return {} if self.is_prepared else self.table.extraction
+
+    def items(self) -> list[RawItem]:
+        """One for each row, in the order of ids."""
+        return self.table.items()
+
+    def missing(self) -> list[str]:
+        """Files that the table names and that are not there."""
+        return [
+            f"no file '{file}', expected the {stream} of sample '{item.id}'"
+            for item in self.items()
+            for stream, file in item.files.items()
+            if not split_key(file)[0].is_file()
+        ]
+
+    def check_options(self, folder: PreparedFolder) -> None:
+        """As of every data set, and those of each stream."""
+        super().check_options(folder)
+        for stream, options in self.stream_options.items():
+            made_with = folder.info.get("extraction", {}).get(stream, {})
+            for name, asked in options.items():
+                check_made_with(folder.root, name, asked, made_with.get(name))
+
+    def parts(self, folder: PreparedFolder) -> Mapping[str, Rows]:
+        """By the table's column of splits."""
         rows: list[dict[str, Any]] = [
             {**row, "label": int(row["label"]) if folder.classes else float(row["label"])} for row in folder.rows
         ]
         indices = split_rows(rows, folder.classes, self.valid_fraction, f"'{self.root}'")
-        parts = {part: [folder.rows[index] for index in of_part] for part, of_part in indices.items()}
-        return fit_splits(folder, parts, augmentation=self.augmentation)
-
-    def _check_made_with(self, folder: PreparedFolder) -> None:
-        """A prepared folder has its own columns and streams; options that say otherwise would count for nothing."""
-        made_with = read_settings(folder.root).get("settings", {})
-        usual = {"label": "label", "split": "split", "group": None, "task": "auto", "held_out": None}
-        usual["allow_shared_files"] = False
-        check_reading(
-            folder, {name: self.reading[name] for name in usual if self.reading[name] != usual[name]}, made_with
-        )
-        if streams := self.reading["streams"]:
-            check_reading(folder, {"streams": sorted(streams)}, {"streams": sorted(folder.channels)})
-            for name, options in streams.items():
-                check_reading(folder, dict(options), made_with.get("extraction", {}).get(name, {}))
+        return {part: [folder.rows[index] for index in of_part] for part, of_part in indices.items()}

@@ -24,7 +24,6 @@ from msafusion.data.datasets.csd import (
 from msafusion.data.datasets.mosei_raw import (
     NOT_STANDARD,
     STREAMS,
-    SentimentReader,
     check_sentiment,
     make_folds,
     read_folds,
@@ -41,7 +40,7 @@ SHORTEST = 1e-5
 """Shorter segments (seconds) are none, as in the SDK."""
 
 
-class CmuSdkFiles(SentimentReader):
+class CmuSdkFiles:
     """A folder of `.csd` files; segments come from the intervals of the labels, one step of a sample is one word.
 
     The standard training fold holds 16,326 labelled segments, of which the reference's preparation keeps 16,322: it
@@ -50,7 +49,6 @@ class CmuSdkFiles(SentimentReader):
 
     Args:
         source: the folder; its files are told by what they hold, never by their names.
-        dataset: "mosei" or "mosi".
         text_model: local folder or hub name of the model whose last hidden states are the text, the pieces of a word
             averaged; None: the word vectors of a file (GloVe, 300 wide), and no words are needed.
         folds: file that lists the videos of train, valid and test (see `read_folds`); the SDK's standard folds are not
@@ -59,23 +57,15 @@ class CmuSdkFiles(SentimentReader):
             decide, or features of other kinds are wanted.
 
     Raises:
-        ValueError: another data set, or an unknown role.
+        ValueError: an unknown role.
     """
 
     def __init__(
-        self,
-        source: str | Path,
-        dataset: str = "mosei",
-        text_model: str | Path | None = "bert-base-uncased",
-        folds: str | Path | None = None,
-        files: Mapping[str, str] | None = None,
+        self, source: Path, text_model: str | None, folds: Path | None = None, files: Mapping[str, str] | None = None
     ) -> None:
-        super().__init__(source, dataset)
         if unknown := set(files or {}) - set(ROLES):
             raise ValueError(f"files names the role '{min(unknown)}', expected {', '.join(ROLES)}; rename it.")
-        self.text_model = None if text_model is None else str(text_model)
-        self.given = dict(files or {})
-        self.folds = None if folds is None else Path(folds)
+        self.source, self.text_model, self.folds, self.given = source, text_model, folds, dict(files or {})
         self._found: dict[str, Path] | None = None
         self._looked: tuple[list[RawItem], list[str]] | None = None
 
@@ -207,14 +197,10 @@ class CmuSdkFiles(SentimentReader):
         return {"visual": widths["visual"], "audio": widths["audio"], "text": text}
 
     def settings(self) -> dict[str, Any]:
-        """Form, files, text model, folds and how words get their frames."""
-        return {
-            "form": "csd",
-            "files": {role: path.name for role, path in self.files.items()},
-            "text_model": self.text_model,
-            "folds": NOT_STANDARD if self.folds is None else str(self.folds),
-            "alignment": "mean of the frames whose middle lies in the word",
-        }
+        """Files, and how words get their frames."""
+        found = {role: path.name for role, path in self.files.items()}
+        folds = {"folds": NOT_STANDARD} if self.folds is None else {}
+        return {"form": "csd", "found": found, "alignment": "mean of the frames whose middle lies in the word", **folds}
 
     def problems(self, items: Sequence[RawItem]) -> list[str]:
         """What of a video is not there or has not the shape that it should have."""

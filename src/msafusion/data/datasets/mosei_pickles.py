@@ -15,9 +15,7 @@ from typing import Any
 import numpy as np
 
 from msafusion.data.datasets.mosei_raw import (
-    SPLITS,
     STREAMS,
-    SentimentReader,
     check_sentiment,
     find_shared_videos,
     finite,
@@ -27,6 +25,7 @@ from msafusion.data.datasets.mosei_raw import (
 from msafusion.data.datasets.mosei_text import text_encoder, token_features
 from msafusion.data.datasets.unpickle import load_plain_pickle
 from msafusion.data.preparation.raw import RawItem
+from msafusion.data.samples import PARTS
 from msafusion.failures import DataError
 from msafusion.files.reading import reading
 
@@ -35,7 +34,7 @@ COLUMNS = {"visual": "vision", "audio": "audio", "text": "text"}
 REMEDY = "get the file again from its source"
 
 
-class SentimentPickle(SentimentReader):
+class SentimentPickle:
     """An aligned or unaligned pickle of MMSA or MultiBench; splits are the pickle's own.
 
     The file is read by an unpickler that admits arrays and plain containers only, once in each process, and kept: with
@@ -46,17 +45,12 @@ class SentimentPickle(SentimentReader):
 
     Args:
         source: the `.pkl` file.
-        dataset: "mosei" or "mosi".
         text_model: None: `text` as it is stored; else local folder or hub name of the model whose last hidden states of
             `text_bert`'s tokens are the text.
-
-    Raises:
-        ValueError: another data set.
     """
 
-    def __init__(self, source: str | Path, dataset: str = "mosei", text_model: str | Path | None = None) -> None:
-        super().__init__(source, dataset)
-        self.text_model = None if text_model is None else str(text_model)
+    def __init__(self, source: Path, text_model: str | None) -> None:
+        self.source, self.text_model = source, text_model
 
     @property
     def _content(self) -> "_Content":
@@ -85,15 +79,10 @@ class SentimentPickle(SentimentReader):
         return channels | ({"text": text_encoder(self.text_model).out_channels} if self.text_model else {})
 
     def settings(self) -> dict[str, Any]:
-        """Form, file, text model and whether the streams share their steps."""
+        """Form, file, and whether the streams share their steps."""
         content = self._content
-        return {
-            "form": "MMSA" if content.label == "regression_labels" else "MultiBench",
-            "files": [self.source.name],
-            "text_model": self.text_model,
-            "folds": "the pickle's",
-            "aligned": content.aligned,
-        }
+        form = "MMSA" if content.label == "regression_labels" else "MultiBench"
+        return {"form": form, "found": [self.source.name], "folds": "the pickle's", "aligned": content.aligned}
 
     def problems(self, items: Sequence[RawItem]) -> list[str]:
         """Lengths that go beyond the data."""
@@ -154,12 +143,12 @@ class _Content:
     def _take(self, source: Path, tokens_wanted: bool) -> None:
         with source.open("rb") as file:
             loaded = load_plain_pickle(file, str(source))
-        if not isinstance(loaded, Mapping) or not all(isinstance(loaded.get(split), Mapping) for split in SPLITS):
+        if not isinstance(loaded, Mapping) or not all(isinstance(loaded.get(split), Mapping) for split in PARTS):
             held = ", ".join(map(str, loaded))[:80] if isinstance(loaded, Mapping) else type(loaded).__name__
-            raise DataError(f"'{source}' holds {held}, expected a dict of {', '.join(SPLITS)}; {REMEDY}.")
+            raise DataError(f"'{source}' holds {held}, expected a dict of {', '.join(PARTS)}; {REMEDY}.")
         self.source, self.label = source, "regression_labels" if "regression_labels" in loaded["train"] else "labels"
         needed = (*COLUMNS.values(), "id", self.label, *(("text_bert",) if tokens_wanted else ()))
-        self.splits = {split: self._columns(split, loaded[split], needed) for split in SPLITS}
+        self.splits = {split: self._columns(split, loaded[split], needed) for split in PARTS}
         train = self.splits["train"]
         widths = {split: [columns[c].shape[2] for c in COLUMNS.values()] for split, columns in self.splits.items()}
         if len(set(map(tuple, widths.values()))) > 1:
@@ -168,10 +157,10 @@ class _Content:
         self.aligned = len(steps) == 1 and not any(name.endswith("_lengths") for name in train)
         self.places: dict[str, tuple[str, int]] = {}
         self.items, self.skipped = list[RawItem](), list[str]()
-        for split in SPLITS:
+        for split in PARTS:
             self._name(split)
         self.items.sort(key=lambda item: item.id)
-        videos = {split: [i.group for i in self.items if i.columns["split"] == split] for split in SPLITS}
+        videos = {split: [i.group for i in self.items if i.columns["split"] == split] for split in PARTS}
         if shared := find_shared_videos(videos):
             raise DataError(
                 f"'{source}' has {len(shared)} videos in more than one split ({', '.join(shared[:3])}), expected each "

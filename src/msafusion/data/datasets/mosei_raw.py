@@ -1,78 +1,58 @@
 """What the raw forms of CMU-MOSEI and CMU-MOSI share: streams, ids, labels, folds by video, finite values."""
 
 import ast
-import functools
 import hashlib
 import math
 import re
-from abc import abstractmethod
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import Any, Protocol
 
 import numpy as np
 
-from msafusion.data.preparation.raw import RawItem, RawReader, Verification
-from msafusion.data.preprocessing import Layout
-from msafusion.failures import DataError, Failure, TraceLog, attempt
+from msafusion.data.preparation.raw import RawItem
+from msafusion.data.samples import PARTS
+from msafusion.failures import DataError
 from msafusion.files.reading import parse_json
 from msafusion.text import clean, note
 
 STREAMS: tuple[str, ...] = ("visual", "audio", "text")
-SPLITS: tuple[str, ...] = ("train", "valid", "test")
 YOUTUBE = 11
 """Characters of a video's name at YouTube."""
 NOT_STANDARD = "not the standard folds: 70 % train, 10 % valid, 20 % test of the videos, in the order of their SHA-256"
 """What settings say where no folds were given."""
 
 
-class SentimentReader(RawReader):
-    """Sentiment in [-3, 3]; `visual`, `audio` and `text` are sequences (time, channels), groups are the videos.
+class RawForm(Protocol):
+    """A raw form of the data sets: what is in it, and how a sample is read. Its parts are those of `Dataset`."""
 
-    Args:
-        source: the folder or file.
-        dataset: "mosei" or "mosi".
+    def items(self) -> list[RawItem]:
+        """See `Dataset.items`."""
+        ...
 
-    Raises:
-        ValueError: another data set.
-    """
+    def missing(self) -> list[str]:
+        """See `Dataset.missing`."""
+        ...
 
-    def __init__(self, source: str | Path, dataset: str) -> None:
-        if dataset not in ("mosei", "mosi"):
-            raise ValueError(f"dataset is {dataset!r}, expected 'mosei' or 'mosi'; set it to one of them.")
-        self.source = Path(source)
-        self.dataset = dataset  # pyright: ignore[reportAttributeAccessIssue]  # both data sets come in the same forms
-        self.classes, self.extraction = (), {}
+    def skipped(self) -> list[str]:
+        """See `Dataset.skipped`."""
+        ...
 
-    def layouts(self) -> dict[str, Layout]:
-        """Stream -> layout of its arrays: sequences all."""
-        return dict.fromkeys(STREAMS, "sequence")
+    def channels(self) -> dict[str, int]:
+        """See `Dataset.channels`."""
+        ...
 
-    @abstractmethod
+    def settings(self) -> dict[str, Any]:
+        """What else than the data set's options decides what arrays hold."""
+        ...
+
+    def read(self, item: RawItem) -> tuple[dict[str, np.ndarray], list[str]]:
+        """See `Dataset.read`."""
+        ...
+
     def problems(self, items: Sequence[RawItem]) -> list[str]:
         """One line for each thing that would stop `read` of one video's samples, found without computing features."""
-
-    def verify(self, progress: Callable[[int, int], None] | None = None) -> Verification:
-        """Look at every sample; its text model is not run.
-
-        Args:
-            progress: called with (items looked at, items in all).
-        """
-        try:
-            items = self.items()
-        except DataError as error:
-            return Verification({"samples": 0}, broken=[str(error)])
-        broken, videos, number, log = list[str](), dict[str, list[RawItem]](), 0, TraceLog()
-        for item in items:
-            videos.setdefault(item.group, []).append(item)
-        for of_video in videos.values():
-            found = attempt(functools.partial(self.problems, of_video), of_video[0].files.values())
-            broken += [log.line(found)] if isinstance(found, Failure) else found
-            number += len(of_video)
-            if progress is not None:
-                progress(number, len(items))
-        present = {"samples": len(items), "videos": len(videos)}
-        present |= {split: sum(item.columns["split"] == split for item in items) for split in SPLITS}
-        return Verification(present, self.missing(), broken, self.skipped())
+        ...
 
 
 def sample_id(video: str, clip: str) -> str:
@@ -135,7 +115,7 @@ def read_folds(path: Path) -> dict[str, str]:
     try:
         text = path.read_text(encoding="utf-8")
         found = _python_lists(text) if path.suffix == ".py" else parse_json(text)
-        folds = {split: list[str](found[split]) for split in SPLITS}
+        folds = {split: list[str](found[split]) for split in PARTS}
         if odd := [
             video for listed in folds.values() for video in listed if not isinstance(video, str) or len(video) < 2
         ]:
@@ -161,7 +141,7 @@ def _python_lists(text: str) -> dict[str, list[str]]:
     for node in ast.parse(text).body:
         if isinstance(node, ast.Assign) and isinstance(target := node.targets[0], ast.Name):
             lists[target.id.removeprefix("standard_").removesuffix("_fold")] = node.value
-    return {split: ast.literal_eval(lists[split]) for split in SPLITS}
+    return {split: ast.literal_eval(lists[split]) for split in PARTS}
 
 
 def make_folds(videos: Iterable[str]) -> dict[str, str]:

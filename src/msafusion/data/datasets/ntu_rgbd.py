@@ -1,14 +1,16 @@
 """NTU RGB+D 60: 60 actions by 40 performers, seen by three cameras (Shahroudy et al. 2016, arXiv 1604.02808)."""
 
 import re
+from collections.abc import Mapping
+from functools import cached_property
 from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import ClassVar, Literal
 
-from msafusion.data.media import Frames, NtuSkeleton
-from msafusion.data.preparation.prepared import PreparedFolder
-from msafusion.data.preparation.raw import RawItem, RawReader
-from msafusion.data.preprocessing import Clips
-from msafusion.data.samples import DataSource, Splits
+from msafusion.data.dataset import Dataset, Rows
+from msafusion.data.media import Extractor, Frames, NtuSkeleton
+from msafusion.data.preparation.prepared import PreparedFolder, StoredSamples
+from msafusion.data.preparation.raw import RawItem
+from msafusion.data.preprocessing.clips import IMAGENET, Clips
 from msafusion.failures import DataError
 from msafusion.reproduce.frames import NtuReferenceFrames
 
@@ -17,7 +19,6 @@ TRAIN_PERFORMERS = frozenset({1, 2, 4, 5, 8, 9, 13, 14, 15, 16, 17, 18, 19, 25, 
 VALID_PERFORMERS = frozenset({2, 5, 9, 14})
 """Of the training performers; the published code validates on 3, 6, 7 and 10, which are test performers."""
 TEST_CAMERA = 1
-IMAGENET = ([0.485, 0.456, 0.406], [0.229, 0.224, 0.225])
 CLASSES = (
     "drink water",
     "eat meal",
@@ -87,91 +88,60 @@ ENDINGS = {"rgb": "_rgb.avi", "skeleton": ".skeleton"}
 NAME = re.compile(r"S(?P<setup>\d{3})C(?P<camera>\d{3})P(?P<performer>\d{3})R(?P<replication>\d{3})A(?P<action>\d{3})")
 
 
-class NTURGBD(DataSource):
+class NTURGBD(Dataset):
     """Actions: `rgb` (3, frames, 256, 256) uint8 and `skeleton` (3, 32, 25, 2), metres from the first body's middle.
 
-    Samples are named as their files, SsssCcccPpppRrrrAaaa. Frames are cut to 224 x 224, at random in training.
+    Raw files are those of the archives, `nturgbd_rgb/*_rgb.avi` and `nturgbd_skeletons/*.skeleton` (the folders may
+    also be called nturgb+d_rgb and nturgb+d_skeletons), named SsssCcccPpppRrrrAaaa, as samples are. Frames are cut to
+    224 x 224, at random in training.
 
     Args:
-        root: the prepared folder.
+        root: the folder that holds both folders, or a prepared folder.
         protocol: "cross_subject" (performers held out) or "cross_view" (camera 1 tests; the validation performers'
             clips of the other cameras choose the model).
         size: height and width of the crop that the network sees (pixels).
-
-    Examples:
-        >>> from pathlib import Path
-        >>> from msafusion.data.datasets import NTURGBD
-        >>> data = NTURGBD(Path("prepared/ntu_rgbd"), protocol="cross_view", size=112)
-        >>> data.protocol, data.size
-        ('cross_view', 112)
-    """
-
-    def __init__(
-        self, root: Path, protocol: Literal["cross_subject", "cross_view"] = "cross_subject", size: int = 224
-    ) -> None:
-        self.root, self.protocol, self.size = root, protocol, size
-
-    def splits(self) -> Splits:
-        """Samples by performer or camera."""
-        folder = PreparedFolder(self.root, "ntu_rgbd", videos=("rgb",), classification=True)
-        folder.check_files()
-        parts: dict[str, list[dict[str, str]]] = {"train": [], "valid": [], "test": []}
-        for row in folder.rows:
-            match = NAME.fullmatch(row["id"])
-            if match is None:
-                raise DataError(f"sample '{row['id']}' is not named SsssCcccPpppRrrrAaaa; prepare the data set again.")
-            performer, camera = int(match["performer"]), int(match["camera"])
-            # cameras are held out in one protocol, performers in the other: that is what no two splits may share
-            group = f"performer {performer}" + (f", camera {camera}" if self.protocol == "cross_view" else "")
-            parts[self._part(performer, camera)].append({**row, "group": group})
-        mean, std = IMAGENET
-        return Splits(
-            *(folder.samples(parts[name]) for name in ("train", "valid", "test")),
-            classes=folder.classes,
-            channels=folder.channels,
-            extraction=folder.extraction,
-            preprocessing=Clips(folder.channels, {"rgb": mean}, {"rgb": std}, size=self.size),
-        )
-
-    def _part(self, performer: int, camera: int) -> str:
-        if self.protocol == "cross_view" and camera == TEST_CAMERA:
-            return "test"
-        if self.protocol == "cross_subject" and performer not in TRAIN_PERFORMERS:
-            return "test"
-        return "valid" if performer in VALID_PERFORMERS else "train"
-
-
-class NtuFiles(RawReader):
-    """The files as they are unpacked: `nturgbd_rgb/*_rgb.avi` and `nturgbd_skeletons/*.skeleton`, paired by name.
-
-    Args:
-        source: the folder that holds both (they may also be called nturgb+d_rgb and nturgb+d_skeletons).
         num_frames: evenly spaced over the clip.
-        size: height and width of the frames, to which they are squeezed (pixels).
+        frame_size: height and width of the frames, to which they are squeezed (pixels).
         bad_skeletons: the official list of the 302 samples without usable skeletons, which are then left out; without
             it those whose skeleton has no body are reported when they are read.
         reference: frames and skeletons as the published weights expect them (`NtuReferenceFrames`, `NtuSkeleton`).
 
-    Raises:
-        DataError: `bad_skeletons` is missing or names no sample.
+    Examples:
+        >>> from pathlib import Path
+        >>> from msafusion.data.datasets import NTURGBD
+        >>> data = NTURGBD(Path("data/ntu_rgbd"), protocol="cross_view", num_frames=8)
+        >>> data.protocol, data.channels()
+        ('cross_view', {'rgb': 3, 'skeleton': 3})
     """
 
-    dataset: ClassVar[str] = "ntu_rgbd"
+    url = "https://arxiv.org/abs/1604.02808"
+    license = "Its publisher gives it to those who register."
+    citation = "Shahroudy et al. (2016), arXiv 1604.02808."
+    classes = CLASSES
+    streams = ("rgb", "skeleton")
+    reading: ClassVar = ("num_frames", "frame_size", "bad_skeletons", "reference")
 
     def __init__(
         self,
-        source: Path,
+        root: Path,
+        protocol: Literal["cross_subject", "cross_view"] = "cross_subject",
+        size: int = 224,
         num_frames: int = 32,
-        size: int = 256,
+        frame_size: int = 256,
         bad_skeletons: Path | None = None,
         reference: bool = False,
     ) -> None:
-        self.source, self.classes = Path(source), CLASSES
-        self.bad_skeletons = frozenset[str]() if bad_skeletons is None else _read_list(Path(bad_skeletons))
-        frames = Frames(num_frames, size=size, face="none", fit="squeeze")
-        self.extraction = {
-            "rgb": NtuReferenceFrames(num_frames, size) if reference else frames,
-            "skeleton": NtuSkeleton(reference=reference),
+        self.root, self.protocol, self.size = Path(root), protocol, size
+        self.num_frames, self.frame_size, self.reference = num_frames, frame_size, reference
+        self.bad_skeletons = None if bad_skeletons is None else Path(bad_skeletons)
+
+    @cached_property
+    def extraction(self) -> Mapping[str, Extractor]:
+        """Frames and skeletons."""
+        frames = Frames(self.num_frames, size=self.frame_size, face="none", fit="squeeze")
+        return {
+            "rgb": NtuReferenceFrames(self.num_frames, self.frame_size) if self.reference else frames,
+            "skeleton": NtuSkeleton(reference=self.reference),
         }
 
     def items(self) -> list[RawItem]:
@@ -184,7 +154,7 @@ class NtuFiles(RawReader):
         ]
         if not items:
             raise DataError(
-                f"no sample of NTU RGB+D with video and skeleton in '{self.source}', expected nturgbd_rgb/*_rgb.avi "
+                f"no sample of NTU RGB+D with video and skeleton in '{self.root}', expected nturgbd_rgb/*_rgb.avi "
                 "and nturgbd_skeletons/*.skeleton with names such as S001C001P001R001A001; give their folder."
             )
         return items
@@ -202,25 +172,46 @@ class NtuFiles(RawReader):
         """Bad skeletons, actions beyond 60 and files of other names."""
         return [f"{name}: {reason}" for name in sorted(self._files()) if (reason := self._reason(name))]
 
-    def settings(self) -> dict[str, Any]:
-        """With the number of samples that the list of bad skeletons names."""
-        return super().settings() | {"bad_skeletons": len(self.bad_skeletons)}
+    def parts(self, folder: PreparedFolder) -> Mapping[str, Rows]:
+        """By performer or camera."""
+        parts: dict[str, list[Mapping[str, str]]] = {"train": [], "valid": [], "test": []}
+        for row in folder.rows:
+            match = NAME.fullmatch(row["id"])
+            if match is None:
+                raise DataError(f"sample '{row['id']}' is not named SsssCcccPpppRrrrAaaa; prepare the data set again.")
+            performer, camera = int(match["performer"]), int(match["camera"])
+            # cameras are held out in one protocol, performers in the other: that is what no two splits may share
+            by_view = self.protocol == "cross_view"
+            tested = camera == TEST_CAMERA if by_view else performer not in TRAIN_PERFORMERS
+            group = f"performer {performer}" + (f", camera {camera}" if by_view else "")
+            held = "valid" if performer in VALID_PERFORMERS else "train"
+            parts["test" if tested else held].append({**row, "group": group})
+        return parts
+
+    def preprocessing(self, folder: PreparedFolder, train: StoredSamples) -> Clips:
+        """Frames by ImageNet's statistics, cropped."""
+        mean, std = IMAGENET
+        return Clips(folder.channels, {"rgb": mean}, {"rgb": std}, size=self.size)
+
+    @cached_property
+    def _bad(self) -> frozenset[str]:
+        return frozenset() if self.bad_skeletons is None else _read_list(self.bad_skeletons)
 
     def _reason(self, name: str) -> str:
         """Why a sample is left out; empty: it is not."""
         match = NAME.fullmatch(name)
         if match is None:
             return "not named SsssCcccPpppRrrrAaaa"
-        if not 1 <= int(match["action"]) <= len(CLASSES):
-            return f"action {int(match['action'])} is none of the {len(CLASSES)} of NTU RGB+D 60"
-        return "on the list of bad skeletons" if name in self.bad_skeletons else ""
+        if not 1 <= int(match["action"]) <= len(self.classes):
+            return f"action {int(match['action'])} is none of the {len(self.classes)} of NTU RGB+D 60"
+        return "on the list of bad skeletons" if name in self._bad else ""
 
     def _files(self) -> dict[str, dict[str, Path]]:
         """Name of a sample -> stream -> file."""
         files: dict[str, dict[str, Path]] = {}
         for stream, folders in FOLDERS.items():
             for folder in folders:
-                for file in sorted((self.source / folder).glob(f"*{ENDINGS[stream]}")):
+                for file in sorted((self.root / folder).glob(f"*{ENDINGS[stream]}")):
                     files.setdefault(file.name.removesuffix(ENDINGS[stream]), {}).setdefault(stream, file)
         return files
 

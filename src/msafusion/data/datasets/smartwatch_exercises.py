@@ -7,9 +7,10 @@ from typing import Any
 
 import numpy as np
 
+from msafusion.data.dataset import Dataset
 from msafusion.data.datasets.unpickle import load_plain_npy
 from msafusion.data.preprocessing import Windows
-from msafusion.data.samples import DataSource, Sample, Splits
+from msafusion.data.samples import Sample, Splits
 from msafusion.failures import DataError
 from msafusion.streams import check_option
 
@@ -19,7 +20,7 @@ STREAMS = {"accelerometer": ("ax", "ay", "az"), "gyroscope": ("wx", "wy", "wz")}
 SUBJECTS = tuple(range(1, 11))
 
 
-class SmartwatchExercises(DataSource):
+class SmartwatchExercises(Dataset):
     """140 recordings of 7 shoulder exercises by 10 subjects: accelerometer and gyroscope, 3 channels each at 50 Hz.
 
     Format: an `.npy` file holding a pickled dict: `X` 140 arrays (time, 6), `X_labels` their columns, `y` class
@@ -43,6 +44,10 @@ class SmartwatchExercises(DataSource):
         >>> splits.train[0]["streams"]["gyroscope"].shape
         torch.Size([3, 200])
     """
+
+    url = "https://arxiv.org/abs/1802.01489"
+    license = "That of the package seglearn, which ships it (BSD)."
+    citation = "Burns et al. (2018), arXiv 1802.01489."
 
     def __init__(
         self,
@@ -71,6 +76,7 @@ class SmartwatchExercises(DataSource):
         self.steps = round(window_seconds * RATE)
         self.hop = max(1, round(self.steps * (1 - overlap)))
         self.file = file
+        self.root = Path() if file is None else Path(file)
 
     def splits(self) -> Splits:
         """Windows of all recordings, standardised by the training subjects, divided by subject."""

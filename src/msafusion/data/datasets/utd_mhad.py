@@ -2,16 +2,15 @@
 
 import re
 from collections.abc import Mapping, Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import ClassVar, Literal
 
-from msafusion.data.datasets.fitting import check_reading, fit_splits
+from msafusion.data.dataset import Dataset
+from msafusion.data.download import Source
 from msafusion.data.media import Extractor, Frames, UtdDepth, UtdInertial, UtdSkeleton
-from msafusion.data.preparation.prepared import INFO, PreparedFolder
-from msafusion.data.preparation.preparing import prepare_cached
-from msafusion.data.preparation.raw import RawItem, RawReader
+from msafusion.data.preparation.raw import RawItem
 from msafusion.data.preprocessing import Augmentation
-from msafusion.data.samples import DataSource, Splits
 from msafusion.failures import DataError
 from msafusion.streams import nearest
 
@@ -54,55 +53,100 @@ ENDINGS = {"skeleton": "skeleton.mat", "inertial": "inertial.mat", "depth": "dep
 NAME = re.compile(r"a([1-9]|1\d|2[0-7])_s([1-8])_t([1-4])")
 
 
-class UtdMhadFiles(RawReader):
-    """The files as they are unpacked: `Skeleton/a1_s1_t1_skeleton.mat`, `Inertial/a1_s1_t1_inertial.mat`, and so on.
+class UTDMHAD(Dataset):
+    """Actions: `skeleton` (time, 60) and `inertial` (time, 6), both with lengths; also `depth` and `rgb`.
 
-    A folder may also lie in itself, as some unpack it (`Skeleton/Skeleton/`). Samples that have all the streams asked
-    for are items.
+    Raw files are those of the archives, `Skeleton/a1_s1_t1_skeleton.mat`, `Inertial/a1_s1_t1_inertial.mat`, and so on.
+    A folder may also lie in itself, as some unpack it (`Skeleton/Skeleton/`). Samples have all the streams asked for.
+
+    Protocol: the even subjects are tested, the odd ones train, of whom `valid_subjects` choose the model.
 
     Args:
-        source: the folder that holds Skeleton, Inertial, Depth, RGB (those of the streams asked for).
-        streams: some of skeleton (time, 60), inertial (time, 6), depth (1, num_frames, size, size) and
-            rgb (3, num_frames, size, size).
+        root: the folder that holds Skeleton, Inertial, Depth, RGB (those of the streams asked for), or a prepared
+            folder; groups are the numbers of the subjects.
+        streams: those to use: some of skeleton, inertial, depth and rgb.
+        valid_subjects: some, not all, of 1, 3, 5 and 7.
+        num_steps: raw skeletons and inertial signals are resampled to so many steps; none: as recorded, or as a
+            prepared folder has them.
+        augmentation: random changes in training, such as `{noise: 0.1}`; none: no change.
         origin: of the skeleton's positions, see `UtdSkeleton`.
-        num_steps: skeleton and inertial are resampled to so many steps; None: as recorded.
-        num_frames: of depth and rgb.
-        size: height and width of depth and rgb (pixels).
+        num_frames, frame_size: of depth and rgb (frames, pixels).
 
     Raises:
-        ValueError: an unknown stream, or none.
+        ValueError: an unknown stream, or other validation subjects.
+
+    Examples:
+        >>> from pathlib import Path
+        >>> from msafusion.data.datasets import UTDMHAD
+        >>> data = UTDMHAD(Path("data/utd_mhad"), streams=["inertial"], valid_subjects=[3, 7])
+        >>> data.streams, sorted(data.valid_subjects)
+        (('inertial',), [3, 7])
     """
 
-    dataset: ClassVar[str] = "utd_mhad"
+    url = "https://personal.utdallas.edu/~kehtar/UTD-MHAD.html"
+    license = (
+        "No license text is published with it; its paper calls it freely available. Cite it, and ask its authors about "
+        "anything but research."
+    )
+    citation = (
+        "Chen C, Jafari R, Kehtarnavaz N (2015). UTD-MHAD: A multimodal dataset for human action recognition utilizing "
+        "a depth camera and a wearable inertial sensor. IEEE International Conference on Image Processing."
+    )
+    remote = Source(
+        parts={
+            name.lower(): f"https://personal.utdallas.edu/~kehtar/UTD-MAD/{name}.zip"
+            for name in ("Skeleton", "Inertial", "Depth", "RGB", "Sample_Code")
+        },
+        usual=("skeleton", "inertial"),
+    )
+    classes = CLASSES
+    reading: ClassVar = ("streams", "num_steps", "origin", "num_frames", "frame_size")
 
     def __init__(
         self,
-        source: Path,
+        root: Path,
         streams: Sequence[str] = ("skeleton", "inertial"),
-        origin: Literal["frame", "clip", "none"] = "clip",
+        valid_subjects: Sequence[int] = (7,),
         num_steps: int | None = None,
+        augmentation: Augmentation | None = None,
+        origin: Literal["frame", "clip", "none"] = "clip",
         num_frames: int = 16,
-        size: int = 112,
+        frame_size: int = 112,
     ) -> None:
-        _check_streams(streams)
+        if unknown := [stream for stream in streams if stream not in FOLDERS]:
+            raise ValueError(f"unknown stream {unknown[0]!r} of UTD-MHAD; {nearest(unknown[0], FOLDERS)}")
+        if not streams:
+            raise ValueError(f"no stream of UTD-MHAD is asked for, expected some of {', '.join(FOLDERS)}; name them.")
+        if not 0 < len(set(valid_subjects) & TRAIN_SUBJECTS) == len(set(valid_subjects)) < len(TRAIN_SUBJECTS):
+            raise ValueError(
+                f"valid_subjects is {list(valid_subjects)}, expected some, not all, of {sorted(TRAIN_SUBJECTS)} (the "
+                "others are tested); choose among them."
+            )
+        self.root, self.streams, self.num_steps = Path(root), tuple(streams), num_steps
+        self.origin: Literal["frame", "clip", "none"] = origin
+        self.valid_subjects, self.augmentation = frozenset(valid_subjects), augmentation
+        self.num_frames, self.frame_size = num_frames, frame_size
+
+    @cached_property
+    def extraction(self) -> Mapping[str, Extractor]:
+        """Of the streams asked for."""
         known: Mapping[str, Extractor] = {
-            "skeleton": UtdSkeleton(origin, num_steps),
-            "inertial": UtdInertial(num_steps),
-            "depth": UtdDepth(num_frames, size),
-            "rgb": Frames(num_frames, size=size, face="none", fit="squeeze"),
+            "skeleton": UtdSkeleton(self.origin, self.num_steps),
+            "inertial": UtdInertial(self.num_steps),
+            "depth": UtdDepth(self.num_frames, self.frame_size),
+            "rgb": Frames(self.num_frames, size=self.frame_size, face="none", fit="squeeze"),
         }
-        self.source, self.classes = Path(source), CLASSES
-        self.extraction = {stream: known[stream] for stream in streams}
+        return {stream: known[stream] for stream in self.streams}
 
     def items(self) -> list[RawItem]:
         """Samples with all streams, by name."""
         files = self._files()
-        names = sorted(name for name in files if len(files[name]) == len(self.extraction) and NAME.fullmatch(name))
+        names = sorted(name for name in files if len(files[name]) == len(self.streams) and NAME.fullmatch(name))
         if not names:
-            folders = " and ".join(FOLDERS[stream] for stream in self.extraction)
+            folders = " and ".join(FOLDERS[stream] for stream in self.streams)
             raise DataError(
-                f"no sample of UTD-MHAD with {', '.join(self.extraction)} in '{self.source}', expected the folders "
-                f"{folders} with files such as {_example(next(iter(self.extraction)))}; give their folder."
+                f"no sample of UTD-MHAD with {', '.join(self.streams)} in '{self.root}', expected the folders "
+                f"{folders} with files such as {_example(next(iter(self.streams)))}; give their folder."
             )
         return [
             RawItem(name, int(match[1]) - 1, match[2], files[name]) for name in names if (match := NAME.fullmatch(name))
@@ -113,7 +157,7 @@ class UtdMhadFiles(RawReader):
         files = self._files()
         published = [
             name
-            for action in range(1, len(CLASSES) + 1)
+            for action in range(1, len(self.classes) + 1)
             for subject in SUBJECTS
             for trial in TRIALS
             if (name := f"a{action}_s{subject}_t{trial}") not in NEVER_RECORDED
@@ -121,14 +165,14 @@ class UtdMhadFiles(RawReader):
         return [
             f"no {FOLDERS[stream]}/{name}_{ENDINGS[stream]}"
             for name in published
-            for stream in self.extraction
+            for stream in self.streams
             if stream not in files.get(name, {})
         ]
 
     def skipped(self) -> list[str]:
         """Files whose names are none of the 27 actions, 8 subjects and 4 trials."""
         return [
-            f"{file} is not named as one of {len(CLASSES)} actions, 8 subjects and 4 trials ({_example(stream)})"
+            f"{file} is not named as one of {len(self.classes)} actions, 8 subjects and 4 trials ({_example(stream)})"
             for name, streams in sorted(self._files().items())
             if not NAME.fullmatch(name)
             for stream, file in streams.items()
@@ -137,77 +181,15 @@ class UtdMhadFiles(RawReader):
     def _files(self) -> dict[str, dict[str, Path]]:
         """Name of a sample, as the file has it -> stream -> file."""
         files: dict[str, dict[str, Path]] = {}
-        for stream in self.extraction:
-            outer, ending = self.source / FOLDERS[stream], f"_{ENDINGS[stream]}"
+        for stream in self.streams:
+            outer, ending = self.root / FOLDERS[stream], f"_{ENDINGS[stream]}"
             for folder in (outer, outer / FOLDERS[stream]):
                 for file in sorted(folder.glob(f"*{ending}")):
                     files.setdefault(file.name.removesuffix(ending), {}).setdefault(stream, file)
         return files
 
-
-class UTDMHAD(DataSource):
-    """Actions: `skeleton` (time, 60) and `inertial` (time, 6), both with lengths; also `depth` and `rgb`.
-
-    Protocol: the even subjects are tested, the odd ones train, of whom `valid_subjects` choose the model.
-
-    Args:
-        root: the raw data set, which is prepared into the user's cache first, or a prepared folder; its groups are the
-            numbers of the subjects.
-        streams: those to use.
-        valid_subjects: some, not all, of 1, 3, 5 and 7.
-        num_steps: raw skeletons and inertial signals are resampled to so many steps; None: as recorded, or as a
-            prepared folder has them.
-        augmentation: random changes in training, such as `{noise: 0.1}`; none: no change.
-
-    Raises:
-        ValueError: an unknown stream, or other validation subjects; from `splits`, a folder that was prepared with
-            another `num_steps`.
-
-    Examples:
-        >>> from pathlib import Path
-        >>> from msafusion.data.datasets import UTDMHAD
-        >>> data = UTDMHAD(Path("data/utd_mhad"), streams=["inertial"], valid_subjects=[3, 7])
-        >>> data.streams, sorted(data.valid_subjects)
-        (('inertial',), [3, 7])
-    """
-
-    def __init__(
-        self,
-        root: Path,
-        streams: Sequence[str] = ("skeleton", "inertial"),
-        valid_subjects: Sequence[int] = (7,),
-        num_steps: int | None = None,
-        augmentation: Augmentation | None = None,
-    ) -> None:
-        _check_streams(streams)
-        if not 0 < len(set(valid_subjects) & TRAIN_SUBJECTS) == len(set(valid_subjects)) < len(TRAIN_SUBJECTS):
-            raise ValueError(
-                f"valid_subjects is {list(valid_subjects)}, expected some, not all, of {sorted(TRAIN_SUBJECTS)} (the "
-                "others are tested); choose among them."
-            )
-        self.root, self.streams, self.num_steps = Path(root), tuple(streams), num_steps
-        self.valid_subjects = frozenset(valid_subjects)
-        self.augmentation = augmentation
-
-    def splits(self) -> Splits:
-        """Samples by subject."""
-        raw = not (self.root / INFO).is_file()
-        root = prepare_cached(UtdMhadFiles(self.root, self.streams, num_steps=self.num_steps)) if raw else self.root
-        folder = PreparedFolder(root, UtdMhadFiles.dataset, classification=True)
-        folder.check_files()
-        if lacking := [stream for stream in self.streams if stream not in folder.channels]:
-            raise DataError(f"'{root}' has the streams {', '.join(folder.channels)}, expected also {lacking[0]}.")
-        if self.num_steps is not None:
-            resampled = [stream for stream in self.streams if stream in ("skeleton", "inertial")]
-            made_with = folder.extraction.get("streams", {})
-            for stream in resampled:
-                check_reading(folder, {"num_steps": self.num_steps}, made_with.get(stream, {}))
-        parts: dict[str, list[dict[str, str]]] = {"train": [], "valid": [], "test": []}
-        for row in folder.rows:
-            parts[self._part(row)].append(row)
-        return fit_splits(folder, parts, self.streams, self.augmentation)
-
-    def _part(self, row: Mapping[str, str]) -> str:
+    def part(self, row: Mapping[str, str]) -> str:
+        """By subject."""
         subject = int(row["group"]) if re.fullmatch("[0-9]{1,2}", row["group"]) else 0
         if subject not in SUBJECTS:
             raise DataError(
@@ -216,13 +198,6 @@ class UTDMHAD(DataSource):
         if subject in TEST_SUBJECTS:
             return "test"
         return "valid" if subject in self.valid_subjects else "train"
-
-
-def _check_streams(streams: Sequence[str]) -> None:
-    if unknown := [stream for stream in streams if stream not in FOLDERS]:
-        raise ValueError(f"unknown stream {unknown[0]!r} of UTD-MHAD; {nearest(unknown[0], FOLDERS)}")
-    if not streams:
-        raise ValueError(f"no stream of UTD-MHAD is asked for, expected some of {', '.join(FOLDERS)}; name them.")
 
 
 def _example(stream: str) -> str:

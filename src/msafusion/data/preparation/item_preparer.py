@@ -3,14 +3,17 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from msafusion.data.preparation.raw import RawItem, RawReader
+from msafusion.data.preparation.raw import RawItem
 from msafusion.data.preparation.writing import write_array
 from msafusion.data.preprocessing import Layout, layout_problem
 from msafusion.failures import DataError, Failure, attempt
+
+if TYPE_CHECKING:
+    from msafusion.data.dataset import Dataset
 
 
 @dataclass(frozen=True)
@@ -35,13 +38,13 @@ class ItemPreparer:
     """Prepares one sample in whatever process it is called.
 
     Attributes:
-        reader: the raw data set.
+        data: the data set.
         target: the prepared folder; None: samples are read and checked, and nothing is written.
         channels: stream -> channels.
         layouts: stream -> layout.
     """
 
-    reader: RawReader
+    data: "Dataset"
     target: Path | None
     channels: Mapping[str, int]
     layouts: Mapping[str, Layout]
@@ -65,7 +68,7 @@ class ItemPreparer:
         return Outcome(item.id, written, notes)
 
     def _read(self, item: RawItem) -> tuple[dict[str, np.ndarray], list[str]]:
-        arrays, notes = self.reader.read(item)
+        arrays, notes = self.data.read(item)
         self._check(arrays)
         return arrays, notes
 

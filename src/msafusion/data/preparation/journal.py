@@ -1,6 +1,6 @@
 """What a prepared folder remembers of how it was made: its settings, and one line for each sample that is done.
 
-`settings.json` holds the data set, its place, the reader's settings and the versions of the libraries, and is written
+`settings.json` holds the data set, its place and settings, and the versions of the libraries, and is written
 first; `journal.jsonl` gets a line {"id", "files", "row", "arrays", "notes"} when a sample is done.
 """
 
@@ -9,14 +9,17 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from importlib import metadata
 from pathlib import Path
-from typing import Any, TextIO
+from typing import TYPE_CHECKING, Any, TextIO
 
 from msafusion.data.media.stored import split_key
-from msafusion.data.preparation.raw import RawItem, RawReader
+from msafusion.data.preparation.raw import RawItem
 from msafusion.data.preparation.writing import INFO, TABLE, array_file, can_be_sample, can_be_stream
 from msafusion.files.json_file import write_json
 from msafusion.files.links import check_no_links
 from msafusion.files.reading import read_json, reading
+
+if TYPE_CHECKING:
+    from msafusion.data.dataset import Dataset
 
 SETTINGS, JOURNAL, REPORT, ERRORS = "settings.json", "journal.jsonl", "report.json", "errors.log"
 LIBRARIES = ("msafusion", "numpy", "av", "librosa", "scipy", "h5py", "onnxruntime", "pillow", "transformers")
@@ -102,11 +105,11 @@ def file_state(file: Path) -> list[Any] | None:
 
 
 @contextmanager
-def open_journal(reader: RawReader, target: Path, *, overwrite: bool, wait: bool) -> Iterator[Journal]:
+def open_journal(data: "Dataset", target: Path, *, overwrite: bool, wait: bool) -> Iterator[Journal]:
     """The journal of a folder that this process prepares alone until the context ends; it may be new.
 
     Args:
-        reader: what is prepared.
+        data: what is prepared.
         target: the folder.
         overwrite: delete what was prepared there before.
         wait: until another process that prepares the folder has ended.
@@ -115,7 +118,7 @@ def open_journal(reader: RawReader, target: Path, *, overwrite: bool, wait: bool
         ValueError: the folder holds something else, was prepared from another source or with other settings, is being
             prepared, or cannot be written.
     """
-    settings = _settings(reader)
+    settings = _settings(data)
     try:
         _check_ours(target)
         ours = all((target / name).exists() for name in (SETTINGS, JOURNAL))
@@ -158,6 +161,24 @@ def read_settings(target: Path) -> dict[str, Any]:
         return saved
 
 
+def check_made_with(root: Path, name: str, asked: Any, before: Any) -> None:
+    """Refuse an option of reading raw files that a prepared folder was made with otherwise, as it cannot follow it.
+
+    Raises:
+        ValueError: it was.
+    """
+    if plain(asked) != before:
+        raise ValueError(
+            f"'{root}' was prepared with {name} {before}, this run asks for {asked}; prepare it again with {name} "
+            f"{asked}, or give the raw data."
+        )
+
+
+def plain(value: Any) -> Any:
+    """A value as JSON gives it back, so that tuples equal lists; paths by where they lead."""
+    return str(value.expanduser().resolve()) if isinstance(value, Path) else json.loads(json.dumps(value))
+
+
 def versions() -> dict[str, str]:
     """Of the installed libraries that decide what arrays hold."""
     found = {}
@@ -167,11 +188,10 @@ def versions() -> dict[str, str]:
     return found
 
 
-def _settings(reader: RawReader) -> dict[str, Any]:
-    content = {"dataset": reader.dataset, "settings": reader.settings(), "streams": reader.channels()}
-    content["source"] = str(reader.source.expanduser().resolve())
-    # as JSON gives it back, so that tuples equal lists
-    return json.loads(json.dumps({**content, "layouts": reader.layouts(), "versions": versions()}))
+def _settings(data: "Dataset") -> dict[str, Any]:
+    content = {"dataset": data.name, "settings": data.settings(), "streams": data.channels()}
+    content |= {"source": plain(data.root), "layouts": data.layouts(), "versions": versions()}
+    return plain(content)
 
 
 def _check_source(target: Path, saved: str, asked: str) -> None:

@@ -1,7 +1,7 @@
 """Prepared folders: what is left to read in training once media files have been decoded, cropped and resampled.
 
-    <root>/info.json               {"dataset": "ravdess", "classes": [...], "streams": {"video": 3, ...}, ...}, and
-                                   "layouts" and "extraction" by stream where raw files were read (see `preparing`)
+    <root>/info.json               {"dataset": "RAVDESS", "classes": [...], "streams": {"video": 3, ...}, ...}, and
+                                   "layouts", and "extraction" by stream where raw files were read (see `preparing`)
     <root>/samples.csv             id,label,group, and one column for each further property (such as split)
     <root>/<stream>/<id>.npy       one array a sample and stream, (channels, ...), or (time, channels) of a sequence
 
@@ -40,10 +40,7 @@ class PreparedFolder:
     Args:
         root: the folder.
         dataset: the data set it must hold; None: any.
-        videos: streams that are uint8 video (channels, time, height, width).
-        sequences: streams of variable length, (time, channels), whose lengths go with the samples; all others have
-            their channels first. Where neither videos nor sequences are named, the folder's own layouts count.
-        min_steps: shorter sequences get zeros at their end, which count as real.
+        min_steps: shorter sequences (time, channels) get zeros at their end, which count as real.
         classification: the data set must have classes.
 
     Raises:
@@ -68,13 +65,10 @@ class PreparedFolder:
         root: str | Path,
         dataset: str | None,
         *,
-        videos: Sequence[str] = (),
-        sequences: Sequence[str] = (),
         min_steps: int = 1,
         classification: bool = False,
     ) -> None:
         self.root, self.min_steps = Path(root), min_steps
-        self.videos, self.sequences = tuple(videos), tuple(sequences)
         wanted = f"a prepared {dataset} folder" if dataset else "a prepared folder"
         for name in (INFO, TABLE):
             if not (self.root / name).is_file():
@@ -89,17 +83,14 @@ class PreparedFolder:
             self._of, self._failed = (int(self.info.get(name, 0)) for name in ("of", "failed"))
             if odd := [name for name in self.channels if not can_be_stream(name)]:
                 raise ValueError(f"no stream can be called '{odd[0]}'")
-            if not self.videos and not self.sequences:
-                layouts = {str(stream): layout for stream, layout in self.info.get("layouts", {}).items()}
-                self.videos = tuple(stream for stream, layout in layouts.items() if layout == "video")
-                self.sequences = tuple(stream for stream, layout in layouts.items() if layout == "sequence")
+            self.layouts: dict[str, Layout] = {
+                str(stream): layout for stream, layout in self.info.get("layouts", {}).items()
+            }
+            self.sequences = tuple(stream for stream in self.channels if self.layout(stream) == "sequence")
         if dataset is not None and found != dataset:
             raise DataError(f"'{self.root}' holds {found}, expected {dataset}; give another root or data set.")
         if classification and not self.classes:
             raise DataError(f"'{self.root / INFO}' names no classes, expected those of {found}; {REMEDY}.")
-        if missing := [name for name in (*self.videos, *self.sequences) if name not in self.channels]:
-            here = ", ".join(self.channels)
-            raise DataError(f"'{self.root}' has the streams {here}, expected also {', '.join(missing)}; {REMEDY}.")
         self.exact: set[str] = set()
         """Streams that stay in float64 where they are."""
         self.rows = self._read_table()
@@ -144,8 +135,30 @@ class PreparedFolder:
         return f"{len(self.rows)} of {self._of} samples" + (f" ({self._failed} failed)" if self._failed else "")
 
     def layout(self, stream: str) -> Layout:
-        """Of a stream's arrays."""
-        return "video" if stream in self.videos else "sequence" if stream in self.sequences else "map"
+        """Of a stream's arrays; a map, whose channels come first, where the folder does not say."""
+        return self.layouts.get(stream, "map")
+
+    def check_streams(self, streams: Iterable[str], layouts: Mapping[str, Layout]) -> None:
+        """Refuse a folder without some streams, or with others than those of a data set.
+
+        Args:
+            streams: those that are used.
+            layouts: stream -> layout of all that the data set has; empty: it has any.
+
+        Raises:
+            DataError: one is not there, is none of the data set's, or has another layout.
+        """
+        streams = list(streams)
+        for name in streams:
+            if name not in self.channels or (layouts and name not in layouts):
+                wanted = " or ".join(layouts) if name in self.channels else ", ".join(streams)
+                raise DataError(
+                    f"'{self.root}' has the streams {', '.join(self.channels)}, expected {wanted}; {REMEDY}."
+                )
+            if layouts and self.layout(name) != layouts[name]:
+                raise DataError(
+                    f"'{self.root}' has {name} as a {self.layout(name)}, expected a {layouts[name]}; {REMEDY}."
+                )
 
     def verify(self, progress: Callable[[int, int], None] | None = None) -> list[str]:
         """Every file that is missing or broken, one line each; reads all of them.

@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from contextlib import closing
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -34,10 +34,13 @@ from msafusion.data.preparation.journal import (
     versions,
 )
 from msafusion.data.preparation.progress import progress_on
-from msafusion.data.preparation.raw import RawItem, RawReader
+from msafusion.data.preparation.raw import RawItem
 from msafusion.data.preparation.writing import INFO, TABLE, can_be_sample, can_be_stream, write_table
 from msafusion.failures import DataError, Failure, TraceLog, attempt
 from msafusion.files.json_file import write_json
+
+if TYPE_CHECKING:
+    from msafusion.data.dataset import Dataset
 
 MAX_PROBED = 16
 """Recordings that are looked at for their typical duration."""
@@ -78,7 +81,7 @@ class PrepareReport:
 
 
 def prepare(
-    reader: RawReader,
+    data: "Dataset",
     target: Path,
     *,
     workers: int = 1,
@@ -95,7 +98,7 @@ def prepare(
     out of the table. An interruption loses only the samples under way; the next run goes on.
 
     Args:
-        reader: the raw data set.
+        data: the raw data set.
         target: the folder; another machine of a Ray cluster must see it, and the raw files, under the same path.
         workers: processes; 1: this one. A Ray cluster at an address uses all its cores.
         engine: "joblib" (processes of this machine) or "ray".
@@ -115,31 +118,31 @@ def prepare(
         >>> from pathlib import Path
         >>> from tempfile import TemporaryDirectory
         >>> import numpy as np
-        >>> from msafusion.data.datasets.manifest import ManifestFiles
+        >>> from msafusion.data.datasets import Manifest
         >>> from msafusion.data.preparation import prepare
         >>> rows = [("id", "label", "split", "motion"), ("a", 0.5, "train", "m.npz#a"), ("b", 1.5, "test", "m.npz#b")]
         >>> with TemporaryDirectory() as folder:
         ...     np.savez(f"{folder}/m.npz", a=np.random.randn(9, 3), b=np.random.randn(9, 3))
         ...     np.savetxt(f"{folder}/manifest.csv", rows, fmt="%s", delimiter=",")
-        ...     report = prepare(ManifestFiles(Path(folder)), Path(folder, "prepared"))
+        ...     report = prepare(Manifest(Path(folder)), Path(folder, "prepared"))
         ...     report.prepared, report.failed
         (2, {})
     """
     for name, number in (("workers", workers), ("limit", limit)):
         if number is not None and number < 1:
             raise ValueError(f"{name} is {number}, expected a positive integer.")
-    items = reader.items()
-    _check_items(reader, items)
+    items = data.items()
+    _check_items(data, items)
     chosen = items if limit is None or limit >= len(items) else [items[i * len(items) // limit] for i in range(limit)]
     start = time.perf_counter()
-    with open_journal(reader, target, overwrite=overwrite, wait=wait) as journal:
-        stat, channels = functools.cache(file_state), reader.channels()  # many samples may share one file
+    with open_journal(data, target, overwrite=overwrite, wait=wait) as journal:
+        stat, channels = functools.cache(file_state), data.channels()  # many samples may share one file
         plans = {item.id: plan_of(item, stat) for item in items}
         there = {item.id for item in items if journal.has(plans[item.id], channels)}
         waiting = [item for item in chosen if item.id not in there]
         failed: dict[str, str] = {}
         log = TraceLog(target / ERRORS)
-        work = ItemPreparer(reader, target, channels, reader.layouts())
+        work = ItemPreparer(data, target, channels, data.layouts())
         results = run_work(work, waiting, workers=workers, engine=engine, ray_address=ray_address)
         try:
             with progress_on(console, "preparing") as tell, closing(results):
@@ -153,7 +156,7 @@ def prepare(
         finally:  # interrupted too: what is done can be used
             finished = [item for item in items if item.id in there]
             if finished:
-                _write_folder(reader, target, finished, of=len(items), failed=len(failed))
+                _write_folder(data, target, finished, of=len(items), failed=len(failed))
             else:
                 (target / TABLE).unlink(missing_ok=True)
         seconds = time.perf_counter() - start
@@ -167,7 +170,7 @@ def prepare(
             file=target / REPORT,
         )
         facts = {name: value for name, value in asdict(report).items() if name != "file"}
-        write_json(report.file, {"dataset": reader.dataset, **facts, "versions": versions()})
+        write_json(report.file, {"dataset": data.name, **facts, "versions": versions()})
     if not finished:
         name, problem = next(iter(report.failed.items()))
         raise DataError(
@@ -176,15 +179,14 @@ def prepare(
     return report
 
 
-def prepare_cached(reader: RawReader, *, workers: int | None = None) -> Path:
+def prepare_cached(data: "Dataset") -> Path:
     """The prepared folder of a raw data set in the user's cache, brought up to date; progress is shown on stderr.
 
     It lies in MSAFUSION_CACHE (default: ~/.cache/msafusion), and is named by data set, raw folder and settings.
     Several processes may ask for it at once: one prepares, the others wait.
 
     Args:
-        reader: the raw data set.
-        workers: processes; None: as many as there are cores and work for.
+        data: the raw data set.
 
     Raises:
         DataError: samples could not be prepared; it names the first, counts them and says where all are listed.
@@ -194,26 +196,26 @@ def prepare_cached(reader: RawReader, *, workers: int | None = None) -> Path:
         >>> from pathlib import Path
         >>> from tempfile import TemporaryDirectory
         >>> import numpy as np
-        >>> from msafusion.data.datasets.manifest import ManifestFiles
+        >>> from msafusion.data.datasets import Manifest
         >>> from msafusion.data.preparation import prepare_cached
         >>> rows = [("id", "label", "split", "motion"), ("a", 0.5, "train", "m.npz#a"), ("b", 1.5, "test", "m.npz#b")]
         >>> with TemporaryDirectory() as folder:
         ...     np.savez(f"{folder}/m.npz", a=np.random.randn(9, 3), b=np.random.randn(9, 3))
         ...     np.savetxt(f"{folder}/manifest.csv", rows, fmt="%s", delimiter=",")
-        ...     (prepare_cached(ManifestFiles(Path(folder))) / "samples.csv").is_file()
+        ...     (prepare_cached(Manifest(Path(folder))) / "samples.csv").is_file()
         True
     """
     from rich.console import Console
 
-    source = reader.source.expanduser().resolve()
-    settings = json.dumps({"source": str(source), **reader.settings()}, sort_keys=True)
-    name = f"{reader.dataset}-{hashlib.sha256(settings.encode()).hexdigest()[:12]}"
+    source = data.root.expanduser().resolve()
+    settings = json.dumps({"source": str(source), **data.settings()}, sort_keys=True)
+    name = f"{data.name}-{hashlib.sha256(settings.encode()).hexdigest()[:12]}"
     folder = Path(os.environ.get("MSAFUSION_CACHE") or Path.home() / ".cache" / "msafusion") / name
-    if workers is None:
+    if (workers := data.workers) is None:
         from joblib import cpu_count
 
-        workers = max(1, min(cpu_count(), len(reader.items()) // SAMPLES_A_WORKER))
-    report = prepare(reader, folder, workers=workers, wait=True, console=Console(stderr=True))
+        workers = max(1, min(cpu_count(), len(data.items()) // SAMPLES_A_WORKER))
+    report = prepare(data, folder, workers=workers, wait=True, console=Console(stderr=True))
     if report.failed:
         name, problem = next(iter(report.failed.items()))
         raise DataError(
@@ -223,16 +225,16 @@ def prepare_cached(reader: RawReader, *, workers: int | None = None) -> Path:
     return folder
 
 
-def _check_items(reader: RawReader, items: Sequence[RawItem]) -> None:
+def _check_items(data: "Dataset", items: Sequence[RawItem]) -> None:
     """What would make the table unreadable is known before hours of work."""
-    for stream in reader.channels():
+    for stream in data.channels():
         if not can_be_stream(stream) or stream in (INFO, TABLE, SETTINGS, JOURNAL, REPORT, ERRORS):
             raise DataError(
                 f"'{stream}' cannot be a stream's name, expected letters, digits and _.-, and no file of the target's; "
                 "rename it."
             )
     if not items:
-        raise DataError(f"no sample of {reader.dataset} in '{reader.source}', expected at least one; check the path.")
+        raise DataError(f"no sample of {data.name} in '{data.root}', expected at least one; check the path.")
     seen: set[str] = set()
     for item in items:
         if not can_be_sample(item.id):
@@ -240,34 +242,34 @@ def _check_items(reader: RawReader, items: Sequence[RawItem]) -> None:
         if (length := len(item.id.encode())) > MAX_ID:
             raise DataError(f"the id '{item.id[:40]}...' has {length} bytes, expected at most {MAX_ID}; shorten it.")
         if item.id in seen:
-            raise DataError(f"the id '{item.id}' occurs twice in '{reader.source}', expected it once; rename one.")
+            raise DataError(f"the id '{item.id}' occurs twice in '{data.root}', expected it once; rename one.")
         seen.add(item.id)
-        count = len(reader.classes)
+        count = len(data.classes)
         if not math.isfinite(item.label) or (count and (item.label != int(item.label) or not 0 <= item.label < count)):
             wanted = f"the index of one of {count} classes" if count else "a number"
             raise DataError(f"sample '{item.id}' has the label {item.label}, expected {wanted}; correct it.")
 
 
-def _write_folder(reader: RawReader, target: Path, finished: Sequence[RawItem], *, of: int, failed: int) -> None:
+def _write_folder(data: "Dataset", target: Path, finished: Sequence[RawItem], *, of: int, failed: int) -> None:
     info: dict[str, Any] = {
-        "dataset": reader.dataset,
-        "classes": list(reader.classes),
-        "streams": reader.channels(),
-        "layouts": reader.layouts(),
-        "extraction": {stream: extractor.as_dict() for stream, extractor in reader.extraction.items()},
+        "dataset": data.name,
+        "classes": list(data.classes),
+        "streams": data.channels(),
+        "layouts": data.layouts(),
+        "extraction": {stream: extractor.as_dict() for stream, extractor in data.extraction.items()},
         "of": of,
         "failed": failed,
     }
-    seconds = _typical_seconds(reader, finished)
+    seconds = _typical_seconds(data, finished)
     write_json(target / INFO, info if seconds is None else {**info, "seconds": seconds})
     write_table(target, [row_of(item) for item in sorted(finished, key=lambda item: item.id)])
 
 
-def _typical_seconds(reader: RawReader, finished: Sequence[RawItem]) -> float | None:
+def _typical_seconds(data: "Dataset", finished: Sequence[RawItem]) -> float | None:
     """Median duration of some of the raw recordings; None: they have none."""
     found = []
     for item in finished[:: -(-len(finished) // MAX_PROBED)]:
-        for stream, extractor in reader.extraction.items():
+        for stream, extractor in data.extraction.items():
             # its streams were read when they were prepared; a file may have gone since
             seconds = attempt(functools.partial(extractor.probe, item.files[stream]))
             if seconds is not None and not isinstance(seconds, Failure):

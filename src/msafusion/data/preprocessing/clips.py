@@ -11,6 +11,9 @@ from torch.nn import functional
 from msafusion.data.preprocessing.base import Layout, Preprocessing, layout_problem
 from msafusion.failures import DataError
 
+IMAGENET = ([0.485, 0.456, 0.406], [0.229, 0.224, 0.225])
+"""Mean and standard deviation of red, green and blue."""
+
 
 @dataclass(frozen=True)
 class Clips(Preprocessing):

@@ -3,24 +3,19 @@
 Figures are made without pyplot, hence without a display and without global state.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from msafusion.data.preparation.prepared import PreparedFolder
-from msafusion.data.preparation.raw import RawReader
 from msafusion.data.preprocessing import Layout
-from msafusion.files.numpy_file import map_npy
-from msafusion.files.reading import reading
-from msafusion.streams import nearest
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure, SubFigure
 
-__all__ = ["plot_item", "plot_prepared", "plot_sample"]
+__all__ = ["plot_sample", "save_figure"]
 
 FORMATS = (".png", ".pdf", ".svg")
 WIDTH = 11.0
@@ -63,7 +58,7 @@ def plot_sample(
 
     Examples:
         >>> import numpy as np
-        >>> from msafusion.plots import plot_sample
+        >>> from msafusion.data.plots import plot_sample
         >>> streams = {"video": np.zeros((3, 8, 32, 32), np.uint8), "motion": np.random.randn(100, 3)}
         >>> figure = plot_sample(streams, layouts={"motion": "sequence"}, rates={"motion": 50}, title="wave")
         >>> type(figure).__name__
@@ -90,81 +85,29 @@ def plot_sample(
     return figure
 
 
-def plot_item(reader: RawReader, item_id: str, file: Path) -> None:
-    """Draw one sample of a raw data set, as `reader` reads it, into a .png, .pdf or .svg.
+def save_figure(figure: "Figure", file: Path) -> None:
+    """Write a figure into a .png, .pdf or .svg at once, so that a broken off one is never left.
 
     Raises:
-        ValueError: no sample has this identifier, or the file is of another kind.
-        DataError: the sample cannot be read.
+        ValueError: the file is of another kind.
 
     Examples:
         >>> from pathlib import Path
         >>> from tempfile import TemporaryDirectory
         >>> import numpy as np
-        >>> from msafusion.data.datasets.manifest import ManifestFiles
-        >>> from msafusion.plots import plot_item
-        >>> rows = [("id", "label", "split", "motion"), ("a", 0.5, "train", "m.npz#a"), ("b", 1.5, "test", "m.npz#b")]
+        >>> from msafusion.data.plots import plot_sample, save_figure
         >>> with TemporaryDirectory() as folder:
-        ...     np.savez(f"{folder}/m.npz", a=np.random.randn(9, 3), b=np.random.randn(9, 3))
-        ...     np.savetxt(f"{folder}/manifest.csv", rows, fmt="%s", delimiter=",")
-        ...     plot_item(ManifestFiles(Path(folder)), "a", Path(folder, "a.png"))
+        ...     save_figure(plot_sample({"map": np.ones((3, 8))}), Path(folder, "a.png"))
         ...     Path(folder, "a.png").exists()
         True
     """
-    items = {item.id: item for item in reader.items()}
-    if item_id not in items:
-        raise ValueError(f"no sample '{item_id}' in '{reader.source}'; {nearest(item_id, items)}")
-    _check_format(file)
-    item = items[item_id]
-    arrays, notes = reader.read(item)
-    title = "\n".join([f"{item_id}: {_label(item.label, reader.classes)}, group {item.group}", *notes])
-    _save(plot_sample(arrays, layouts=reader.layouts(), title=title), file)
-
-
-def plot_prepared(folder: Path, sample_id: str, file: Path) -> None:
-    """Draw one sample of a prepared folder into a .png, .pdf or .svg.
-
-    Raises:
-        ValueError: no sample has this identifier, or the file is of another kind.
-        DataError: no prepared folder, or the sample's files are missing or broken.
-
-    Examples:
-        >>> from pathlib import Path
-        >>> from tempfile import TemporaryDirectory
-        >>> import numpy as np
-        >>> from msafusion.data.preparation.prepared import write_prepared
-        >>> from msafusion.plots import plot_prepared
-        >>> row = {"id": "a", "label": 0, "group": "speaker 1"}
-        >>> with TemporaryDirectory() as folder:
-        ...     count = write_prepared(Path(folder), "mine", ["rest"], {"map": 3}, [(row, {"map": np.ones((3, 8))})])
-        ...     plot_prepared(Path(folder), "a", Path(folder, "a.png"))
-        ...     Path(folder, "a.png").exists()
-        True
-    """
-    opened = PreparedFolder(folder, None)
-    rows = {row["id"]: row for row in opened.rows}
-    if sample_id not in rows:
-        raise ValueError(f"no sample '{sample_id}' in '{folder}'; {nearest(sample_id, rows)}")
-    _check_format(file)
-    layouts = opened.info.get("layouts") or _stored_layouts(opened, sample_id)
-    kinds = {kind: [name for name in opened.channels if layouts[name] == kind] for kind in ("video", "sequence")}
-    opened = PreparedFolder(folder, None, videos=kinds["video"], sequences=kinds["sequence"])
-    arrays = {name: opened.array(name, sample_id) for name in opened.channels}
-    row = rows[sample_id]
-    label = _label(int(row["label"]) if opened.classes else float(row["label"]), opened.classes)
-    _save(plot_sample(arrays, layouts=layouts, title=f"{sample_id}: {label}, group {row['group']}"), file)
-
-
-def _stored_layouts(folder: PreparedFolder, sample_id: str) -> dict[str, Layout]:
-    """The layouts in a folder that was prepared before they were recorded, by the shapes of one sample."""
-    layouts: dict[str, Layout] = {}
-    for name, channels in folder.channels.items():
-        file = folder.root / name / f"{sample_id}.npy"
-        with reading(file, "a stored array", "prepare the data set again"):
-            values = map_npy(file)
-        columns = values.ndim == 2 and values.shape[1] == channels != values.shape[0]
-        layouts[name] = "sequence" if columns else _guessed(values)
-    return layouts
+    if file.suffix.lower() not in FORMATS:
+        raise ValueError(
+            f"'{file}' is not a file name of a picture, expected one that ends in {', '.join(FORMATS)}; choose another."
+        )
+    scratch = file.with_name(f".{file.name}")
+    figure.savefig(scratch, format=file.suffix[1:].lower(), dpi=110)
+    scratch.replace(file)
 
 
 def _height(values: np.ndarray, layout: Layout) -> float:
@@ -177,24 +120,6 @@ def _height(values: np.ndarray, layout: Layout) -> float:
 
 def _guessed(values: np.ndarray) -> Layout:
     return "video" if values.ndim == 4 and values.dtype == np.uint8 and len(values) in (1, 3) else "map"
-
-
-def _label(label: float, classes: Sequence[str]) -> str:
-    return f"'{classes[int(label)]}'" if classes else f"label {label:g}"
-
-
-def _check_format(file: Path) -> None:
-    if file.suffix.lower() not in FORMATS:
-        raise ValueError(
-            f"'{file}' is not a file name of a picture, expected one that ends in {', '.join(FORMATS)}; choose another."
-        )
-
-
-def _save(figure: "Figure", file: Path) -> None:
-    """Write the figure at once, so that a broken off one is never left."""
-    scratch = file.with_name(f".{file.name}")
-    figure.savefig(scratch, format=file.suffix[1:].lower(), dpi=110)
-    scratch.replace(file)
 
 
 def _draw(row: "SubFigure", name: str, values: np.ndarray, layout: Layout, rate: float | None) -> None:

@@ -1,6 +1,5 @@
 """Pictures of samples: what is drawn, and what is said where nothing can be."""
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -8,11 +7,12 @@ import numpy as np
 import pytest
 
 from msafusion.commands.plot import run_plot
+from msafusion.data.datasets import RAVDESS, Dataset
 from msafusion.data.media import WHOLE, Extracted, Extractor
+from msafusion.data.plots import plot_sample, save_figure
 from msafusion.data.preparation.prepared import write_prepared
-from msafusion.data.preparation.raw import RawItem, RawReader
+from msafusion.data.preparation.raw import RawItem
 from msafusion.failures import DataError
-from msafusion.plots import plot_item, plot_prepared, plot_sample
 
 RNG = np.random.default_rng(0)
 VIDEO = RNG.integers(0, 256, (3, 20, 12, 16), dtype=np.uint8)
@@ -75,50 +75,47 @@ def test_nothing_to_draw():
 def prepared(tmp_path):
     row = {"id": "v$_$1", "label": 1, "group": "7"}
     arrays = {"video": VIDEO[:, :2], "audio": RNG.normal(size=(50, 13)).astype(np.float32)}
-    write_prepared(tmp_path / "prepared", "ravdess", ["sad", "happy"], {"video": 3, "audio": 13}, [(row, arrays)])
+    layouts = {"video": "video", "audio": "sequence"}
+    channels = {"video": 3, "audio": 13}
+    write_prepared(tmp_path / "prepared", "RAVDESS", ["sad", "happy"], channels, [(row, arrays)], layouts)
     return tmp_path / "prepared"
 
 
 @pytest.mark.parametrize(("ending", "magic"), [("png", b"\x89PNG"), ("svg", b"<?xml")])
-def test_prepared_sample_becomes_a_picture(prepared, tmp_path, ending, magic):
+def test_a_figure_becomes_a_picture(tmp_path, ending, magic):
     file = tmp_path / f"a.{ending}"
-    plot_prepared(prepared, "v$_$1", file)
+    save_figure(plot_sample({"audio": np.ones((13, 4))}), file)
     assert file.read_bytes().startswith(magic)
-    assert sorted(path.name for path in tmp_path.iterdir()) == [file.name, "prepared"]
+    assert [path.name for path in tmp_path.iterdir()] == [file.name]
 
 
-def test_layouts_are_those_of_the_folder(prepared, tmp_path, monkeypatch):
-    drawn = []
-    monkeypatch.setattr("msafusion.plots._save", lambda figure, file: drawn.append(figure))
-    plot_prepared(prepared, "v$_$1", tmp_path / "a.png")
-    assert rows(drawn[0])[1] == "audio: sequence, float32 50 x 13"
-    assert drawn[0]._suptitle.get_text() == "v$_$1: 'happy', group 7"
-    info = json.loads((prepared / "info.json").read_text())
-    info["layouts"] = {"video": "map", "audio": "sequence"}
-    (prepared / "info.json").write_text(json.dumps(info))
-    plot_prepared(prepared, "v$_$1", tmp_path / "a.png")
-    assert rows(drawn[1])[0].startswith("video: map")
+def test_layouts_are_those_of_the_folder(prepared):
+    data = RAVDESS(prepared)
+    figure = data.plot(data.sample("v$_$1"))
+    assert rows(figure)[1] == "audio: sequence, float32 50 x 13"
+    assert figure._suptitle.get_text() == "v$_$1: 'happy', group 7"
 
 
 def test_command(prepared, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
-    run_plot([str(prepared), "v$_$1"])
+    given = ["RAVDESS", str(prepared), "v$_$1"]
+    run_plot(given)
     assert (tmp_path / "v$_$1.png").stat().st_size > 10_000
     assert "drawn in" in capsys.readouterr().out
     with pytest.raises(ValueError, match=r"no sample 'v\$_\$2' in .*did you mean 'v\$_\$1'"):
-        run_plot([str(prepared), "v$_$2"])
+        run_plot([*given[:2], "v$_$2"])
     with pytest.raises(ValueError, match=r"'a.jpeg'.* .png, .pdf, .svg"):
-        run_plot([str(prepared), "v$_$1", "--out", "a.jpeg"])
+        run_plot([*given, "--out", "a.jpeg"])
     with pytest.raises(ValueError, match="no folder 'nowhere'"):
-        run_plot([str(prepared), "v$_$1", "--out", "nowhere/a.png"])
-    with pytest.raises(DataError, match=r"no info.json in"):
-        run_plot([str(tmp_path), "v$_$1"])
+        run_plot([*given, "--out", "nowhere/a.png"])
+    with pytest.raises(DataError, match=r"no clip of RAVDESS in"):
+        run_plot(["RAVDESS", str(tmp_path), "v$_$1"])
     (prepared / "audio/v$_$1.npy").unlink()
-    with pytest.raises(DataError, match=r"no file '.*v\$_\$1.npy', expected a stored array"):
-        run_plot([str(prepared), "v$_$1"])
+    with pytest.raises(DataError, match=r"no file '.*v\$_\$1.npy', expected the audio of sample"):
+        run_plot(given)
     (prepared / "info.json").write_text("[]")
     with pytest.raises(DataError, match=r"info\.json' cannot be read"):
-        run_plot([str(prepared), "v$_$1"])
+        run_plot(given)
 
 
 @dataclass(frozen=True)
@@ -135,28 +132,22 @@ class Waveform(Extractor):
         return None
 
 
-class Hums(RawReader):
+class Hums(Dataset):
     """A folder of waveforms."""
 
-    dataset = "hums"
-
-    def __init__(self, source: Path) -> None:
-        self.source, self.classes, self.extraction = source, [], {"sound": Waveform()}
+    def __init__(self, root: Path) -> None:
+        self.root, self.extraction = root, {"sound": Waveform()}
 
     def items(self):
-        return [RawItem(file.stem, 0.5, "me", {"sound": file}) for file in sorted(self.source.glob("*.npy"))]
-
-    def missing(self):
-        return []
+        return [RawItem(file.stem, 0.5, "me", {"sound": file}) for file in sorted(self.root.glob("*.npy"))]
 
 
-def test_raw_sample(tmp_path, monkeypatch):
+def test_raw_sample(tmp_path, caplog):
     np.save(tmp_path / "one.npy", RNG.normal(size=(1, 30)))
-    plot_item(Hums(tmp_path), "one", tmp_path / "one.png")
-    assert (tmp_path / "one.png").stat().st_size > 5_000
-    drawn = []
-    monkeypatch.setattr("msafusion.plots._save", lambda figure, file: drawn.append(figure))
-    plot_item(Hums(tmp_path), "one", tmp_path / "one.png")
-    assert drawn[0]._suptitle.get_text() == "one: label 0.5, group me\nsound: it hums"
+    data = Hums(tmp_path)
+    figure = data.plot(data.sample("one"))
+    assert rows(figure) == ["sound: map, float64 1 x 30"]
+    assert figure._suptitle.get_text() == "one: label 0.5, group me"
+    assert "sample 'one': sound: it hums" in caplog.text
     with pytest.raises(ValueError, match=r"no sample 'ones' in .*did you mean 'one'"):
-        plot_item(Hums(tmp_path), "ones", tmp_path / "one.png")
+        data.sample("ones")
