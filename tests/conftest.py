@@ -8,6 +8,7 @@ import sys
 import jaxtyping
 import pytest
 import torch
+import typechecks  # before the package is imported
 from hypothesis import settings
 
 if (
@@ -20,8 +21,11 @@ settings.register_profile("msafusion", max_examples=25, deadline=None, derandomi
 settings.load_profile("msafusion")
 
 
+WRAPPERS = os.path.join("jaxtyping", "_decorator.py"), typechecks.__file__
+
+
 def unchecked(value):
-    """A function, method or property without jaxtyping's wrapper; anything else as it is."""
+    """A function, method or property without jaxtyping's wrapper or ours; anything else as it is."""
     from msafusion._compat import disabled_once_compiling
 
     if isinstance(value, classmethod | staticmethod):
@@ -33,7 +37,7 @@ def unchecked(value):
         without = unchecked(inner)
         recursive = value._torchdynamo_disable_recursive
         return value if without is inner else disabled_once_compiling(without, recursive=recursive)
-    if inspect.isfunction(value) and "jaxtyping" in value.__code__.co_filename:
+    if inspect.isfunction(value) and value.__code__.co_filename.endswith(WRAPPERS):
         return value.__wrapped__
     return value
 

@@ -4,14 +4,16 @@ import collections.abc as c
 import typing
 from pathlib import Path
 
+import jaxtyping
 import numpy as np
 import pytest
 import torch
 import typeguard
 from jaxtyping import Float, TypeCheckError
 from torch import Tensor, nn
-from typechecks import certainly, check_any_type, checked
+from typechecks import certainly, check_any_type, checked, has_axes, jaxtyped, named
 
+from msafusion.fusion.pooling import position_mean
 from msafusion.streams import nearest
 
 HINTS = {
@@ -55,5 +57,39 @@ def test_arguments_and_results_of_another_type_are_refused():
     assert checked(give)(value=[1]) == [1]
     with pytest.raises(TypeError):
         checked(give)(value=["a"])
-    with pytest.raises(TypeCheckError):
+
+
+def test_the_package_is_checked_with_and_without_axes():
+    with pytest.raises(TypeCheckError, match="name"):
         nearest(3, ["a"])
+    with pytest.raises(TypeCheckError, match="feature"):
+        position_mean(torch.ones(2))
+
+
+def test_results_are_checked_and_a_switch_turns_checks_off(monkeypatch):
+    @jaxtyped(typechecker=checked)
+    def give(value: object) -> list[int]:
+        return value
+
+    assert give([1]) == [1]
+    with pytest.raises(TypeCheckError, match="return value"):
+        give(["a"])
+    monkeypatch.setattr(jaxtyping.config, "jaxtyping_disable", True)
+    assert give(["a"]) == ["a"]
+
+
+def test_functions_with_axes_are_left_to_jaxtyping():
+    for hint in (Float[Tensor, "a"], list[Float[Tensor, "a"]], c.Callable[[Float[Tensor, "a"]], int]):
+        assert has_axes(hint)
+    for hint in (int, list[int], typing.Literal["a"], Tensor, c.Callable[[int], int], dict[str, Tensor] | None):
+        assert not has_axes(hint)
+
+
+def test_types_by_name_are_looked_up_where_they_mean_something():
+    def give(value): ...
+
+    assert named("Path", give) is Path
+    assert named(list["Path"], give) == list[Path]
+    assert named("Later", give) is typing.Any
+    assert named(None, give) is type(None)
+    assert named(typing.Literal["Later"], give) == typing.Literal["Later"]

@@ -11,6 +11,7 @@ import types
 import typing
 from typing import Any
 
+import jaxtyping
 import typeguard
 
 check_type, check_sequence = typeguard.check_type.__wrapped__, typeguard.check_sequence
@@ -132,42 +133,112 @@ def items(of_key, of_value):
     return test
 
 
+class Checks:
+    """The checks of one function: each raises a TypeError, as typeguard does."""
+
+    def __init__(self, function):
+        self.memo = typeguard._TypeCheckMemo(function.__globals__, {})
+        self.hints = {name: named(hint, function) for name, hint in function.__annotations__.items()}
+        self.fast = {name: certainly(hint) for name, hint in self.hints.items()}
+        parameters = inspect.signature(function).parameters.values()
+        kinds = inspect.Parameter
+        by_place = kinds.POSITIONAL_ONLY, kinds.POSITIONAL_OR_KEYWORD
+        by_name = kinds.KEYWORD_ONLY, kinds.POSITIONAL_OR_KEYWORD
+        self.positional = [one.name for one in parameters if one.kind in by_place]
+        self.keyword = {one.name for one in parameters if one.kind in by_name}
+        self.further = next((one.name for one in parameters if one.kind is kinds.VAR_POSITIONAL), "")
+        self.others = next((one.name for one in parameters if one.kind is kinds.VAR_KEYWORD), "")
+
+    def check(self, name, value, of=None):
+        if not self.fast.get(name, always)(value):
+            check_any_type(of or f'argument "{name}"', value, self.hints[name], self.memo)
+
+    def arguments(self, args, kwargs):
+        for name, value in zip(self.positional, args, strict=False):
+            self.check(name, value)
+        for value in args[len(self.positional) :]:
+            self.check(self.further, value)
+        for name, value in kwargs.items():
+            self.check(name if name in self.keyword else self.others, value)
+
+    def result(self, value):
+        if value is not NotImplemented:  # of a comparison
+            self.check("return", value, "the return value")
+
+
 def checked(function):
     """The decorator that jaxtyping puts on functions without a body, one of a call's arguments and one of its result.
 
     The latter returns what it is given and names the type of that; its other arguments have been checked before.
     """
-    memo = typeguard._TypeCheckMemo(function.__globals__, {})
-    hints = {name: type(None) if hint is None else hint for name, hint in function.__annotations__.items()}
-    fast = {name: certainly(hint) for name, hint in hints.items()}
+    checks = Checks(function)
+    if checks.hints.get("return", Any) is Any:
+        return lambda *args, **kwargs: checks.arguments(args, kwargs)
 
-    def check(name, value, of=None):
-        if not fast.get(name, always)(value):
-            check_any_type(of or f'argument "{name}"', value, hints[name], memo)
+    def result(*args, **kwargs):
+        value = function(*args, **kwargs)
+        checks.result(value)
+        return value
 
-    if hints.get("return", Any) is not Any:
+    return result
 
-        def result(*args, **kwargs):
-            value = function(*args, **kwargs)
-            if value is not NotImplemented:  # of a comparison
-                check("return", value, "the return value")
-            return value
 
-        return result
+with_shapes = jaxtyping.jaxtyped
 
-    parameters = inspect.signature(function).parameters.values()
-    kinds = inspect.Parameter
-    positional = [one.name for one in parameters if one.kind in (kinds.POSITIONAL_ONLY, kinds.POSITIONAL_OR_KEYWORD)]
-    keyword = {one.name for one in parameters if one.kind in (kinds.KEYWORD_ONLY, kinds.POSITIONAL_OR_KEYWORD)}
-    further = next((one.name for one in parameters if one.kind is kinds.VAR_POSITIONAL), "")
-    others = next((one.name for one in parameters if one.kind is kinds.VAR_KEYWORD), "")
 
-    def arguments(*args, **kwargs):
-        for name, value in zip(positional, args, strict=False):
-            check(name, value)
-        for value in args[len(positional) :]:
-            check(further, value)
-        for name, value in kwargs.items():
-            check(name if name in keyword else others, value)
+def jaxtyped(function=None, *, typechecker):
+    """jaxtyping's decorator, which makes a scope for names of axes at each call, where annotations have such names.
 
-    return arguments
+    Other functions get their types checked alone; what is wrong with arguments, jaxtyping's wrapper tells.
+    """
+    if function is None:
+        return functools.partial(jaxtyped, typechecker=typechecker)
+    checks = Checks(function) if inspect.isfunction(function) else None
+    if checks is None or any(map(has_axes, checks.hints.values())):
+        return with_shapes(function, typechecker=typechecker)
+
+    @functools.wraps(function)
+    def wrapped(*args, **kwargs):
+        __tracebackhide__ = True
+        if jaxtyping.config.jaxtyping_disable:
+            return function(*args, **kwargs)
+        try:
+            checks.arguments(args, kwargs)
+            fits = True
+        except TypeError:
+            fits = False
+        if not fits:
+            return with_shapes(function, typechecker=typechecker)(*args, **kwargs)
+        value = function(*args, **kwargs)
+        try:
+            checks.result(value)
+        except TypeError as error:
+            raise jaxtyping.TypeCheckError(f"{function.__module__}.{function.__qualname__}: {error}") from None
+        return value
+
+    return wrapped
+
+
+def parts(hint):
+    """The types that a type is made of; the values of a Literal are none."""
+    if typing.get_origin(hint) is typing.Literal:
+        return ()
+    return (*typing.get_args(hint), *(getattr(hint, "__args__", None) or ()))
+
+
+def has_axes(hint):
+    return hasattr(hint, "dim_str") or any(map(has_axes, parts(hint)))
+
+
+def has_names(hint):
+    return isinstance(hint, str | typing.ForwardRef) or any(map(has_names, parts(hint)))
+
+
+def named(hint, function):
+    """A type that is given by name, as jaxtyping takes it: anything, where the name means nothing yet."""
+    if hint is None:
+        return type(None)
+    return jaxtyping._decorator._destring_annotation(hint, function.__globals__) if has_names(hint) else hint
+
+
+jaxtyping.jaxtyped = jaxtyped  # what the import hook puts on every function
