@@ -1,5 +1,6 @@
 """Shared settings: one thread, dynamo reset between tests, few and repeatable hypothesis examples."""
 
+import copy
 import gc
 import inspect
 import os
@@ -52,6 +53,20 @@ def without_shape_checks(monkeypatch):
             for name, value in list(vars(owner).items()):
                 if (without := unchecked(value)) is not value:
                     monkeypatch.setattr(owner, name, without)
+
+
+@pytest.fixture(scope="module")
+def built():
+    """`built(make)` is a copy of the network that `make()` gives from seed 0: made once a file, which takes seconds."""
+    networks = {}
+
+    def give(make):
+        if make not in networks:
+            torch.manual_seed(0)
+            networks[make] = make()
+        return copy.deepcopy(networks[make])
+
+    return give
 
 
 @pytest.fixture(autouse=True)

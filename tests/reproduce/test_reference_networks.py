@@ -1,5 +1,7 @@
 """The published code's numbers for its three networks and their unimodal networks (tests/golden)."""
 
+import functools
+
 import pytest
 import torch
 from published import golden
@@ -26,6 +28,10 @@ UNIMODAL = {
 }
 
 
+PUBLISHED = {name: functools.partial(make, reference=True) for name, make in FUSED.items()}
+"""As they were published, with their quirks."""
+
+
 def channels_second(frames):
     return frames.permute(0, 4, 1, 2, 3) if frames.dim() == 5 and frames.shape[-1] == 3 else frames
 
@@ -42,9 +48,9 @@ def run(net, inputs, ntu):
 
 
 @pytest.mark.parametrize("name", FUSED)
-def test_fused_network_gives_the_published_outputs(name):
+def test_fused_network_gives_the_published_outputs(name, built):
     state, inputs, outputs, parameters = golden(name)
-    net = load_reference(FUSED[name](reference=True).eval(), state)
+    net = load_reference(built(PUBLISHED[name]).eval(), state)
     for got, expected in zip(run(net, inputs, "ntu" in name), outputs, strict=True):
         close(got, expected)
     assert sum(parameter.numel() for parameter in net.parameters()) == parameters
@@ -57,13 +63,11 @@ def test_fused_network_gives_the_published_outputs(name):
         pytest.param("network_ntu_resnet", None, marks=pytest.mark.slow),
     ],
 )
-def test_without_the_quirks_the_same_weights_give_other_outputs(name, shifted):
+def test_without_the_quirks_the_same_weights_give_other_outputs(name, shifted, built):
     state, inputs, *_ = golden(name)
     if shifted:  # otherwise the pool after the stem finds a positive value everywhere, which ReLU does not change
         state[shifted] = state[shifted] - 3.0
-    quirky, plain = (
-        load_reference(FUSED[name](**how).eval(), state) for how in ({"reference": True}, {"init": "paper"})
-    )
+    quirky, plain = (load_reference(net.eval(), state) for net in (built(PUBLISHED[name]), FUSED[name](init="paper")))
     inputs = [inputs[0][:, :, :8, :64, :64] if name == "network_ravdess" else inputs[0][:, :, :64, :64], inputs[1]]
     one, other = run(quirky, inputs, "ntu" in name), run(plain, inputs, "ntu" in name)
     assert (one[0] - other[0]).abs().max() > 0.01 * one[0].abs().max()
@@ -83,10 +87,10 @@ def test_unimodal_network_gives_the_published_outputs(name):
     assert sum(parameter.numel() for parameter in net.parameters()) == parameters
 
 
-def test_a_wrapped_checkpoint_is_opened_and_read_from_a_file(tmp_path):
+def test_a_wrapped_checkpoint_is_opened_and_read_from_a_file(tmp_path, built):
     state, inputs, (expected,), _ = golden("network_mosei")
     torch.save({"epoch": 3, "model_state_dict": state, "test_loss": 0.5}, tmp_path / "msaf_mosei_epoch3.pth")
-    net = load_reference(networks.mosei(reference=True).eval(), tmp_path / "msaf_mosei_epoch3.pth")
+    net = load_reference(built(PUBLISHED["network_mosei"]).eval(), tmp_path / "msaf_mosei_epoch3.pth")
     close(run(net, inputs, False)[0], expected)
 
 
@@ -94,12 +98,12 @@ def test_a_wrapped_checkpoint_is_opened_and_read_from_a_file(tmp_path):
     "name",
     ["network_ravdess", "network_mosei", "network_ntu_i3d", pytest.param("network_ntu_resnet", marks=pytest.mark.slow)],
 )
-def test_missing_and_unexpected_keys_are_reported_exactly_in_the_published_names(name):
+def test_missing_and_unexpected_keys_are_reported_exactly_in_the_published_names(name, built):
     state, *_ = golden(name)
     lost = [key for key in state if key.endswith("weight")][::37]
     changed = {key: value for key, value in state.items() if key not in lost} | {"extra.one": torch.zeros(1)}
     with pytest.raises(WeightsMismatch) as caught:
-        load_reference(FUSED[name](), changed)
+        load_reference(built(PUBLISHED[name]), changed)
     assert sorted(caught.value.missing) == sorted(lost)
     assert caught.value.unexpected == ["extra.one"]
     assert f"{len(lost)} keys missing, 1 unexpected, 0 of another shape" in str(caught.value)

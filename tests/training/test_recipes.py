@@ -192,11 +192,6 @@ def test_a_short_utterance_is_padded_in_use_as_in_training(mosei_run):
         msafusion.load(mosei_run[0] / "unimodal" / "text")
 
 
-def test_what_lightning_refuses_with_separate_losses_is_one_line(folders, tmp_path):
-    with pytest.raises(ValueError, match="the trainer options do not work here"):
-        train("ntu_rgbd_i3d", folders, tmp_path / "run", "--unimodal.epochs", "0", "--trainer.gradient_clip_val", "2")
-
-
 @pytest.mark.parametrize(
     ("more", "message"),
     [

@@ -86,6 +86,12 @@ def test_a_stream_that_data_lack_is_named(changed):
     assert "networks.b" in refused("evaluate", folder)
 
 
+def test_what_lightning_refuses_with_separate_losses_is_one_line(run, tmp_path):
+    arguments = ["--data", "Arrays", "--data.root", run[1], "--out", tmp_path / "run", *QUICK]
+    line = refused("train", *arguments, "--multimodal.losses", "separate", "--trainer.gradient_clip_val", "2")
+    assert "the trainer options do not work here" in line
+
+
 @pytest.mark.parametrize(
     "option",
     ["accumulate_grad_batches 0", "accumulate_grad_batches -1", "gradient_clip_val -1", "check_val_every_n_epoch 0"],
