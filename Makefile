@@ -3,8 +3,8 @@ PYTHON ?= python3
 BIN := .venv/bin
 
 # glibc returns large freed blocks to the system, which costs tests on videos a tenth of their time in page faults;
-# without bytecode every process that a test starts compiles the package again
-QUICKLY := MALLOC_TRIM_THRESHOLD_=2147483647 MALLOC_MMAP_MAX_=0 PYTHONDONTWRITEBYTECODE=
+# without bytecode every process that a test starts compiles the package again; two workers have a core each
+QUICKLY := OMP_NUM_THREADS=1 MALLOC_TRIM_THRESHOLD_=2147483647 MALLOC_MMAP_MAX_=0 PYTHONDONTWRITEBYTECODE=
 ON_TWO_CORES := -n 2 --dist loadfile --no-loadscope-reorder
 
 .PHONY: demo test test-slow fuzz lint format benchmark clean

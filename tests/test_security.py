@@ -11,8 +11,8 @@ import msafusion
 from msafusion import plugins
 from msafusion.commands.compare import compare_parser, run_compare
 from msafusion.commands.evaluate import run_evaluate
+from msafusion.commands.measuring import find_plan
 from msafusion.commands.recipe_options import parse_recipe, train_parser
-from msafusion.commands.summary import find_plan
 from msafusion.commands.train import run_train
 from msafusion.data.preparation import PreparedFolder
 from msafusion.files.yaml_file import MAX_BYTES, read_yaml

@@ -12,7 +12,7 @@ from torch import nn
 
 from msafusion.attach import FusedNetwork, FusionPoint, fuse
 from msafusion.cli import main
-from msafusion.commands.summary import find_plan
+from msafusion.commands.measuring import find_plan
 from msafusion.networks import MOSEINet, NTURGBDNet, RAVDESSNet, SmallCNN
 from msafusion.summary import PartSummary, summarise
 

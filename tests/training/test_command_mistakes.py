@@ -182,11 +182,14 @@ def test_help_answers_without_importing_torch():
     code = """
 import sys
 from msafusion.cli import main
-sys.argv = ["msafusion", "--help"]
-try:
-    main()
-except SystemExit:
-    assert "torch" not in sys.modules
+for verb in ([], ["train"], ["compare"], ["predict"], ["evaluate"], ["summary"]):
+    sys.argv = ["msafusion", *verb, "--help"]
+    try:
+        main()
+    except SystemExit as end:
+        assert not end.code, (verb, end.code)
+    assert "torch" not in sys.modules, verb
 """
-    done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
-    assert "evaluate" in done.stdout
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert not done.returncode, done.stderr
+    assert all(word in done.stdout for word in ("evaluate", "--unimodal.epochs", "RUN/evaluation.json", "RAVDESSNet"))

@@ -3,10 +3,9 @@
 from collections.abc import Sequence
 from pathlib import Path
 
+from jsonargparse import Namespace
+
 from msafusion.commands.parser import parse, verb_parser
-from msafusion.commands.recipe_options import parse_recipe, train_parser
-from msafusion.files.json_file import write_json
-from msafusion.training import recipe
 
 
 def run_evaluate(arguments: Sequence[str]) -> None:
@@ -20,7 +19,14 @@ def run_evaluate(arguments: Sequence[str]) -> None:
     parser.add_argument(
         "--out", type=Path | None, default=None, help="JSON file for the result (default: RUN/evaluation.json)"
     )
-    given = parse(parser, arguments)
+    _evaluate(parse(parser, arguments))
+
+
+def _evaluate(given: Namespace) -> None:
+    from msafusion.commands.recipe_options import parse_recipe, train_parser
+    from msafusion.files.json_file import write_json
+    from msafusion.training import recipe
+
     saved = given.run / "config.yaml"
     if not saved.is_file():
         raise ValueError(

@@ -21,11 +21,12 @@ def _keys(file: str, registry: str) -> str:
     raise LookupError(registry)
 
 
+NETWORK_PLANS = _keys("networks/__init__.py", "NETWORKS")
 _DATASETS = _keys("data/datasets/__init__.py", "DATASETS")
 _DATA: Options = (
     ("--data", "NAME", f"data set: {_DATASETS}; SmartwatchExercises if not given"),
     ("--data.OPTION", "VALUE", "an option of the data set; `--data.help NAME` lists them"),
-    ("--network", "NAME", f"network plan: {_keys('networks/__init__.py', 'NETWORKS')}; SmallCNN if not given"),
+    ("--network", "NAME", f"network plan: {NETWORK_PLANS}; SmallCNN if not given"),
     ("--network.OPTION", "VALUE", "an option of the network; `--network.help NAME` lists them"),
 )
 _STAGES: Options = (

@@ -1,5 +1,6 @@
 """The two-stage recipe (arXiv 2012.07175, sec. 4): each network alone, then all of them fused and fine-tuned."""
 
+import copy
 import logging
 from collections.abc import Mapping
 from pathlib import Path
@@ -156,9 +157,9 @@ def evaluate(folder: Path, splits: Splits, batch_size: int = 32) -> dict[str, Me
     plan, preprocessing = plan_from(config["network"]), preprocessing_from(config["preprocessing"])
     check_fits_model(folder, splits, config["classes"], state)
     net = build(plan, splits)
+    others = copy.deepcopy(net)
     _load(net, state, folder)
     rows: dict[str, FusedNetwork] = {}
-    others = build(plan, splits)
     for stream in others.networks:
         single = plan.unimodal(others, stream, splits.num_outputs)
         _load(single.networks[stream], read_model(folder / "unimodal" / stream)[1], folder)
