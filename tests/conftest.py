@@ -88,10 +88,18 @@ def pytest_collection_finish():
     gc.freeze()
 
 
+LONGEST = [
+    *("precision_export", "msaf_compilation", "test_compare", "test_recipes", "own_data", "msaf_gradients"),
+    *("test_train", "published_networks", "reference_networks", "readme", "test_compile", "video_backbones"),
+    *("same_samples", "test_preparing", "test_plans", "docstrings", "command_mistakes", "failures", "resume"),
+]
+"""Parts of the names of the files that take longest."""
+
+
 def pytest_collection_modifyitems(items):
     """The longest files first, so that two workers end at about the same time."""
-    long = ("test_train", "compil", "export", "published_networks", "recipes", "resume")
-    items.sort(key=lambda item: not any(name in item.nodeid for name in long))
+    rank = {part: place for place, part in enumerate(LONGEST)}
+    items.sort(key=lambda item: min((rank[part] for part in LONGEST if part in item.path.name), default=len(LONGEST)))
 
 
 @pytest.hookimpl(wrapper=True)
