@@ -50,7 +50,7 @@ def test_modules_in_the_current_folder_are_not_imported_by_workers(tmp_path):
 def test_arrays_whose_names_are_paths_are_no_streams(tmp_path, name):
     content = {name: np.ones((8, 3), np.float32), "label": np.arange(8) % 2, "split": np.array(["train", "test"] * 4)}
     np.savez(tmp_path / "a.npz", **content)
-    with pytest.raises(DataError, match=r"a\.npz': no stream can be called|cannot be read"):
+    with pytest.raises(DataError, match=r"a\.npz': '.*' cannot be a stream|cannot be read"):
         Arrays(tmp_path / "a.npz").splits()
 
 

@@ -57,5 +57,5 @@ def test_collate_stacks_streams_and_labels_in_order():
 
 
 def test_splits_that_share_a_subject_are_refused(windows):
-    with pytest.raises(DataError, match=r"share \['anna'\]"):
+    with pytest.raises(DataError, match=r"share the groups \['anna'\]"):
         Splits([sample("0", "anna")], [sample("1", "bert")], [sample("2", "anna")], ["x"], {"a": 2}, windows)

@@ -212,7 +212,7 @@ class Runs:
 @pytest.mark.parametrize(
     ("arrays", "message"),
     [
-        ({"motion": np.full((20, 2), np.nan)}, "40 values that are NaN or infinite"),
+        ({"motion": np.full((20, 2), np.nan)}, r"NaN or infinity \(40 of 40 values\)"),
         ({"motion": np.array([[Runs()]], object)}, "holds Python objects"),
         ({"motion": np.zeros((20, 5))}, r"expected \(time, 2\)"),
         ({"motion": np.zeros((0, 2))}, r"expected \(time, 2\)"),

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from msafusion.data.checks import check_apart
 from msafusion.data.preprocessing import Preprocessing
 from msafusion.failures import DataError
 
@@ -106,12 +107,10 @@ class Splits:
     sentiment: bool = False
 
     def __post_init__(self) -> None:
-        groups = [_groups(part) for part in (self.train, self.valid, self.test)]
-        for one, other in ((0, 1), (0, 2), (1, 2)):
-            if (shared := groups[one] & groups[other]) and (one, other, self.chosen_on_test) != (1, 2, True):
-                raise DataError(
-                    f"the splits share {sorted(shared)}, expected every subject in one split; check the protocol."
-                )
+        groups = {part: _groups(getattr(self, part)) for part in PARTS}
+        if self.chosen_on_test:
+            groups = {"train": groups["train"], "test": groups["valid"] | groups["test"]}
+        check_apart(groups, "the data", "check the protocol")
         for name, part in (("training", self.train), ("validation", self.valid), ("test", self.test)):
             if not len(part):
                 raise DataError(f"the {name} split has no sample, expected at least one; check data and protocol.")

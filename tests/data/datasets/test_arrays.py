@@ -163,8 +163,8 @@ def bad(what):
 @pytest.mark.parametrize(
     ("what", "message"),
     [
-        ("nan", "stream 'text' of sample '000000' holds NaN or infinity"),
-        ("nan in a test row", "stream 'audio' of sample '000003' holds NaN or infinity"),
+        ("nan", "stream 'text' of sample '000000', in float32, holds NaN or infinity"),
+        ("nan in a test row", "stream 'audio' of sample '000003', in float32, holds NaN or infinity"),
         ("lengths of vectors", r"stream 'text' is \(24, 4\) and has 'text_lengths', expected \(24, time, channels\)"),
         ("no steps", r"stream 'audio' is \(24, 0, 3\), expected at least one value"),
         ("channels last", r"stream 'audio' is uint8 \(24, 8, 6, 3\), expected .*np\.moveaxis\(audio, -1, 1\)"),

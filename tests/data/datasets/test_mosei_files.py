@@ -155,7 +155,7 @@ def test_folds_of_the_sdk_are_read_without_running_them(tmp_path, folds):
     [
         (
             {"train": ["aa", "bb"], "valid": ["cc"], "test": ["bb"]},
-            "has video 'bb' in train and test, expected it in one",
+            r"train and test share the groups \['bb'\]",
         ),
         ({"train": ["aa"], "test": ["bb"]}, r"holds no folds \(KeyError: 'valid'\), expected JSON"),
         ({"train": "aa", "valid": [], "test": []}, r"holds no folds \(TypeError: 'a' "),

@@ -48,5 +48,5 @@ def test_keys_of_segments_keep_a_video_in_one_split(tmp_path):
     arrays, _ = reader.read(items[0])
     assert arrays["text"].shape[1] == 300
     (tmp_path / "folds.json").write_text(json.dumps({"train": ["200178_1"], "valid": ["ab"], "test": ["200178[2]"]}))
-    with pytest.raises(DataError, match="has video '200178' in train and test"):
+    with pytest.raises(DataError, match=r"train and test share the groups \['200178'\]"):
         read_folds(tmp_path / "folds.json")

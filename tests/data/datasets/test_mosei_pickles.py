@@ -110,7 +110,7 @@ def unlabel(splits):
         (drop_column, "valid: no vision among raw_text, id, audio"),
         (drop_split, "holds train, valid, expected a dict of train, valid, test"),
         (shorten, r"train: \{.*'regression_labels': 3.*\} samples, expected as many of each"),
-        (share, r"has 1 videos in more than one split \(v_1\), expected each in one"),
+        (share, r"share the groups \['v_1'\]"),
         (repeat, r"train, row 2: the id 'v-0\$_\$1' is that of train, row 1, expected it once"),
         (flatten, r"train: audio is float32 \(4, 74\), expected numbers of shape \(samples, steps, channels\)"),
         (widen, "has the widths .*'valid': .35, 5, 16.* expected one"),
@@ -170,5 +170,5 @@ def test_a_numeric_video_in_two_splits_of_a_pickle_is_refused(tmp_path, form):
     splits = {part: raw_mosei.mmsa_split([200178 + (part == "valid")]) for part in ("train", "valid", "test")}
     splits["train"]["id"] = [form.format(200178, clip) for clip in range(2)]
     splits["test"]["id"] = [form.format(200178, clip) for clip in range(2, 4)]
-    with pytest.raises(DataError, match=r"1 videos in more than one split \(200178\)"):
+    with pytest.raises(DataError, match=r"share the groups \['200178'\]"):
         MOSEI(raw_mosei.write_pickle(tmp_path / "a.pkl", splits)).items()

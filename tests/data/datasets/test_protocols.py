@@ -176,7 +176,7 @@ def test_mosei_without_a_column_split_is_refused(tmp_path):
 @pytest.mark.parametrize("split", ["valid", "test"])
 def test_shares_of_a_video_in_two_splits_are_refused(tmp_path, split):
     root = mosei_rows(tmp_path, [*STANDARD, ("a", split)])
-    with pytest.raises(DataError, match=r"the splits share \['a'\], expected every subject in one split"):
+    with pytest.raises(DataError, match=rf"the splits train and {split} share the groups \['a'\]"):
         MOSEI(root).splits()
 
 

@@ -49,23 +49,23 @@ def test_a_table_without_rows_or_columns_is_refused(root, table):
 @pytest.mark.parametrize(
     ("old", "new", "message"),
     [
-        ("clip 2,", "clip 1,", r"line 4: the id 'clip 1' occurs twice, expected it once"),
-        ("clip 1,", "../x,", r"line 3: '\.\./x' cannot be a sample's id"),
-        ("clip 1,", "..,", r"line 3: '\.\.' cannot be a sample's id"),
-        ("clip 1,", ".,", r"line 3: '\.' cannot be a sample's id"),
-        ("clip 1,", "/etc/x,", r"line 3: '/etc/x' cannot be a sample's id"),
-        ("clip 1,", "..\\x,", r"line 3: '\.\.\\x' cannot be a sample's id"),
-        ("clip 1,", ",", r"line 3: '' cannot be a sample's id"),
-        ("clip 3,1,", "clip 3,2,", r"line 5: label '2', expected an index below 2"),
-        ("clip 3,1,", "clip 3,-1,", r"line 5: label '-1', expected an index below 2"),
-        ("clip 3,1,", "clip 3,0.5,", r"line 5: label '0\.5', expected an index below 2"),
-        ("clip 3,1,", "clip 3,happy,", r"line 5: label 'happy', expected an index below 2"),
-        ("clip 3,1,", "clip 3,,", r"line 5: label '', expected an index below 2"),
+        ("clip 2,", "clip 1,", r"': the id 'clip 1' occurs twice, expected it once"),
+        ("clip 1,", "../x,", r"': '\.\./x' \(sample 2\) cannot be a sample's id"),
+        ("clip 1,", "..,", r"': '\.\.' \(sample 2\) cannot be a sample's id"),
+        ("clip 1,", ".,", r"': '\.' \(sample 2\) cannot be a sample's id"),
+        ("clip 1,", "/etc/x,", r"': '/etc/x' \(sample 2\) cannot be a sample's id"),
+        ("clip 1,", "..\\x,", r"': '\.\.\\x' \(sample 2\) cannot be a sample's id"),
+        ("clip 1,", ",", r"': '' \(sample 2\) cannot be a sample's id"),
+        ("clip 3,1,", "clip 3,2,", r"', line 5: label '2', expected the index of one of 2 classes"),
+        ("clip 3,1,", "clip 3,-1,", r"', line 5: label '-1', expected the index of one of 2 classes"),
+        ("clip 3,1,", "clip 3,0.5,", r"', line 5: label '0\.5', expected the index of one of 2 classes"),
+        ("clip 3,1,", "clip 3,happy,", r"', line 5: label 'happy', expected the index of one of 2 classes"),
+        ("clip 3,1,", "clip 3,,", r"', line 5: label '', expected the index of one of 2 classes"),
     ],
 )
-def test_a_broken_row_is_named_by_its_line(root, old, new, message):
+def test_a_broken_row_is_named(root, old, new, message):
     rewrite_table(root, old, new)
-    with pytest.raises(DataError, match=rf"samples\.csv', {message}.*; prepare the data set again"):
+    with pytest.raises(DataError, match=rf"samples\.csv{message}.*; prepare the data set again"):
         folder_of(root)
 
 
@@ -132,7 +132,7 @@ def break_archive(file):
 
 
 UNREADABLE = r"cannot be read \(.*; delete that file and prepare the data set again"
-NOT_FINITE = r"holds NaN or infinity, .*expected finite values; delete that file and prepare the data set again"
+NOT_FINITE = r"holds NaN or infinity .*expected finite values; delete that file and prepare the data set again"
 BROKEN = [
     (break_missing, r"expected the words of sample 'clip 1'; prepare the data set again"),
     (break_truncated, UNREADABLE),

@@ -19,7 +19,10 @@ from msafusion.failures import DataError
 
 BAD = [
     (lambda file: file.write_bytes(b"text"), r"odd3\.npy' is no array \(.*\); save it again\."),
-    (lambda file: np.save(file, np.full((4, 2), np.nan)), "stream 'numbers' holds NaN or infinity, expected finite"),
+    (
+        lambda file: np.save(file, np.full((4, 2), np.nan)),
+        "stream 'numbers' holds NaN or infinity \\(8 of 8 values\\), expected finite",
+    ),
     (lambda file: np.save(file, np.zeros((4, 3))), r"stream 'numbers' is float64 \(4, 3\), expected \(time, 2\)"),
     (lambda file: file.unlink(), r"odd3\.npy': No such file or directory; check it\."),
 ]
@@ -140,11 +143,11 @@ def test_two_runs_do_not_prepare_one_folder(source, tmp_path):
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ([{"id": "../x"}], r"'\.\./x' cannot be a sample's id"),
+        ([{"id": "../x"}], r"'\.\./x' \(sample 1\) cannot be a sample's id"),
         ([{}, {}], "the id 'a' occurs twice"),
-        ([{"id": "ä" * 101}], r"has 202 bytes, expected at most 200; shorten it"),
-        ([{"label": 2}], "label 2, expected the index of one of 2 classes"),
-        ([{"label": float("nan")}], "label nan"),
+        ([{"id": "ä" * 101}], r"has 202 bytes, expected 200 at most"),
+        ([{"label": 2}], "label '2', expected the index of one of 2 classes"),
+        ([{"label": float("nan")}], "label 'nan'"),
         ([], "no sample of Files"),
     ],
 )

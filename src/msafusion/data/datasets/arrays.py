@@ -7,10 +7,10 @@ from typing import Any, overload
 import numpy as np
 import torch
 
+from msafusion.data.checks import as_float32, check_finite, check_streams, check_unique
 from msafusion.data.dataset import Dataset
 from msafusion.data.datasets.array_file import ArrayFile
 from msafusion.data.datasets.labelled import Labels, TaskOption, check_groups, parse_splits, split_rows
-from msafusion.data.preparation.writing import can_be_stream
 from msafusion.data.preprocessing import Augmentation, Layout, Standardize
 from msafusion.data.samples import Sample, Splits, collate
 from msafusion.failures import DataError
@@ -81,9 +81,7 @@ class Arrays(Dataset):
         ids = self._texts(file, "id", number) if "id" in file.names else [f"{row:06d}" for row in range(number)]
         if self.group:
             check_groups(groups, f"'{self.root}', {self.group}")
-        if len(set(ids)) < number:
-            twice = next(name for name in ids if ids.count(name) > 1)
-            raise DataError(f"'{self.root}': the id '{twice}' occurs twice, expected it once; correct it.")
+        check_unique(ids, f"'{self.root}'", "correct it")
         streams = self._streams(file, number)
         labels = Labels.read(texts, self.task, f"'{self.root}', {self.label}", file.numeric(self.label))
         rows = [
@@ -120,12 +118,8 @@ class Arrays(Dataset):
 
     def _streams(self, file: ArrayFile, number: int) -> list[str]:
         names = self._named(file, number)
+        check_streams(names, f"'{self.root}'", "rename the array, or name others by streams")
         for name in names:
-            if not can_be_stream(name):
-                raise DataError(
-                    f"'{self.root}': no stream can be called {name[:100]!r}, expected letters, digits, _, - and dots; "
-                    "rename the array, or name others by streams."
-                )
             shape = file.shape(name)
             if 0 in shape:
                 raise DataError(f"'{self.root}': stream '{name}' is {shape}, expected at least one value; correct it.")
@@ -238,18 +232,15 @@ class _Table:
                 continue
             rows = max(1, BLOCK // first.nbytes)
             for start in range(0, number, rows):
-                values = _as_float32(self.file.rows(name, start, min(start + rows, number)))
+                values = as_float32(self.file.rows(name, start, min(start + rows, number)))
                 finite = np.isfinite(values)
                 if lengths is not None:  # padding does not count
                     finite |= (np.arange(values.shape[1]) >= lengths[start : start + rows, None])[..., None]
-                if not finite.all():
-                    raise self._not_finite(name, start + int(np.argwhere(~finite)[0, 0]))
+                for row in np.flatnonzero(~finite.reshape(len(values), -1).all(axis=1))[:1]:
+                    check_finite(values[row], self._what(name, start + int(row)), "clean the data")
 
-    def _not_finite(self, stream: str, index: int) -> DataError:
-        return DataError(
-            f"'{self.file.path}': stream '{stream}' of sample '{self.rows[index]['id']}' holds NaN or infinity, "
-            "or a value too large for float32, expected finite values; clean the data."
-        )
+    def _what(self, stream: str, index: int) -> str:
+        return f"'{self.file.path}': stream '{stream}' of sample '{self.rows[index]['id']}', in float32,"
 
     def sample(self, index: int, streams: Iterable[str]) -> Sample:
         row, arrays, lengths = self.rows[index], {}, {}
@@ -259,20 +250,14 @@ class _Table:
                 values = values[: real[index]]
                 lengths[name] = len(values)
             if values.dtype.kind == "f":
-                single = _as_float32(values)
-                if not np.isfinite(single).all():
-                    raise self._not_finite(name, index)
+                single = as_float32(values)
+                check_finite(single, self._what(name, index), "clean the data")
                 values = values if values.dtype == np.float64 and name in self.exact else single
             arrays[name] = torch.from_numpy(np.ascontiguousarray(values))
         sample: Sample = {"id": row["id"], "streams": arrays, "label": row["label"], "group": row["group"]}
         if lengths:
             sample["lengths"] = lengths
         return sample
-
-
-def _as_float32(values: np.ndarray) -> np.ndarray:
-    with np.errstate(over="ignore"):  # too large for float32: infinite, which is told
-        return values.astype(np.float32)
 
 
 class ArraySamples(Sequence[Sample]):

@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from msafusion.data.checks import check_finite
 from msafusion.data.datasets.mosei_raw import finite
 from msafusion.failures import DataError
 from msafusion.files import hdf5
@@ -80,8 +81,7 @@ def rows(data: Any, video: str, path: Path) -> tuple[Any, np.ndarray]:
         )
     with reading(path, EXPECTED, REMEDY):
         intervals = part(given).astype(np.float64)
-    if not np.isfinite(intervals).all():
-        raise DataError(f"'{path}', video '{video}': an interval is not finite, expected seconds; {REMEDY}.")
+    check_finite(intervals, f"'{path}': the intervals of video '{video}'", REMEDY)
     return features, intervals
 
 

@@ -1,6 +1,5 @@
 """Tables of labelled samples that users bring: labels to classes, and the rows divided by their column `split`."""
 
-import itertools
 import random
 import unicodedata
 from collections import defaultdict
@@ -9,6 +8,7 @@ from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any, Literal
 
+from msafusion.data.checks import check_apart
 from msafusion.data.samples import PARTS
 from msafusion.failures import DataError
 from msafusion.streams import check_option, nearest
@@ -151,13 +151,7 @@ def split_by_column(rows: Sequence[Mapping[str, Any]], classes: Sequence[str], w
     if len(classes) == 1:
         raise DataError(f"{where}: every row has the label '{classes[0]}', expected two classes or more; add others.")
     groups = {part: {rows[index]["group"] for index in parts[part]} for part in PARTS}
-    for one, other in itertools.combinations(PARTS, 2):
-        if shared := sorted(groups[one] & groups[other]):
-            more = f" and {len(shared) - 3} more" if len(shared) > 3 else ""
-            raise DataError(
-                f"{where}: the splits {one} and {other} share the groups {shared[:3]}{more}, expected every group in "
-                "one split; move their rows into one."
-            )
+    check_apart(groups, where, "move their rows into one")
     _check_known(rows, parts, classes, where)
     return parts
 

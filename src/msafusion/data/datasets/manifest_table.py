@@ -5,6 +5,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from msafusion.data.checks import check_apart, check_ids, check_streams
 from msafusion.data.datasets.labelled import Labels, TaskOption, check_groups, parse_splits, split_by_column
 from msafusion.data.datasets.shared_files import check_unshared, groups_by_files
 from msafusion.data.datasets.table_file import inside, read_manifest
@@ -55,11 +56,7 @@ class ManifestTable:
             self.rows = [{**row, split: part_of.get(row[group] if group else "", "train")} for row in self.rows]
         parts = parse_splits([row[split] for row in self.rows], f"'{self.file}', {split}")
         self.rows = [{**row, split: part} for row, part in zip(self.rows, parts, strict=True)]
-        for name in (row["id"] for row in self.rows):
-            if not re.fullmatch(r"[\w.$ +-]+", name) or name.startswith("."):
-                raise DataError(
-                    f"'{self.file}': '{name}' cannot be an id, expected letters, digits and _ $ + - .; rename it."
-                )
+        check_ids((row["id"] for row in self.rows), f"'{self.file}'", "rename it")
         labels = Labels.read([row[label] for row in self.rows], task, f"'{self.file}', {label}")
         self.classes, self._values = labels.classes, labels.values
         asked = self._streams(streams)
@@ -100,8 +97,7 @@ class ManifestTable:
                     f"of the column {self.group}; {nearest(unknown[0], known)}" if self.group else "by --data.group"
                 )
                 raise ValueError(f"held_out names '{unknown[0]}', expected groups {column}")
-        if shared := set(held_out.get("valid", ())) & set(held_out.get("test", ())):
-            raise ValueError(f"held_out has {sorted(shared)} in valid and in test, expected it once; correct it.")
+        check_apart(held_out, "held_out", "correct it")
         return {name: part for part, groups in held_out.items() for name in groups}
 
     def _streams(self, asked: Mapping[str, dict[str, Any]]) -> Mapping[str, dict[str, Any]]:
@@ -122,10 +118,7 @@ class ManifestTable:
             raise DataError(
                 f"'{self.file}' has no column of files ({' '.join(MEDIA)}), expected one a stream; add them."
             )
-        if odd := [name for name in found if not re.fullmatch(r"\w[\w-]*", name)]:
-            raise DataError(
-                f"'{self.file}': '{odd[0]}' cannot be a stream, expected letters, digits, _ and -; rename the column."
-            )
+        check_streams(found, f"'{self.file}'", "rename the column")
         return found
 
     def _files(self, stream: str) -> Iterator[Path]:

@@ -1,13 +1,13 @@
 """CMU-MOSEI and CMU-MOSI as the CMU SDK distributes them: a folder of computational sequences (`.csd`, see `csd`)."""
 
 import itertools
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from msafusion.data.checks import check_unique
 from msafusion.data.datasets.csd import (
     EXPECTED,
     REMEDY,
@@ -129,12 +129,7 @@ class CmuSdkFiles:
                 folds = make_folds(set(videos.values())) if self.folds is None else read_folds(self.folds)
                 for key, video in videos.items():
                     self._segments(key, data, folds.get(video), items, skipped)
-            name, times = Counter(item.id for item in items).most_common(1)[0] if items else ("", 0)
-            if times > 1:
-                raise DataError(
-                    f"'{self.files['labels']}': {times} segments are called '{name}', expected each once; remove the "
-                    "other."
-                )
+            check_unique((item.id for item in items), f"'{self.files['labels']}'", "remove the other segment")
             if not items:
                 raise DataError(
                     f"no segment of '{self.source}' has all of {', '.join(self.files)}, expected files of one data set "

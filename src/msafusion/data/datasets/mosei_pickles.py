@@ -14,10 +14,10 @@ from typing import Any
 
 import numpy as np
 
+from msafusion.data.checks import check_apart
 from msafusion.data.datasets.mosei_raw import (
     STREAMS,
     check_sentiment,
-    find_shared_videos,
     finite,
     sample_id,
     video_and_clip,
@@ -161,11 +161,7 @@ class _Content:
             self._name(split)
         self.items.sort(key=lambda item: item.id)
         videos = {split: [i.group for i in self.items if i.columns["split"] == split] for split in PARTS}
-        if shared := find_shared_videos(videos):
-            raise DataError(
-                f"'{source}' has {len(shared)} videos in more than one split ({', '.join(shared[:3])}), expected each "
-                f"in one, as a test on videos trained on is none; {REMEDY}."
-            )
+        check_apart(videos, f"'{source}'", REMEDY)
 
     def _columns(self, split: str, columns: Mapping[str, Any], needed: Sequence[str]) -> dict[str, Any]:
         if lacking := [name for name in needed if name not in columns]:

@@ -4,12 +4,13 @@ import ast
 import hashlib
 import math
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
 
+from msafusion.data.checks import check_apart
 from msafusion.data.preparation.raw import RawItem
 from msafusion.data.samples import PARTS
 from msafusion.failures import DataError
@@ -125,14 +126,9 @@ def read_folds(path: Path) -> dict[str, str]:
             f"'{path}' holds no folds ({type(error).__name__}: {str(error)[:80]}), expected JSON "
             '{"train": [videos], "valid": [...], "test": [...]} or the SDK\'s standard folds (.py); give such a file.'
         ) from None
-    videos: dict[str, str] = {}
-    for split, listed in folds.items():
-        for video in (video_and_clip(name)[0] for name in listed):
-            if videos.setdefault(video, split) != split:
-                raise DataError(
-                    f"'{path}' has video '{video}' in {videos[video]} and {split}, expected it in one; correct it."
-                )
-    return videos
+    videos = {split: {video_and_clip(name)[0] for name in listed} for split, listed in folds.items()}
+    check_apart(videos, f"'{path}'", "correct it")
+    return {video: split for split, named in videos.items() for video in named}
 
 
 def _python_lists(text: str) -> dict[str, list[str]]:
@@ -150,12 +146,3 @@ def make_folds(videos: Iterable[str]) -> dict[str, str]:
     valid, test = max(1, round(0.1 * len(order))), max(1, round(0.2 * len(order)))
     splits = ["valid"] * valid + ["test"] * test + ["train"] * len(order)
     return dict(zip(order, splits, strict=False))
-
-
-def find_shared_videos(splits: Mapping[str, Iterable[str]]) -> list[str]:
-    """Videos that occur in more than one split."""
-    seen: dict[str, set[str]] = {}
-    for split, videos in splits.items():
-        for video in videos:
-            seen.setdefault(video, set()).add(split)
-    return sorted(video for video, found in seen.items() if len(found) > 1)

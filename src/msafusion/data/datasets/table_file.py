@@ -5,6 +5,7 @@ import os
 from collections import Counter
 from pathlib import Path
 
+from msafusion.data.checks import check_unique
 from msafusion.data.media.stored import split_key
 from msafusion.failures import DataError
 from msafusion.files.reading import check_size, reading
@@ -45,9 +46,7 @@ def read_manifest(source: Path, needed: tuple[str, ...] = ("id",)) -> tuple[Path
             "others by the options."
         )
     if "id" in needed:
-        name, times = Counter(row["id"] for row in rows).most_common(1)[0]
-        if times > 1:
-            raise DataError(f"'{file}': the id '{name}' occurs {times} times, expected it once; correct it.")
+        check_unique((row["id"] for row in rows), f"'{file}'", "correct it")
     return file, rows
 
 

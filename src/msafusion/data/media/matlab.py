@@ -7,6 +7,7 @@ from typing import ClassVar, Literal
 
 import numpy as np
 
+from msafusion.data.checks import check_finite
 from msafusion.data.media.extraction import WHOLE, Extracted, Extractor, Span, StreamMissing
 from msafusion.data.media.timeline import middles, part, resample
 from msafusion.data.preprocessing import Layout
@@ -44,8 +45,7 @@ def read_variable(file: Path, name: str, shape: Sequence[int | None], unit: str)
     ):
         got = f"{getattr(values, 'dtype', type(values).__name__)} {getattr(values, 'shape', '')}".strip()
         raise DataError(f"'{file}' holds {got}, expected {wanted} in {unit}; download it again.")
-    if values.dtype.kind == "f" and not np.isfinite(values).all():
-        raise DataError(f"'{file}' holds NaN or infinity, expected {wanted} in {unit}; download it again.")
+    check_finite(values, f"'{file}', {wanted} in {unit},", "download it again")
     return values
 
 

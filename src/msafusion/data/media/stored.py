@@ -8,6 +8,7 @@ from typing import Any, ClassVar, get_args
 
 import numpy as np
 
+from msafusion.data.checks import as_float32, check_finite
 from msafusion.data.media.extraction import WHOLE, Extracted, Extractor, Span
 from msafusion.data.media.timeline import middles, part, resample
 from msafusion.data.preprocessing import Layout
@@ -52,11 +53,7 @@ def read_array(file: Path) -> np.ndarray:
                 values = read_npy(opened, path.stat().st_size, f"'{path}'")
     if values.dtype.kind not in "biuf":
         raise DataError(f"'{file}' holds {values.dtype}, expected numbers; write it again.")
-    if values.dtype.kind == "f" and not np.isfinite(values).all():
-        raise DataError(
-            f"'{file}' holds {int((~np.isfinite(values)).sum())} values that are NaN or infinite, expected finite "
-            "ones; clean the data."
-        )
+    check_finite(values, f"'{file}'", "clean the data")
     return values
 
 
@@ -66,8 +63,7 @@ def _narrowed(values: np.ndarray, file: Path) -> np.ndarray:
     Raises:
         DataError: a value is too large for float32, in which networks compute.
     """
-    with np.errstate(over="ignore"):
-        single = values.astype(np.float32)
+    single = as_float32(values)
     if not np.isfinite(single).all():
         largest = float(np.abs(values.astype(np.float64)).max())
         raise DataError(f"'{file}' holds {largest:.3g}, which is too large for float32; scale the values.")

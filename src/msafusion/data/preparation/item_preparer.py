@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from msafusion.data.checks import check_finite
 from msafusion.data.preparation.raw import RawItem
 from msafusion.data.preparation.writing import write_array
 from msafusion.data.preprocessing import Layout, layout_problem
@@ -82,5 +83,4 @@ class ItemPreparer:
                     f"stream '{stream}' is {values.dtype} {values.shape}, expected {missed or 'numbers'}; check its "
                     "raw file."
                 )
-            if values.dtype.kind == "f" and not np.isfinite(values).all():
-                raise DataError(f"stream '{stream}' holds NaN or infinity, expected finite values; check its raw file.")
+            check_finite(values, f"stream '{stream}'", "check its raw file")

@@ -11,9 +11,10 @@ from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
+from msafusion.data.checks import can_be_sample, can_be_stream
 from msafusion.data.media.stored import split_key
 from msafusion.data.preparation.raw import RawItem
-from msafusion.data.preparation.writing import INFO, TABLE, array_file, can_be_sample, can_be_stream
+from msafusion.data.preparation.writing import INFO, TABLE, array_file
 from msafusion.files.json_file import write_json
 from msafusion.files.links import check_no_links
 from msafusion.files.reading import read_json, reading

@@ -12,7 +12,6 @@ indices into it; without classes labels are numbers.
 import csv
 import functools
 import logging
-import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, overload
@@ -20,7 +19,8 @@ from typing import Any, overload
 import numpy as np
 import torch
 
-from msafusion.data.preparation.writing import INFO, TABLE, array_file, can_be_sample, can_be_stream, write_prepared
+from msafusion.data.checks import as_float32, check_finite, check_ids, check_label, check_streams
+from msafusion.data.preparation.writing import INFO, TABLE, array_file, write_prepared
 from msafusion.data.preprocessing import Layout, layout_problem
 from msafusion.data.samples import Sample
 from msafusion.failures import DataError, Failure, TraceLog, attempt
@@ -81,8 +81,7 @@ class PreparedFolder:
             found, self.channels = self.info["dataset"], {str(k): int(v) for k, v in self.info["streams"].items()}
             self.classes = [str(name) for name in self.info.get("classes", [])]
             self._of, self._failed = (int(self.info.get(name, 0)) for name in ("of", "failed"))
-            if odd := [name for name in self.channels if not can_be_stream(name)]:
-                raise ValueError(f"no stream can be called '{odd[0]}'")
+            check_streams(self.channels, f"'{self.root / INFO}'", REMEDY)
             self.layouts: dict[str, Layout] = {
                 str(stream): layout for stream, layout in self.info.get("layouts", {}).items()
             }
@@ -101,24 +100,11 @@ class PreparedFolder:
             rows = list(csv.DictReader(opened))
         if not rows or not {"id", "label", "group"} <= rows[0].keys():
             raise DataError(f"'{file}' has no rows with the columns id, label and group; {REMEDY}.")
-        seen: set[str] = set()
         for line, row in enumerate(rows, start=2):
             if None in row or None in row.values():
                 raise DataError(f"'{file}', line {line}: expected {len(rows[0])} columns as in line 1; {REMEDY}.")
-            name = row["id"]
-            if not can_be_sample(name):
-                raise DataError(f"'{file}', line {line}: '{name}' cannot be a sample's id; {REMEDY}.")
-            if name in seen:
-                raise DataError(f"'{file}', line {line}: the id '{name}' occurs twice, expected it once; {REMEDY}.")
-            seen.add(name)
-            try:
-                label = int(row["label"]) if self.classes else float(row["label"])
-            except ValueError:
-                label = math.nan
-            known = math.isfinite(label) and (not self.classes or 0 <= label < len(self.classes))
-            if not known:
-                what = f"an index below {len(self.classes)}" if self.classes else "a number"
-                raise DataError(f"'{file}', line {line}: label '{row['label']}', expected {what}; {REMEDY}.")
+            check_label(row["label"], len(self.classes), f"'{file}', line {line}", REMEDY)
+        check_ids((row["id"] for row in rows), f"'{file}'", REMEDY)
         return rows
 
     @property
@@ -207,14 +193,8 @@ class PreparedFolder:
         """
         values = native(np.array(self._opened(stream, name)))
         if values.dtype.kind == "f":
-            if values.dtype != np.float64 or stream not in self.exact:
-                with np.errstate(over="ignore"):  # what is too large becomes infinite, and is told
-                    values = values.astype(np.float32, copy=False)
-            if not np.isfinite(values).all():
-                raise DataError(
-                    f"'{self._file(stream, name)}' holds NaN or infinity, or a value too large for float32, expected "
-                    f"finite values; {RENEW}."
-                )
+            values = values if values.dtype == np.float64 and stream in self.exact else as_float32(values)
+            check_finite(values, f"'{self._file(stream, name)}', in float32,", RENEW)
         if stream in self.sequences and len(values) < self.min_steps:
             values = np.pad(values, [(0, self.min_steps - len(values)), (0, 0)])
         return values

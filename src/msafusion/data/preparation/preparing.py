@@ -8,7 +8,6 @@ from which a later run goes on, `report.json`: what failed, and what users shoul
 import functools
 import hashlib
 import json
-import math
 import os
 import time
 from collections.abc import Sequence
@@ -19,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from msafusion.data.checks import check_ids, check_label, check_streams
 from msafusion.data.preparation.engines import run_work
 from msafusion.data.preparation.item_preparer import ItemPreparer
 from msafusion.data.preparation.journal import (
@@ -35,7 +35,7 @@ from msafusion.data.preparation.journal import (
 )
 from msafusion.data.preparation.progress import progress_on
 from msafusion.data.preparation.raw import RawItem
-from msafusion.data.preparation.writing import INFO, TABLE, can_be_sample, can_be_stream, write_table
+from msafusion.data.preparation.writing import INFO, TABLE, write_table
 from msafusion.failures import DataError, Failure, TraceLog, attempt
 from msafusion.files.json_file import write_json
 
@@ -44,7 +44,6 @@ if TYPE_CHECKING:
 
 MAX_PROBED = 16
 """Recordings that are looked at for their typical duration."""
-MAX_ID = 200  # bytes; file systems take names of 255, and files under way have longer ones than arrays
 SAMPLES_A_WORKER = 64
 """Fewer are not worth the start of a process (seconds)."""
 
@@ -227,27 +226,13 @@ def prepare_cached(data: "Dataset") -> Path:
 
 def _check_items(data: "Dataset", items: Sequence[RawItem]) -> None:
     """What would make the table unreadable is known before hours of work."""
-    for stream in data.channels():
-        if not can_be_stream(stream) or stream in (INFO, TABLE, SETTINGS, JOURNAL, REPORT, ERRORS):
-            raise DataError(
-                f"'{stream}' cannot be a stream's name, expected letters, digits and _.-, and no file of the target's; "
-                "rename it."
-            )
+    where, reserved = f"'{data.root}'", (INFO, TABLE, SETTINGS, JOURNAL, REPORT, ERRORS)
+    check_streams(data.channels(), where, "rename it", reserved)
     if not items:
-        raise DataError(f"no sample of {data.name} in '{data.root}', expected at least one; check the path.")
-    seen: set[str] = set()
+        raise DataError(f"no sample of {data.name} in {where}, expected at least one; check the path.")
+    check_ids((item.id for item in items), where, "rename it")
     for item in items:
-        if not can_be_sample(item.id):
-            raise DataError(f"'{item.id}' cannot be a sample's id, expected letters, digits and _.$ +-; rename it.")
-        if (length := len(item.id.encode())) > MAX_ID:
-            raise DataError(f"the id '{item.id[:40]}...' has {length} bytes, expected at most {MAX_ID}; shorten it.")
-        if item.id in seen:
-            raise DataError(f"the id '{item.id}' occurs twice in '{data.root}', expected it once; rename one.")
-        seen.add(item.id)
-        count = len(data.classes)
-        if not math.isfinite(item.label) or (count and (item.label != int(item.label) or not 0 <= item.label < count)):
-            wanted = f"the index of one of {count} classes" if count else "a number"
-            raise DataError(f"sample '{item.id}' has the label {item.label}, expected {wanted}; correct it.")
+        check_label(item.label, len(data.classes), f"{where}, sample '{item.id}'", "correct it")
 
 
 def _write_folder(data: "Dataset", target: Path, finished: Sequence[RawItem], *, of: int, failed: int) -> None:

@@ -3,7 +3,6 @@
 import csv
 import io
 import os
-import re
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -14,16 +13,6 @@ from msafusion.data.preprocessing import Layout
 from msafusion.files.json_file import write_json
 
 INFO, TABLE = "info.json", "samples.csv"
-
-
-def can_be_stream(name: str) -> bool:
-    """Whether a folder of arrays can have this name: it stays below the prepared folder on any system."""
-    return re.fullmatch(r"\w[\w.-]*", name) is not None
-
-
-def can_be_sample(name: str) -> bool:
-    """Whether a file of one sample's array can have this name."""
-    return re.fullmatch(r"[\w.$ +-]+", name) is not None and name not in (".", "..")
 
 
 def write_prepared(

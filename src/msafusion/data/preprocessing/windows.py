@@ -7,6 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from msafusion.data.checks import check_finite
 from msafusion.data.preprocessing.base import Preprocessing
 from msafusion.failures import DataError
 
@@ -72,8 +73,7 @@ class Windows(Preprocessing):
                     f"stream '{name}' has {len(values)} time steps, expected at least {self.steps} "
                     f"({self.steps / self.rate:g} s at {self.rate:g} Hz); record longer or resample."
                 )
-            if not np.isfinite(values).all():
-                raise DataError(f"stream '{name}' holds NaN or infinity, expected finite values; clean the recording.")
+            check_finite(values, f"stream '{name}'", "clean the recording")
         if len(set(lengths.values())) > 1:
             raise DataError(f"the streams have {lengths} time steps, expected equal ones; align them first.")
         return {name: self._cut(name, values) for name, values in arrays.items()}
