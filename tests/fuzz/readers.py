@@ -110,7 +110,14 @@ LINES = '{"id": "a", "motion": "x.npy", "sound": "y.npy"}\n"z.npz"\n{"file": "z.
 frames = Frames(num_frames=4, size=16, face="none")
 sound = Mfcc(rate=8000, offset=0.0, seconds=None)
 weights = {"a.weight": torch.ones(3, 4), "a.bias": torch.zeros(3)}
-SETTINGS = {"dataset": "toys", "settings": {"a": 1}, "streams": {"words": 2}, "layouts": {}, "versions": {}}
+SETTINGS = {
+    "dataset": "toys",
+    "source": "/raw",
+    "settings": {"a": 1},
+    "streams": {"words": 2},
+    "layouts": {},
+    "versions": {},
+}
 RUN = [{"seed": 0, "fusion": "sum", "valid": {"accuracy": 0.5}, "test": {"accuracy": 0.5}}]
 READERS: dict[str, Reader] = {
     "recipe": Reader(

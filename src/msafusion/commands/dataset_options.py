@@ -49,11 +49,11 @@ def dataset_parser(
         raise SystemExit(0)
     if not arguments or arguments[0].startswith("-"):
         raise ValueError(f"no data set, expected one of {', '.join(known)}; see `msafusion {verb} --help`.")
-    cls = DATASETS[known_dataset(arguments[0], DATASETS)]
-    if cls.__name__ not in known:
+    if arguments[0] in DATASETS and arguments[0] not in known:
         raise ValueError(
-            f"{cls.__name__} has no raw files, as training reads it as it is; choose from: {', '.join(known)}."
+            f"{arguments[0]} has no raw files, as training reads it as it is; choose from: {', '.join(known)}."
         )
+    cls = DATASETS[known_dataset(arguments[0], known)]
     parser = verb_parser(f"{verb} {cls.__name__}", purpose)
     parser.add_argument("root", type=Path, help="the raw files, or a prepared folder")
     others: set[str | int] = {name for name in inspect.signature(cls).parameters if name not in cls.reading}

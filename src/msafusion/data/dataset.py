@@ -185,9 +185,8 @@ class Dataset:
         Args:
             progress: called with (samples looked at, samples in all).
         """
-        if not self.is_prepared:
+        if (folder := self._prepared()) is None:
             return self.verify_raw(progress)
-        folder = PreparedFolder(self.root, self.name)
         return Verification({"samples": len(folder.rows)}, broken=folder.verify(progress))
 
     def verify_raw(self, progress: Callable[[int, int], None] | None = None) -> Verification:
@@ -198,10 +197,9 @@ class Dataset:
         """One sample by its identifier, of the prepared folder or read from raw files.
 
         Raises:
-            ValueError: there is none.
-            DataError: its files are missing or broken.
+            ValueError: there is none, or its files are missing or broken (DataError).
         """
-        folder = PreparedFolder(self.root, self.name) if self.is_prepared else None
+        folder = self._prepared()
         rows = {row["id"]: row for row in folder.rows} if folder else {}
         items = {} if folder else {item.id: item for item in self.items()}
         if name not in {**rows, **items}:
@@ -216,12 +214,19 @@ class Dataset:
 
     def plot(self, sample: Sample) -> "Figure":
         """A figure of a sample's streams, as they are stored; see `plot_sample`."""
-        folder = PreparedFolder(self.root, self.name) if self.is_prepared else None
+        folder = self._prepared()
         classes, layouts = (folder.classes, folder.layouts) if folder else (self.classes, self.layouts())
         label = f"'{classes[int(sample['label'])]}'" if classes else f"label {sample['label']:g}"
         return plot_sample(
             sample["streams"], layouts=layouts, title=f"{sample['id']}: {label}, group {sample['group']}"
         )
+
+    def _prepared(self) -> PreparedFolder | None:
+        """The prepared folder at `root`, if it is one."""
+        if self.is_prepared:
+            self.check_options(folder := PreparedFolder(self.root, self.name))
+            return folder
+        return None
 
     # training on it
 
@@ -229,8 +234,7 @@ class Dataset:
         """Prepare, check, divide and preprocess the data.
 
         Raises:
-            DataError: the files are missing or broken.
-            ValueError: `root` is a folder that was prepared with other options.
+            ValueError: files are missing or broken (DataError), or `root` was prepared with other options.
         """
         folder = self.folder()
         names = list(self.streams or folder.channels)
@@ -256,11 +260,7 @@ class Dataset:
         return folder
 
     def check_options(self, folder: PreparedFolder) -> None:
-        """Refuse options of reading raw files that a prepared folder was not made with, as it cannot follow them.
-
-        Raises:
-            ValueError: an option that the user has set differs.
-        """
+        """Refuse options of reading raw files that a prepared folder was not made with (ValueError)."""
         made_with = read_settings(folder.root).get("settings", {})
         parameters = inspect.signature(type(self)).parameters
         for name in self.reading:

@@ -180,8 +180,10 @@ def test_even_subjects_test_and_no_subject_is_in_two_splits(raw, tmp_path):
     assert batch["inputs"]["inertial"].shape == (4, max(lengths), 6)
     other = UTDMHAD(tmp_path / "prepared", ["inertial"], valid_subjects=[1, 5]).splits()
     assert (other.valid.groups, list(other.train[0]["streams"])) == ({"1", "5"}, ["inertial"])
-    with pytest.raises(ValueError, match="was prepared with num_steps None, this run asks for 7"):
-        UTDMHAD(tmp_path / "prepared", num_steps=7).splits()
+    other = UTDMHAD(tmp_path / "prepared", num_steps=7)
+    for use in (other.splits, other.verify, lambda: other.sample("a1_s1_t1")):
+        with pytest.raises(ValueError, match="was prepared with num_steps None, this run asks for 7"):
+            use()
 
 
 @pytest.mark.parametrize("subjects", [[2], [], [1, 3, 5, 7], [7, 9]])

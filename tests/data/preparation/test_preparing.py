@@ -83,13 +83,6 @@ def test_another_source_is_not_taken_for_the_first(source, tmp_path):
     assert prepare(Files(tmp_path / "out" / ".." / "moved"), tmp_path / "out").skipped == 5
 
 
-def test_a_folder_of_before_that_does_not_know_its_source_goes_on(source, tmp_path):
-    prepare(Files(source), tmp_path / "out")
-    file = tmp_path / "out" / "settings.json"
-    file.write_text(json.dumps({k: v for k, v in json.loads(file.read_text()).items() if k != "source"}))
-    assert prepare(Files(source), tmp_path / "out").skipped == 5
-
-
 def test_a_limit_spreads_over_the_data_set_and_the_rest_follows(source, tmp_path):
     trial = prepare(Files(source), tmp_path / "out", limit=2)
     assert (trial.prepared, reads(source)) == (2, {"even0": 1, "even4": 1})

@@ -11,7 +11,7 @@ import numpy as np
 from msafusion.data.dataset import Dataset
 from msafusion.data.datasets.mosei_csd import CmuSdkFiles
 from msafusion.data.datasets.mosei_pickles import SentimentPickle
-from msafusion.data.datasets.mosei_raw import STREAMS, RawForm
+from msafusion.data.datasets.mosei_raw import STREAMS
 from msafusion.data.download import Source
 from msafusion.data.preparation.prepared import PreparedFolder, StoredSamples
 from msafusion.data.preparation.raw import RawItem, Verification
@@ -90,7 +90,7 @@ class MOSEI(Dataset):
         self.folds = None if folds is None else Path(folds)
 
     @cached_property
-    def form(self) -> RawForm:
+    def form(self) -> CmuSdkFiles | SentimentPickle:
         """What is there: the CMU SDK's files, or a pickle.
 
         Raises:

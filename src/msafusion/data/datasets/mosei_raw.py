@@ -4,14 +4,12 @@ import ast
 import hashlib
 import math
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from pathlib import Path
-from typing import Any, Protocol
 
 import numpy as np
 
 from msafusion.data.checks import check_apart
-from msafusion.data.preparation.raw import RawItem
 from msafusion.data.samples import PARTS
 from msafusion.failures import DataError
 from msafusion.files.reading import parse_json
@@ -22,38 +20,6 @@ YOUTUBE = 11
 """Characters of a video's name at YouTube."""
 NOT_STANDARD = "not the standard folds: 70 % train, 10 % valid, 20 % test of the videos, in the order of their SHA-256"
 """What settings say where no folds were given."""
-
-
-class RawForm(Protocol):
-    """A raw form of the data sets: what is in it, and how a sample is read. Its parts are those of `Dataset`."""
-
-    def items(self) -> list[RawItem]:
-        """See `Dataset.items`."""
-        ...
-
-    def missing(self) -> list[str]:
-        """See `Dataset.missing`."""
-        ...
-
-    def skipped(self) -> list[str]:
-        """See `Dataset.skipped`."""
-        ...
-
-    def channels(self) -> dict[str, int]:
-        """See `Dataset.channels`."""
-        ...
-
-    def settings(self) -> dict[str, Any]:
-        """What else than the data set's options decides what arrays hold."""
-        ...
-
-    def read(self, item: RawItem) -> tuple[dict[str, np.ndarray], list[str]]:
-        """See `Dataset.read`."""
-        ...
-
-    def problems(self, items: Sequence[RawItem]) -> list[str]:
-        """One line for each thing that would stop `read` of one video's samples, found without computing features."""
-        ...
 
 
 def sample_id(video: str, clip: str) -> str:

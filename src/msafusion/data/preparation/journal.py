@@ -134,7 +134,7 @@ def open_journal(data: "Dataset", target: Path, *, overwrite: bool, wait: bool) 
         if overwrite and ours:  # whatever its settings are, damaged ones included
             journal.clear()
         elif saved := read_settings(target):
-            _check_source(target, saved.get("source", settings["source"]), settings["source"])
+            _check_source(target, saved["source"], settings["source"])
             for name in ("dataset", "settings", "streams", "layouts"):
                 if difference := _difference(name, saved[name], settings[name]):
                     raise ValueError(
@@ -157,7 +157,7 @@ def read_settings(target: Path) -> dict[str, Any]:
         return {}
     with reading(file, "the settings of a prepared folder", "choose another target", ValueError):
         saved = dict(read_json(file, "choose another target"))
-        if lacking := {"dataset", "settings", "streams", "layouts", "versions"} - saved.keys():
+        if lacking := {"dataset", "source", "settings", "streams", "layouts", "versions"} - saved.keys():
             raise ValueError(f"it lacks {', '.join(sorted(lacking))}")
         return saved
 
