@@ -13,7 +13,6 @@ from typing import Any
 from msafusion.compare.formats import NONE
 from msafusion.compare.pictures import draw
 from msafusion.compare.report import markdown, metric_display
-from msafusion.compare.statistics import is_single
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -45,7 +44,8 @@ def _overview(results: dict[str, dict[str, Any]]) -> list[str]:
     tables = {name: {entry["fusion"]: entry for entry in result["table"]} for name, result in results.items()}
     everywhere = set.intersection(*(set(table) for table in tables.values()))
     ranks = [list(table) for table in tables.values()]  # best first
-    methods = [name for name in ranks[0] if name in everywhere and not is_single(name)]
+    kinds = {entry["fusion"]: entry["kind"] for result in results.values() for entry in result["table"]}
+    methods = [name for name in ranks[0] if name in everywhere and kinds[name] == "fusion"]
     methods.sort(key=lambda name: sum(rank.index(name) for rank in ranks))
 
     def figure(entry: dict[str, Any], metric: str) -> str:
@@ -60,7 +60,7 @@ def _overview(results: dict[str, dict[str, Any]]) -> list[str]:
     rows = [[name, *(figure(tables[of][name], results[of]["metric"]) for of in results)] for name in methods]
     parts = [
         "## All sets",
-        "Mean ± standard deviation over seeds; bold: best, or not told from the best (paired t test).",
+        "Mean ± standard deviation over seeds; bold: best, or not told from it (paired over people and seeds).",
     ]
     parts.append(_markdown(["method", *heading], rows))
     losses: dict[str, dict[str, list[float]]] = {name: {of: [] for of in results} for name in methods}
@@ -100,7 +100,7 @@ def _read(file: Path) -> dict[str, Any]:
         result = json.loads(file.read_text(encoding="utf-8"))
     except ValueError as error:
         raise ValueError(f"'{file}' is not JSON ({error}); copy it from the folder of the comparison again.") from None
-    missing = [key for key in ("data", "metric", "rows", "table", "robustness") if key not in result]
+    missing = [key for key in ("data", "metric", "rows", "table", "robustness", "verdict") if key not in result]
     if missing:
         raise ValueError(
             f"'{file}' has no '{missing[0]}', expected a results.json of `msafusion compare`; run it again."

@@ -75,6 +75,26 @@ def _repeatable():
     torch.set_num_threads(1)
 
 
+@pytest.fixture(scope="session", autouse=True)
+def _no_simple_models():
+    """Runs fit no simple models beside their networks, which would take most of their time."""
+    from msafusion.training import simple_models
+
+    models, simple_models.MODELS = simple_models.MODELS, ()
+    yield models
+    simple_models.MODELS = models
+
+
+@pytest.fixture(scope="module")
+def with_simple_models(_no_simple_models):
+    """Runs of this file fit simple models as users' do."""
+    from msafusion.training import simple_models
+
+    simple_models.MODELS = _no_simple_models
+    yield
+    simple_models.MODELS = ()
+
+
 @pytest.fixture(autouse=True)
 def _fresh_dynamo():
     yield

@@ -52,6 +52,7 @@ def test_help_is_short_and_help_all_is_whole(verb, monkeypatch, capsys):
         (["--epochs", "3"], "'--unimodal.epochs' or '--multimodal.epochs'"),
         (["--network.fusoin", "msaf"], "'fusion'"),
         (["--data.valid_subject", "[1]"], "'valid_subjects'"),
+        (["--data.folds", "5"], "--folds?"),
     ],
 )
 def test_an_unknown_option_gets_the_nearest_name(arguments, near):

@@ -52,27 +52,42 @@ def arrays(tmp_path_factory):
     return file
 
 
-def compare(arrays, out, *more):
+def compare(arrays, out, *more, simple_models=False):
+    more = [*more, "--simple_models", str(simple_models).lower()]
     run_compare(["--data", str(arrays), "--out", str(out), *QUICK, *more])
     return json.loads((out / "results.json").read_text())
 
 
 @pytest.fixture(scope="module")
-def finished(arrays, tmp_path_factory):
+def finished(arrays, tmp_path_factory, with_simple_models):
     """A finished comparison and its folder; no test changes what is in it."""
     out = tmp_path_factory.mktemp("compare") / "run"
-    return compare(arrays, out, "--fusions", "msaf,gmu,none", "--seeds", "2"), out
+    return compare(arrays, out, "--fusions", "msaf,gmu,none", "--seeds", "2", simple_models=True), out
 
 
 def test_every_method_and_every_single_stream_has_a_row_for_every_seed(finished):
     result, _ = finished
-    names = {"msaf", "gmu", "sum", "text alone", "sound alone"}
-    assert {(row["fusion"], row["seed"]) for row in result["rows"]} == {(name, s) for name in names for s in (0, 1)}
+    names = {"msaf", "gmu", "none", "text alone", "sound alone"}  # as they were typed
+    simple = {f"{model} ({of})" for model in ("linear", "SVM", "trees") for of in ("text", "sound", "all streams")}
+    runs = {(name, s) for name in names for s in (0, 1)} | {(name, 0) for name in simple}
+    assert {(row["fusion"], row["seed"]) for row in result["rows"]} == runs
     for row in result["rows"]:
         assert 0 <= row["metrics"]["accuracy"] <= 1
+        assert 0 <= row["valid"]["accuracy"] <= 1
+        if row["kind"] == "simple":
+            continue
         assert row["cost"].keys() >= {"parameters", "flops", "latency_ms", "peak_bytes", "train_seconds"}
     assert [entry["fusion"] for entry in result["table"]].count("msaf") == 1
     assert result["data"]["name"] == "halves"
+    versus = next(entry["versus_sum"] for entry in result["table"] if entry["fusion"] == "msaf")
+    assert versus["fusion"] == "none"
+
+
+def test_all_streams_serve_a_simple_model_better_than_half_of_the_label(finished):
+    result, _ = finished
+    means = {entry["fusion"]: entry["mean"] for entry in result["table"]}
+    assert means["linear (all streams)"] > 0.9 > 0.6 > max(means["linear (text)"], means["linear (sound)"])
+    assert result["verdict"]["against"][1]["fusion"] in {name for name in means if name.endswith("(all streams)")}
 
 
 def test_robustness_has_a_row_for_each_condition(finished):
@@ -98,7 +113,7 @@ def test_the_same_again_runs_only_what_is_missing_and_gives_the_same(arrays, fin
     kept, redone = again / "runs" / "gmu-1.json", again / "runs" / "msaf-0.json"
     kept_time = kept.stat().st_mtime_ns
     redone.unlink()
-    later = compare(arrays, again, "--fusions", "msaf,gmu,none", "--seeds", "2")
+    later = compare(arrays, again, "--fusions", "msaf,gmu,none", "--seeds", "2", simple_models=True)
     assert kept.stat().st_mtime_ns == kept_time
     accuracies = [[(row["fusion"], row["metrics"]) for row in one["rows"]] for one in (result, later)]
     assert accuracies[0] == accuracies[1]
@@ -106,7 +121,7 @@ def test_the_same_again_runs_only_what_is_missing_and_gives_the_same(arrays, fin
 
 def test_another_setting_does_not_go_on_in_the_folder(arrays, finished):
     with pytest.raises(ValueError, match="was begun with another multimodal; choose another --out"):
-        compare(arrays, finished[1], "--fusions", "msaf", "--seeds", "1", "--multimodal.epochs", "2")
+        compare(arrays, finished[1], "--fusions", "msaf", "--multimodal.epochs", "2", simple_models=True)
 
 
 @MANY_CALLS
@@ -137,6 +152,21 @@ def test_tuning_gives_every_method_the_same_number_of_trials_and_keeps_the_test_
     }
     chosen = {row["fusion"]: row["options"] for row in result["rows"] if "options" in row}
     assert chosen == {name: row["options"] for name, row in best.items()}
+
+
+@MANY_CALLS
+def test_folds_test_every_sample_once_and_choose_inside_each(arrays, tmp_path):
+    out = tmp_path / "folds"
+    more = ["--fusions", "sum,gmu", "--seeds", "1", "--folds", "3", "--tune", "2", "--robustness", "false"]
+    result = compare(arrays, out, *more)
+    assert (result["data"]["num_tested"], result["folds"]) == (96, 3)
+    assert {row["num_folds"] for row in result["rows"]} == {3}
+    runs = [json.loads(file.read_text())[0] for file in (out / "runs").glob("gmu-0-fold*.json")]
+    assert sorted(run["metrics"]["num_samples"] for run in runs if "trial" not in run) == [32, 32, 32]
+    assert sum("trial" in run for run in runs) == 6
+    (row,) = (row for row in result["rows"] if row["fusion"] == "gmu")
+    assert row["metrics"]["accuracy"] == pytest.approx(np.mean([run["metrics"]["accuracy"] for run in row["folds"]]))
+    assert "3 folds, of which each sample is tested in one" in (out / "report.md").read_text()
 
 
 @MANY_CALLS
@@ -212,10 +242,12 @@ def test_variants_are_methods_with_options_of_their_own():
     ("more", "message"),
     [
         (["--fusions", "msaf,msaff"], "unknown fusion 'msaff'; did you mean 'msaf'"),
-        (["--fusions", "sum,none"], "fusions names 'sum' twice"),
+        (["--fusions", "sum,sum"], "fusions names 'sum' twice"),
         (["--seeds", "0"], "seeds is 0, expected a positive integer"),
         (["--network", "MOSEINet", "--fusions", "msaf"], "does not suit the data"),
         (["--tune", "-1"], "tune is -1"),
+        (["--folds", "1"], "folds is 1"),
+        (["--folds", "97"], "folds is 97.* 2 to 96"),
         (["--engine", "rey"], "engine"),
     ],
 )

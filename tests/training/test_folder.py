@@ -9,7 +9,7 @@ import pytest
 from torch import nn
 
 from msafusion.checkpoints import save_model
-from msafusion.compare import running
+from msafusion.compare import folder as comparison_folder
 from msafusion.training.folder import lock, remove_written
 from msafusion.training.recipe import FILES, check_folder, prepare_folder
 
@@ -76,14 +76,14 @@ def test_a_comparison_is_overwritten_and_its_leftovers_are_removed_as_far_as_the
     ours = "recipe.json", "runs/sum-0.json", "unimodal/a-0/config.json", "ranks.png", "scratch/sum-0-1f/logs/x/y"
     fill(tmp_path, *ours, "thesis.tex")
     with pytest.raises(ValueError, match=r"thesis\.tex"):
-        running.prepare_folder(tmp_path, {}, overwrite=True)
+        comparison_folder.prepare_folder(tmp_path, {}, overwrite=True)
     assert all((tmp_path / name).exists() for name in ours)
     (tmp_path / "thesis.tex").unlink()
     (tmp_path / "recipe.json").write_text('{"seed": 1}')
-    running.prepare_folder(tmp_path, {"seed": 1}, overwrite=False)
+    comparison_folder.prepare_folder(tmp_path, {"seed": 1}, overwrite=False)
     assert not (tmp_path / "scratch").exists()
     assert (tmp_path / "runs" / "sum-0.json").exists()
-    running.prepare_folder(tmp_path, {"seed": 2}, overwrite=True)
+    comparison_folder.prepare_folder(tmp_path, {"seed": 2}, overwrite=True)
     assert [path.name for path in tmp_path.iterdir()] == ["recipe.json"]
 
 

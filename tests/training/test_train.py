@@ -23,7 +23,7 @@ from msafusion.data.datasets.smartwatch_exercises import STREAMS
 
 SHORT = [
     *("--network.widths", "[16,32,32]", "--unimodal.epochs", "2", "--multimodal.epochs", "2", "--seed", "1"),
-    *("--unimodal.batch_size", "64", "--multimodal.batch_size", "64"),
+    *("--unimodal.batch_size", "64", "--multimodal.batch_size", "64", "--simple_models", "false"),
 ]
 
 
@@ -101,7 +101,8 @@ def test_load_gives_network_and_preprocessing_back(run, metrics):
     model = msafusion.load(run[0])
     splits = SmartwatchExercises().splits()
     samples = splits.test[:64]
-    inputs = {name: torch.stack([sample["streams"][name] for sample in samples]) for name in STREAMS}
+    stored = {name: torch.stack([sample["streams"][name] for sample in samples]) for name in STREAMS}
+    inputs = splits.preprocessing.inputs(stored)
     assert model.network(inputs).shape == (64, 7)
     assert not model.network.training
     assert model.preprocessing == splits.preprocessing

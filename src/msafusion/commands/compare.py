@@ -15,12 +15,15 @@ from rich.table import Table
 from msafusion import plugins
 from msafusion.commands.parser import verb_parser
 from msafusion.commands.recipe_options import add_recipe, parse_recipe, plain_recipe
+from msafusion.commands.train import check_folds
 from msafusion.compare.config import ALL, ComparisonConfig, Method, check_names
+from msafusion.compare.folder import as_json, check_folder, prepare_folder
 from msafusion.compare.formats import p_value
 from msafusion.compare.jobs import JobRunner
 from msafusion.compare.pictures import draw
-from msafusion.compare.report import html, markdown
-from msafusion.compare.running import as_json, check_folder, compare, prepare_folder, suits
+from msafusion.compare.report import html, markdown, tested_on
+from msafusion.compare.running import compare, suits
+from msafusion.compare.verdict import sentence, validation_note
 from msafusion.data.preparation.engines import Engine
 from msafusion.data.samples import Splits
 from msafusion.fusion import FUSIONS, HEADS
@@ -29,6 +32,7 @@ from msafusion.training.folder import lock
 from msafusion.training.metrics import METRICS
 from msafusion.training.same_samples import fingerprint
 
+SHOWN = ("mean", "std", "low", "high", "valid")
 ARRAYS, TABLES, CONFIGS = (".npz", ".safetensors", ".h5", ".hdf5"), (".csv", ".parquet"), (".yaml", ".yml")
 
 
@@ -48,6 +52,12 @@ def compare_parser() -> ArgumentParser:
     parser.add_argument("--tune", type=int, default=0, help="random trials for every method, on validation samples")
     parser.add_argument(
         "--on", type=Literal["test", "valid"], default="test", help="valid: compare without the test set"
+    )
+    parser.add_argument(
+        "--folds", type=int, default=0, help="test every sample, or every group, once in N divisions; 0: the data's own"
+    )
+    parser.add_argument(
+        "--simple_models", type=bool, default=True, help="also fit scikit-learn's models to summaries of the streams"
     )
     parser.add_argument("--robustness", type=bool, default=True, help="also test with streams missing, noisy, shifted")
     parser.add_argument("--workers", type=int | None, default=None, help="processes (default: one a core)")
@@ -72,12 +82,15 @@ def run_compare(arguments: Sequence[str]) -> None:
     for name in ("seeds", "workers"):
         if given[name] is not None:
             check_count(name, given[name])
+    check_folds(given.folds, None)
     if given.tune < 0:
         raise ValueError(f"tune is {given.tune}, expected 0 or more.")
     folder = given.out or Path(f"runs/compare-{datetime.now():%Y-%m-%d-%H%M%S}")
     console = Console()
     made = parser.instantiate(given)
-    recipe = plain_recipe(parser, given, without=("fusions", "seeds", "workers", "engine", "ray_address"))
+    recipe = plain_recipe(
+        parser, given, without=("fusions", "seeds", "simple_models", "workers", "engine", "ray_address")
+    )
     config = ComparisonConfig(
         folder,
         data_name or type(made.data).__name__,
@@ -90,6 +103,8 @@ def run_compare(arguments: Sequence[str]) -> None:
         made.robustness,
         made.on,
         plugins.requested_modules(),
+        folds=given.folds,
+        simple_models=given.simple_models,
     )
     check_names(given.variants)
     check_folder(folder, overwrite=given.overwrite)
@@ -102,12 +117,13 @@ def _compare(
 ) -> None:
     """Run the comparison in its folder, and write what came out."""
     folder = config.folder
-    splits = JobRunner(config).splits()
+    runner = JobRunner(config)
+    splits = runner.splits()
     if splits.chosen_on_test and config.on == "valid":
         raise ValueError(
             "--on valid asks for validation samples, and these data have none but the test's; leave it out."
         )
-    methods = _methods(config, given, splits, console)
+    methods = _methods(config, given, runner.splits(config.fold_numbers[0]), console)
     recipe["samples"] = fingerprint(splits)
     prepare_folder(folder, recipe, overwrite=given.overwrite)
     result = compare(
@@ -128,6 +144,9 @@ def _compare(
     (folder / "report.html").write_text(html(result, pictures))
     (folder / "report.md").write_text(markdown(result))
     console.print(_table(result))
+    for line in (*result["left_out"], sentence(result), validation_note(result)):
+        if line:
+            console.print(line, highlight=False, markup=False, soft_wrap=True)
     console.print(f"results in {folder / 'results.json'}, report in {folder / 'report.html'}", soft_wrap=True)
 
 
@@ -194,13 +213,12 @@ def _methods(config: ComparisonConfig, given: Namespace, splits: Splits, console
 
 def _table(result: dict[str, Any]) -> Table:
     metric = METRICS[result["metric"]]
-    samples = f"{result['data']['num_samples'][result['on']]} {result['on']} samples, {len(result['seeds'])} seed(s)"
-    table = Table(title=f"{metric.column} on {samples}")
-    for column in ("fusion", "mean", "std", "95 % interval", "p against best", "p against sum"):
+    table = Table(title=f"{metric.column} on {tested_on(result)}")
+    for column in ("fusion", "mean", "std", "95 % interval", "validation", "p against best", "p against sum"):
         table.add_column(column, justify="left" if column == "fusion" else "right", overflow="fold")
     for row in result["table"]:
-        values = [None if row[name] is None else metric.factor * row[name] for name in ("mean", "std", "low", "high")]
-        mean, std, low, high = ("" if value is None else f"{value:.{metric.decimals}f}" for value in values)
-        tests = [(row[name] or {}).get("p_seeds") for name in ("versus_best", "versus_sum")]
-        table.add_row(row["fusion"], mean, std, f"{low} to {high}" if low else "", *map(p_value, tests))
+        values = [None if row[name] is None else metric.factor * row[name] for name in SHOWN]
+        mean, std, low, high, valid = ("" if value is None else f"{value:.{metric.decimals}f}" for value in values)
+        tests = [(row[name] or {}).get("p") for name in ("versus_best", "versus_sum")]
+        table.add_row(row["fusion"], mean, std, f"{low} to {high}" if low else "", valid, *map(p_value, tests))
     return table

@@ -24,6 +24,7 @@ def run_evaluate(arguments: Sequence[str]) -> None:
 
 def _evaluate(given: Namespace) -> None:
     from msafusion.commands.recipe_options import parse_recipe, train_parser
+    from msafusion.commands.train import divided
     from msafusion.files.json_file import write_json
     from msafusion.training import recipe
 
@@ -32,14 +33,16 @@ def _evaluate(given: Namespace) -> None:
         raise ValueError(
             f"no run in '{given.run}' (no config.yaml), expected the folder of `msafusion train --out`; check the path."
         )
+    if (given.run / "fold-1").is_dir():
+        raise ValueError(f"the run in '{given.run}' is over folds; give the folder of one, such as fold-1 in it.")
     if not (given.run / "model").is_dir():
         raise ValueError(
             f"the run in '{given.run}' is not finished (no model); go on by "
             f"`msafusion train --out {given.run} --resume`."
         )
     run_parser = train_parser()
-    data = run_parser.instantiate(parse_recipe(run_parser, ["--config", str(saved)])).data
-    splits = data.splits()
+    made = run_parser.instantiate(parse_recipe(run_parser, ["--config", str(saved)]))
+    splits = divided(made.data, made.folds, made.fold).splits()
     rows = recipe.evaluate(given.run, splits)
     recipe.Console().print(recipe.table(rows, title=f"test metrics of {given.run}"))
     target = given.out or given.run / "evaluation.json"

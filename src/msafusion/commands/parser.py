@@ -119,7 +119,10 @@ def _unknown_option(parser: ArgumentParser, text: str) -> str:
         from msafusion.commands.registered import options_of
         from msafusion.streams import nearest
 
-        return f"{found[1]} has no option '{found[2]}'; {nearest(found[2], options_of(found[1]))}"
+        of_verb = {name for action in parser._actions for name in action.option_strings}
+        own = f"--{found[2]}"  # `--data.folds` for `--folds`
+        instead = f"did you mean {own}?" if own in of_verb else nearest(found[2], options_of(found[1]))
+        return f"{found[1]} has no option '{found[2]}'; {instead}"
     return ""
 
 

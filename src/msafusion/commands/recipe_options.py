@@ -21,6 +21,13 @@ def train_parser() -> ArgumentParser:
     """Parser of `msafusion train`."""
     parser = verb_parser("train", "Train networks alone, then fused; test once.")
     add_recipe(parser)
+    parser.add_argument(
+        "--folds", type=int, default=0, help="test every sample, or every group, once in N divisions; 0: the data's own"
+    )
+    parser.add_argument("--fold", type=int | None, default=None, help="only this one of the folds, from 1")
+    parser.add_argument(
+        "--simple_models", type=bool, default=True, help="also fit scikit-learn's models to summaries of the streams"
+    )
     parser.add_argument("--num_workers", type=int, default=0, help="processes that load samples")
     parser.add_argument("--weights", type=dict[str, Path], default={}, help="stream: file of pretrained weights")
     parser.add_argument("--out", type=Path | None, default=None, help="folder of the run (default: runs/<date>-<time>)")

@@ -29,6 +29,7 @@ _DATA: Options = (
     ("--network", "NAME", f"network plan: {NETWORK_PLANS}; SmallCNN if not given"),
     ("--network.OPTION", "VALUE", "an option of the network; `--network.help NAME` lists them"),
 )
+_FOLDS = ("--folds", "N", "test every sample, or every person by --data.group, once in N folds (default: 0)")
 _STAGES: Options = (
     ("--unimodal.epochs", "N", "epochs of the first stage, in which each network trains by itself (default: 20)"),
     ("--multimodal.epochs", "N", "epochs of the second stage, in which all networks train fused (default: 10)"),
@@ -51,6 +52,7 @@ SHORT_HELP: Mapping[str, tuple[str, str, Mapping[str, Options]]] = {
                     "unimodal|scratch",
                     "where the second stage starts (default: unimodal, the first's networks)",
                 ),
+                _FOLDS,
                 ("--seed", "N", "of weights, order of samples and dropout (default: 0)"),
                 ("--trainer.accelerator", "NAME", "cpu, gpu, ... (default: auto)"),
                 ("--trainer.devices", "N", "number of devices; -1: all (default: 1)"),
@@ -75,6 +77,7 @@ SHORT_HELP: Mapping[str, tuple[str, str, Mapping[str, Options]]] = {
             "what is compared": (
                 ("--fusions", "NAMES", "methods, separated by commas (default: all)"),
                 ("--seeds", "N", "runs of each method, with seeds 0, 1, ... (default: 10)"),
+                _FOLDS,
                 ("--tune", "N", "random trials of each method, judged on validation samples (default: 0)"),
                 ("--robustness", "BOOL", "also test with streams missing, noisy and shifted (default: true)"),
                 *_STAGES[:2],

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
-from msafusion.compare.statistics import SINGLE
+from msafusion.compare.tables import SINGLE
 from msafusion.data.dataset import Dataset
 from msafusion.fusion import FUSIONS, HEADS
 from msafusion.networks import NetworkPlan
@@ -52,7 +52,7 @@ class Method:
         fusion = ALIASES.get(fusion, fusion)
         if fusion not in FUSIONS and fusion not in HEADS:
             raise ValueError(f"unknown fusion {fusion!r}; {nearest(fusion, (*FUSIONS, *HEADS, *variants))}")
-        return cls(ALIASES.get(text, text), fusion, options)
+        return cls(text, fusion, options)
 
     def plan(self, plan: NetworkPlan) -> NetworkPlan:
         """The network of this contender."""
@@ -96,6 +96,8 @@ class ComparisonConfig:
         on: the samples on which finished networks are compared: the test's, or those of validation, for choices that
             must not see the test (an ablation).
         imports: modules with classes of the user's own, for the processes in which runs work.
+        folds: every sample, or every group of samples, is tested once in so many divisions; 0: the data's own split.
+        simple_models: also fit scikit-learn's, of each stream and of all.
     """
 
     folder: Path
@@ -109,8 +111,15 @@ class ComparisonConfig:
     robustness: bool = True
     on: Literal["test", "valid"] = "test"
     imports: tuple[str, ...] = ()
+    folds: int = 0
+    simple_models: bool = True
 
     @property
     def key(self) -> str:
         """Tells one comparison's data from another's in a process that serves several."""
         return str(self.folder.resolve())
+
+    @property
+    def fold_numbers(self) -> list[int | None]:
+        """Of the divisions; None: the data's own split."""
+        return list(range(self.folds)) if self.folds else [None]

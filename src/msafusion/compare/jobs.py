@@ -8,7 +8,7 @@ import shutil
 import time
 import uuid
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -23,12 +23,14 @@ from msafusion.attach import FusedNetwork
 from msafusion.checkpoints import read_model, save_model
 from msafusion.compare.conditions import conditions_for
 from msafusion.compare.config import ComparisonConfig, Method
-from msafusion.compare.statistics import SINGLE
-from msafusion.data.samples import Splits, collate
+from msafusion.compare.tables import SINGLE
+from msafusion.data.folds import make_folds
+from msafusion.data.samples import Sample, Splits, collate
 from msafusion.failures import Failure, attempt
 from msafusion.files.json_file import write_json
 from msafusion.networks import NetworkPlan
-from msafusion.training.metrics import report
+from msafusion.training.metrics import MAIN, report
+from msafusion.training.simple_models import fit_simple
 from msafusion.training.stage import RunContext, run_stage
 from msafusion.training.stage_options import StageOptions
 from msafusion.training.task import DivergedError
@@ -39,8 +41,8 @@ SCRATCH = "scratch"
 """Folder of what runs write while they train."""
 MAX_HELD = 2**31
 """Bytes."""
-_SPLITS: dict[str, Splits] = {}
-"""The data set of this process, read once."""
+_SPLITS: dict[str, dict[int | None, Splits]] = {}
+"""The data set of this process, read once: its own division, and its folds."""
 
 
 @dataclass(frozen=True)
@@ -51,18 +53,22 @@ class Job:
         seed: of weights, order and dropout.
         method: the contender; None: the single networks, with which the others of this seed start.
         trial: number of a trial of tuning, which is validated and not tested; None: a run that counts.
+        fold: which division of the data; None: their own.
+        simple: the simple models of these streams (a key of `stream_sets`) instead of networks.
     """
 
     seed: int
     method: Method | None = None
     trial: int | None = None
+    fold: int | None = None
+    simple: str | None = None
 
     @property
     def name(self) -> str:
         """Of its files."""
-        if self.method is None:
-            return f"unimodal-{self.seed}"
-        return f"{self.method.name}-{self.seed}" + ("" if self.trial is None else f"-trial{self.trial}")
+        what = f"simple-{self.simple}" if self.simple else "unimodal" if self.method is None else self.method.name
+        trial = "" if self.trial is None else f"-trial{self.trial}"
+        return f"{what}-{self.seed}{fold_suffix(self.fold)}{trial}"
 
     def file(self, folder: Path) -> Path:
         """What it leaves: rows as JSON."""
@@ -74,8 +80,9 @@ class Job:
             rows = json.loads(self.file(folder).read_text())
             whole = all(row["seed"] == self.seed and row["fusion"] and "valid" in row for row in rows)
             trained = self.method is not None or all(
-                (_weights(folder, self.seed, row["fusion"].removesuffix(SINGLE)) / "config.json").is_file()
+                (_weights(folder, self, row["fusion"].removesuffix(SINGLE)) / "config.json").is_file()
                 for row in rows
+                if row["kind"] == "single"
             )
         except (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError):
             return None
@@ -104,7 +111,9 @@ class JobRunner:
     def _rows(self, job: Job) -> list[dict[str, Any]]:
         config = self.config
         plugins.use(config.imports)
-        splits = self.splits()
+        splits = self.splits(job.fold)
+        if job.simple:
+            return self._simple(job, job.simple, splits)
         scratch = config.folder / SCRATCH / f"{job.name}-{uuid.uuid4().hex[:8]}"
         context = RunContext(scratch, config.trainer, 0, job.seed, False, Console(quiet=True))
         try:
@@ -114,12 +123,19 @@ class JobRunner:
         finally:
             shutil.rmtree(scratch, ignore_errors=True)
 
-    def splits(self) -> Splits:
-        """The data set, read once in a process, and kept in memory where it fits."""
+    def splits(self, fold: int | None = None) -> Splits:
+        """The data set, or a fold of it, read once in a process, and kept in memory where it fits."""
         if self.config.key not in _SPLITS:
             _SPLITS.clear()
-            _SPLITS[self.config.key] = _held(self.config.data.splits())
-        return _SPLITS[self.config.key]
+            own = _held(self.config.data.splits())
+            folds = make_folds(own, self.config.folds) if self.config.folds else []
+            _SPLITS[self.config.key] = {None: own, **dict(enumerate(folds))}
+        return _SPLITS[self.config.key][fold]
+
+    def samples(self, fold: int | None = None) -> Sequence[Sample]:
+        """Those on which finished networks are compared."""
+        splits = self.splits(fold)
+        return splits.test if self.config.on == "test" else splits.valid
 
     def network(self, plan: NetworkPlan, seed: int, splits: Splits) -> FusedNetwork:
         """With new weights; the networks are made before the fusion, so that a seed gives all methods the same."""
@@ -132,26 +148,37 @@ class JobRunner:
         rows = []
         for stream in net.networks:
             single = plan.unimodal(net, stream, splits.num_outputs)
-            row = self._trained(f"{stream} alone", single, splits, self.config.unimodal, context)
-            weights = _weights(self.config.folder, job.seed, stream)
+            row = {"fusion": f"{stream}{SINGLE}", "kind": "single"}
+            row |= self._trained(single, splits, self.config.unimodal, context)
+            weights = _weights(self.config.folder, job, stream)
             save_model(weights, single.networks[stream], {"stream": stream, "seed": job.seed})
-            rows.append(self._tested(row, single, splits, job.seed, robustness=False))
+            rows.append(self._tested(row, single, splits, job, robustness=False))
         return rows
 
     def _fused(self, job: Job, method: Method, splits: Splits, context: RunContext) -> dict[str, Any]:
         net = self.network(method.plan(self.config.network), job.seed, splits)
         if self.config.init == "unimodal":
             for stream, network in net.networks.items():
-                network.load_state_dict(read_model(_weights(self.config.folder, job.seed, stream))[1])
-        row = self._trained(method.name, net, splits, method.stage(self.config.multimodal), context)
-        row["options"] = dict(method.options)
+                network.load_state_dict(read_model(_weights(self.config.folder, job, stream))[1])
+        row = {"fusion": method.name, "kind": "fusion", "options": dict(method.options)}
+        row |= self._trained(net, splits, method.stage(self.config.multimodal), context)
         if job.trial is not None:
             return {**row, "seed": job.seed, "trial": job.trial}
-        return self._tested(row, net, splits, job.seed, robustness=self.config.robustness)
+        return self._tested(row, net, splits, job, robustness=self.config.robustness)
 
-    def _trained(
-        self, name: str, net: FusedNetwork, splits: Splits, stage: StageOptions, context: RunContext
-    ) -> dict[str, Any]:
+    def _simple(self, job: Job, streams: str, splits: Splits) -> list[dict[str, Any]]:
+        samples, metric = self.samples(job.fold), MAIN[splits.task]
+        found, left_out = fit_simple(splits, streams, samples, job.seed)
+        rows = []
+        for one in found:
+            row = {"fusion": one.name, "kind": "simple", "options": dict(one.options), "valid": {metric: one.valid}}
+            row |= {"seed": job.seed, "cost": {"train_seconds": one.seconds}, "robustness": {}}
+            row["metrics"] = _figures(one.outputs, one.labels, splits)
+            row["scores"] = _scores(one.outputs, one.labels, bool(splits.classes)).tolist()
+            rows.append(row)
+        return rows + [{"fusion": line, "kind": "left out", "seed": job.seed, "valid": {}} for line in left_out]
+
+    def _trained(self, net: FusedNetwork, splits: Splits, stage: StageOptions, context: RunContext) -> dict[str, Any]:
         start = time.perf_counter()
         valid: dict[str, float | None] = {}
         try:
@@ -161,27 +188,32 @@ class JobRunner:
                 raise  # nothing could start from it
             for parameter in net.parameters():  # what it says then is undefined, and so are its figures
                 torch.nn.init.constant_(parameter, torch.nan)
-        return {"fusion": name, "valid": _numbers(valid), "cost": {"train_seconds": time.perf_counter() - start}}
+        return {"valid": _numbers(valid), "cost": {"train_seconds": time.perf_counter() - start}}
 
     def _tested(
-        self, row: dict[str, Any], net: FusedNetwork, splits: Splits, seed: int, *, robustness: bool
+        self, row: dict[str, Any], net: FusedNetwork, splits: Splits, job: Job, *, robustness: bool
     ) -> dict[str, Any]:
         """The row with its metrics under all conditions, and the score of every test sample."""
         conditions = {"": keep_inputs}
-        samples = splits.test if self.config.on == "test" else splits.valid
+        samples = self.samples(job.fold)
         if robustness:
             inputs = splits.preprocessing.inputs(collate([samples[0]])["inputs"])
-            conditions |= conditions_for(inputs, seed)
+            conditions |= conditions_for(inputs, job.seed)
         outputs, labels = predict_dataset(net, samples, splits.preprocessing, conditions, TEST_BATCH)
         metrics = {name: _figures(output, labels, splits) for name, output in outputs.items()}
-        row |= {"seed": seed, "metrics": metrics.pop(""), "robustness": metrics}
+        row |= {"seed": job.seed, "metrics": metrics.pop(""), "robustness": metrics}
         if outputs[""].isfinite().all():
             row["scores"] = _scores(outputs[""], labels, bool(splits.classes)).tolist()
         return row
 
 
-def _weights(folder: Path, seed: int, stream: str) -> Path:
-    return folder / "unimodal" / f"{stream}-{seed}"
+def fold_suffix(fold: int | None) -> str:
+    """Of the names of files."""
+    return "" if fold is None else f"-fold{fold}"
+
+
+def _weights(folder: Path, job: Job, stream: str) -> Path:
+    return folder / "unimodal" / f"{stream}-{job.seed}{fold_suffix(job.fold)}"
 
 
 def _figures(outputs: Tensor, labels: Tensor, splits: Splits) -> dict[str, float | None]:

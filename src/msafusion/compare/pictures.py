@@ -14,15 +14,15 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-FUSED, ALONE, FRONT = "#1f6fb4", "#c25e12", "#2b2f33"
-"""Colours: of fusion methods, of single streams, of means."""
+COLOURS, FRONT = {"fusion": "#1f6fb4", "single": "#c25e12", "simple": "#6a7f10"}, "#2b2f33"
+"""Of fusion methods, of single streams, of simple models; of means."""
 _COSTS = {"train_seconds": ("training time (s)", quantity), "flops": ("FLOPs of one forward pass", quantity)}
 """Cost -> label of its axis, how its ticks are written."""
 _DIRECTIONS = tuple((math.cos(turn), math.sin(turn)) for turn in np.deg2rad([0, 180, 45, 135, -45, -135, 90, -90]))
 
 
 def accuracy_picture(result: Result) -> "Figure":
-    """A line a method, the best on top: a dot each seed, the mean and its 95 % interval; single streams in orange."""
+    """A line a method, the best on top: a dot each seed, the mean and its 95 % interval; colours tell the kind."""
     from matplotlib.figure import Figure
 
     title, factor, _ = metric_display(result["metric"])
@@ -31,7 +31,7 @@ def accuracy_picture(result: Result) -> "Figure":
     axes = figure.subplots()
     ends: list[float] = []
     for place, entry in enumerate(table):
-        colour = ALONE if entry["single"] else FUSED
+        colour = COLOURS[entry["kind"]]
         rows = [row for row in result["rows"] if row["fusion"] == entry["fusion"]]
         values = [row["metrics"].get(result["metric"]) for row in rows]
         dots = [value * factor for value in values if value is not None and math.isfinite(value)]
@@ -80,7 +80,7 @@ def cost_picture(result: Result) -> "Figure":
         return _nothing(figure, axes_of_costs[0], "no costs were measured")
     for axes, (cost, entries) in zip(axes_of_costs, known.items(), strict=True):
         across, up = [entry[cost] for entry in entries], [entry["mean"] * factor for entry in entries]
-        colours = [ALONE if entry["single"] else FUSED for entry in entries]
+        colours = [COLOURS[entry["kind"]] for entry in entries]
         axes.scatter(across, up, s=30, color=colours, zorder=3, gid="methods")
         axes.margins(y=0.12)
         _log_axis(axes, across, *_COSTS[cost])

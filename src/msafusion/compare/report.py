@@ -7,6 +7,8 @@ from html import escape
 from typing import Any
 
 from msafusion.compare.formats import NONE, duration, p_value, quantity, size
+from msafusion.compare.tables import LEVEL, MIN_RUNS
+from msafusion.compare.verdict import sentence, validation_note
 from msafusion.training.metrics import METRICS
 
 Result = Mapping[str, Any]
@@ -53,7 +55,7 @@ class _Table:
 
 def markdown(result: Result) -> str:
     """How the comparison was made and its tables (GitHub's markdown), with headings of the third level."""
-    parts = [_plain(caption(result))]
+    parts = [_plain(line) for line in _first(result)]
     for table in _tables(result):
         parts += [f"### {table.heading}", _markdown_table(table), _plain(table.note)]
     return "\n\n".join(parts) + "\n"
@@ -67,7 +69,7 @@ def html(result: Result, pictures: Mapping[str, bytes]) -> str:
         pictures: name -> PNG; "accuracy", "cost" and "robustness" go below their tables, others to the end.
     """
     title = f"{result['data']['name']}: fusion methods compared"
-    parts = [f"<h1>{escape(title)}</h1>", f"<p>{escape(caption(result))}</p>"]
+    parts = [f"<h1>{escape(title)}</h1>", *(f"<p>{escape(line)}</p>" for line in _first(result))]
     left = dict(pictures)
     for table in _tables(result):
         parts += [f"<h2>{escape(table.heading)}</h2>", _html_table(table), f'<p class="note">{escape(table.note)}</p>']
@@ -82,12 +84,29 @@ def html(result: Result, pictures: Mapping[str, bytes]) -> str:
     )
 
 
+def _first(result: Result) -> list[str]:
+    """What stands above the tables: the answer, how it was found, and what to beware of."""
+    lines = [sentence(result), caption(result), validation_note(result), *result["left_out"]]
+    return [line for line in lines if line]
+
+
+def tested_on(result: Result) -> str:
+    """Samples, people and seeds of the figures."""
+    data, folds = result["data"], result.get("folds")
+    groups = f" of {data['num_groups']} groups" if data.get("num_groups") else ""
+    each = f", each once in {folds} folds" if folds else ""
+    return f"{data['num_tested']} {result.get('on', 'test')} samples{groups}{each}, {len(result['seeds'])} seed(s)"
+
+
 def caption(result: Result) -> str:
     """What was compared and how, in plain text."""
     data, seeds = result["data"], result["seeds"]
     streams = " and ".join(f"{name} ({channels} channels)" for name, channels in data["streams"].items())
     task = "regression" if data["task"] == "regression" else f"classification of {data['classes']} classes"
     samples = ", ".join(f"{count} {split}" for split, count in data["num_samples"].items() if count)
+    if folds := result.get("folds"):
+        what = f"of the {data['num_groups']} groups" if data.get("num_groups") else "sample"
+        samples += f" in the first of {folds} folds, of which each {what} is tested in one"
     if data.get("chosen_on_test"):
         tested = (
             "There are no validation data of their own: epochs and options were chosen on the test data, so that all "
@@ -154,40 +173,40 @@ def _tables(result: Result) -> list[_Table]:
 
 def _quality(result: Result) -> _Table:
     title, factor, decimals = metric_display(result["metric"])
-    with_seeds = len({entry["num_seeds"] for entry in result["table"]}) > 1
 
     def number(value: float | None, sign: str = "") -> str:
         return NONE if value is None else f"{value * factor:{sign}.{decimals}f}"
 
-    def versus(against: Mapping[str, Any] | None, *p_names: str) -> list[str]:
+    def versus(against: Mapping[str, Any] | None, p_name: str) -> list[str]:
         if against is None:
-            return [NONE] * (1 + len(p_names))
+            return [NONE, NONE]
         low, high = number(against["low"], "+"), number(against["high"], "+")
-        spread = "" if against["low"] is None else f" [{low}, {high}]"
-        return [number(against["difference"], "+") + spread, *(p_value(against.get(name)) for name in p_names)]
+        interval = "" if against["low"] is None else f" [{low}, {high}]"
+        return [number(against["difference"], "+") + interval, p_value(against.get(p_name))]
 
-    columns = ["method", f"{title} ± std [95 % interval]", *(["seeds"] if with_seeds else [])]
-    columns += ["difference to best other fusion", "p (seeds)", "p (bootstrap)"]
-    columns += ["difference to sum", "p (seeds, Holm)", "p (bootstrap)"]
+    columns = ["method", f"{title} ± std [95 % interval]", "validation"]
+    columns += ["difference to best other fusion", "p", "difference to sum", "p (Holm)"]
     arrow = "higher" if result["higher_is_better"] else "lower"
+    groups = result["data"].get("num_groups")
+    units = "samples" if groups is None else f"groups (people, videos: {groups} of them)"
     note = (
-        f"Mean over seeds on {result.get('on', 'test')} data ({arrow} is better) ± standard deviation over seeds, "
-        "[95 % t interval of the mean]. Differences are of common seeds, positive is better, [95 % bootstrap "
-        "interval]. p (seeds): two-sided paired t test over seeds; Holm: adjusted for testing every method against the "
-        "sum of the networks' outputs. p (bootstrap): both test samples and seeds resampled. Bold: the best, and what "
-        "its paired test does not tell from the best (p at least 0.05, not adjusted), which does not show that they "
-        f"are equal. Italic: one stream alone. {NONE}: undefined, as with one seed, a run that diverged, or without "
-        "the sum."
+        f"Mean on {result.get('on', 'test')} data ({arrow} is better) ± standard deviation over seeds. Differences are "
+        "of common seeds, positive is better. Intervals and two-sided p values count the variance between "
+        f"{units} and that between seeds (crossed random effects, Satterthwaite's degrees of freedom; with one seed "
+        "and folds: that between folds). Holm: adjusted for comparing every method with the sum of the networks' "
+        f"outputs. Bold: the best, and what is not told from it (p at least {LEVEL}, not adjusted), which does not "
+        f"show that they are equal; nothing is tested with fewer than {MIN_RUNS} runs of a method. Italic: one stream "
+        "alone, and simple models on summaries of the streams, whose validation is a cross-validation. "
+        f"{NONE}: undefined, as where a run diverged."
     )
     lines = []
     for entry in result["table"]:
         mean = number(entry["mean"])
-        if entry["std"] is not None:
-            mean += f" ± {number(entry['std'])} [{number(entry['low'])}, {number(entry['high'])}]"
-        cells = [entry["fusion"], mean, *([str(entry["num_seeds"])] if with_seeds else [])]
-        cells += versus(entry["versus_best"], "p_seeds", "p_bootstrap")
-        cells += versus(entry["versus_sum"], "p_seeds_holm", "p_bootstrap")
-        lines.append(_Line(cells, entry["tied_for_best"], entry["single"]))
+        mean += "" if entry["std"] is None else f" ± {number(entry['std'])}"
+        mean += "" if entry["low"] is None else f" [{number(entry['low'])}, {number(entry['high'])}]"
+        cells = [entry["fusion"], mean, number(entry["valid"])]
+        cells += [*versus(entry["versus_best"], "p"), *versus(entry["versus_sum"], "p_holm")]
+        lines.append(_Line(cells, entry["tied_for_best"], entry["kind"] != "fusion"))
     return _Table(title.removesuffix(" %").capitalize(), "accuracy", note, columns, lines)
 
 
@@ -209,7 +228,7 @@ def _cost(result: Result) -> _Table:
         _Line(
             [entry["fusion"], *(show(entry.get(cost)) for cost, (_, show) in shown.items())],
             entry["tied_for_best"],
-            entry["single"],
+            entry["kind"] != "fusion",
         )
         for entry in result["table"]
     ]

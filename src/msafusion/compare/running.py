@@ -1,10 +1,9 @@
 """A whole comparison: its runs in parallel, tuning, costs, and the result."""
 
-import json
 import math
 import platform
 import shutil
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,26 +14,20 @@ from rich.console import Console
 from msafusion.compare.config import ComparisonConfig, Method
 from msafusion.compare.costs import costs_of
 from msafusion.compare.jobs import SCRATCH, Job, JobRunner
+from msafusion.compare.pooling import runs_of
 from msafusion.compare.report import BATCH
-from msafusion.compare.statistics import comparison, robustness_table
+from msafusion.compare.tables import BASELINE, comparison, robustness_table
 from msafusion.compare.tuning import draw_options
+from msafusion.compare.verdict import verdict
 from msafusion.data.preparation.engines import run_work
 from msafusion.data.preparation.progress import progress_on
 from msafusion.data.samples import Splits, collate
 from msafusion.failures import TraceLog
-from msafusion.files.json_file import write_json
-from msafusion.files.reading import read_json, reading
-from msafusion.training.folder import MODEL, holds_anything, remove_written
 from msafusion.training.metrics import MAIN, METRICS, higher_is_better
+from msafusion.training.simple_models import stream_sets
 from msafusion.training.testing import build, fit_plan
 from msafusion.version import __version__
 
-RECIPE = "recipe.json"
-FILES = (
-    *(RECIPE, "results.json", "report.html", "report.md", "*.png", "*.log", "runs/*.json", f"{SCRATCH}/**"),
-    *(f"unimodal/*/{name}" for name in MODEL),
-)
-"""What a comparison writes into its folder."""
 Run = Callable[[str, Sequence[Job]], None]
 
 
@@ -70,7 +63,8 @@ def compare(
         ValueError: a method does not suit the data; runs failed.
     """
     runner = JobRunner(config)
-    splits = runner.splits()
+    folds = config.fold_numbers
+    splits = runner.splits(folds[0])
     metric = config.multimodal.metric(len(splits.classes))
 
     def run(what: str, jobs: Sequence[Job]) -> None:
@@ -88,18 +82,22 @@ def compare(
             )
 
     (config.folder / "runs").mkdir(parents=True, exist_ok=True)
-    singles = [Job(seed) for seed in seeds]
+    simple = [Job(seeds[0], fold=fold, simple=of) for fold in folds for of in stream_sets(splits)]
+    if config.simple_models:
+        run("simple models", simple)
+    singles = [Job(seed, fold=fold) for seed in seeds for fold in folds]
     run("single networks", singles)
+    chosen = dict.fromkeys(folds, methods)
     if tune:
-        methods = _tuned(config, methods, seeds[0], tune, metric, run)
-    jobs = [Job(seed, method) for seed in seeds for method in methods]
+        chosen = _tuned(config, methods, seeds[0], tune, metric, run)
+    jobs = [Job(seed, method, fold=fold) for seed in seeds for fold in folds for method in chosen[fold]]
     run("fused networks", jobs)
     shutil.rmtree(config.folder / SCRATCH, ignore_errors=True)
-    rows = _rows(config.folder, [*singles, *jobs])
+    rows = _rows(config.folder, [*singles, *jobs, *(simple if config.simple_models else [])])
     costs = _costs(runner, splits, methods)
     for row in rows:
-        row["cost"] = {**row["cost"], **costs[row["fusion"]]}
-    return _result(config, splits, rows, seeds, tune)
+        row["cost"] = {**row.get("cost", {}), **costs.get(row["fusion"], {})}
+    return _result(config, runner, rows, methods, seeds, tune)
 
 
 def suits(config: ComparisonConfig, splits: Splits, method: Method) -> str:
@@ -114,8 +112,8 @@ def suits(config: ComparisonConfig, splits: Splits, method: Method) -> str:
 
 def _tuned(
     config: ComparisonConfig, methods: Sequence[Method], seed: int, trials: int, metric: str, run: Run
-) -> list[Method]:
-    """The methods with the options of their best trial on the validation samples; the first trial changes nothing."""
+) -> dict[int | None, list[Method]]:
+    """Fold -> the methods with the options of their best trial on its validation samples; the first changes nothing."""
     tried = {
         method.name: [
             Method(method.name, method.fusion, draw_options(method, trial) if trial else method.options)
@@ -123,16 +121,20 @@ def _tuned(
         ]
         for method in methods
     }
-    jobs = {name: [Job(seed, one, trial) for trial, one in enumerate(them)] for name, them in tried.items()}
+    jobs = {
+        (fold, name): [Job(seed, one, trial, fold) for trial, one in enumerate(them)]
+        for fold in config.fold_numbers
+        for name, them in tried.items()
+    }
     run("tuning", [job for them in jobs.values() for job in them])
-    chosen = []
-    for name, them in jobs.items():
+    chosen: dict[int | None, list[Method]] = {fold: [] for fold in config.fold_numbers}
+    for (fold, name), them in jobs.items():
         values = [row["valid"].get(metric) for row in _rows(config.folder, them)]
         worst = -math.inf if higher_is_better(metric) else math.inf
         known = [worst if value is None else value for value in values]  # a trial that diverged has none
         if all(value is None for value in values):
             raise ValueError(f"all {trials} trials of '{name}' diverged; leave it out of --fusions.")
-        chosen.append(tried[name][int(np.argmax(known) if higher_is_better(metric) else np.argmin(known))])
+        chosen[fold].append(tried[name][int(np.argmax(known) if higher_is_better(metric) else np.argmin(known))])
     return chosen
 
 
@@ -147,7 +149,7 @@ def _rows(folder: Path, jobs: Sequence[Job]) -> list[dict[str, Any]]:
         rows = job.rows(folder)
         if rows is None:
             raise ValueError(f"the run '{job.file(folder)}' is gone; run the same command again to repeat it.")
-        found += rows
+        found += [{**row, "fold": job.fold} for row in rows]
     return found
 
 
@@ -163,11 +165,17 @@ def _costs(runner: JobRunner, splits: Splits, methods: Sequence[Method]) -> dict
 
 
 def _result(
-    config: ComparisonConfig, splits: Splits, rows: list[dict[str, Any]], seeds: Sequence[int], tune: int
+    config: ComparisonConfig,
+    runner: JobRunner,
+    rows: list[dict[str, Any]],
+    methods: Sequence[Method],
+    seeds: Sequence[int],
+    tune: int,
 ) -> dict[str, Any]:
-    metric = METRICS[MAIN[splits.task]]
-    kept = [(row["fusion"], row["seed"], row.pop("scores", None)) for row in rows]
-    scores = {(name, seed): np.asarray(values, dtype=float) for name, seed, values in kept if values is not None}
+    splits = runner.splits(config.fold_numbers[0])
+    runs = runs_of(runner, [row for row in rows if row["kind"] != "left out"], METRICS[MAIN[splits.task]])
+    baseline = next((method.name for method in methods if method.fusion == BASELINE), BASELINE)
+    units = len(set(runs.units.tolist()))
     return {
         "data": {
             "name": config.name,
@@ -175,68 +183,22 @@ def _result(
             "task": splits.task,
             "classes": len(splits.classes),
             "num_samples": {part: len(getattr(splits, part)) for part in ("train", "valid", "test")},
+            "num_tested": len(runs.units),
+            "num_groups": units if units < len(runs.units) else None,
             "chosen_on_test": splits.chosen_on_test,
         },
-        "metric": metric.name,
-        "higher_is_better": metric.higher_is_better,
+        "metric": runs.metric,
+        "higher_is_better": runs.higher_is_better,
         "on": config.on,
+        "folds": config.folds,
         "recipe": {"unimodal": config.unimodal.epochs, "multimodal": config.multimodal.epochs, "init": config.init},
         "batch": min(BATCH, len(splits.test)),
         "made_with": {"msafusion": __version__, "torch": torch.__version__, "machine": platform.machine()},
         "seeds": list(seeds),
         "tune": tune,
-        "rows": rows,
-        "table": comparison(rows, scores, metric.name, metric.higher_is_better),
-        "robustness": robustness_table(rows, metric.name, metric.higher_is_better),
+        "left_out": sorted({row["fusion"] for row in rows if row["kind"] == "left out"}),
+        "verdict": verdict(runs),
+        "rows": list(runs.rows),
+        "table": comparison(runs, baseline),
+        "robustness": robustness_table(runs),
     }
-
-
-def as_json(result: Mapping[str, Any]) -> str:
-    """The result as JSON with one row a line, so that versions of it can be compared."""
-    rows = ",\n".join("    " + json.dumps(row, allow_nan=False) for row in result["rows"])
-    around = json.dumps({**result, "rows": None}, indent=2, allow_nan=False)
-    return around.replace('\n  "rows": null', f'\n  "rows": [\n{rows}\n  ]', 1) + "\n"
-
-
-def check_folder(folder: Path, *, overwrite: bool) -> None:
-    """Look whether a comparison can start, or go on, in a folder; nothing is changed.
-
-    Raises:
-        ValueError: the folder holds something else.
-    """
-    if holds_anything(folder) and not (folder / RECIPE).is_file():
-        what = "is not overwritten: it holds" if overwrite else "holds"
-        raise ValueError(f"'{folder}' {what} something else than a comparison; choose another --out.")
-
-
-def prepare_folder(folder: Path, recipe: Mapping[str, Any], *, overwrite: bool) -> None:
-    """Begin a comparison in a folder, or go on in one whose runs share the same recipe.
-
-    What killed runs have left is removed: nobody else is at work in a locked folder.
-
-    Raises:
-        ValueError: see `check_folder` and `remove_written`; or the folder holds runs of another recipe.
-    """
-    check_folder(folder, overwrite=overwrite)
-    try:
-        if overwrite:
-            remove_written(folder, FILES)
-        shutil.rmtree(folder / SCRATCH, ignore_errors=True)
-        if (folder / RECIPE).is_file():
-            _check_recipe(folder, recipe)
-        else:
-            write_json(folder / RECIPE, dict(recipe))
-    except OSError as error:
-        raise ValueError(f"cannot write into '{folder}' ({error.strerror}); choose another --out.") from None
-
-
-def _check_recipe(folder: Path, recipe: Mapping[str, Any]) -> None:
-    file = folder / RECIPE
-    with reading(file, "the recipe of a comparison", "choose another --out, or --overwrite it", ValueError):
-        before = dict(read_json(file))
-        changed = [name for name in recipe if before.get(name) != json.loads(json.dumps(recipe[name]))]
-    if changed:
-        raise ValueError(
-            f"the comparison in '{folder}' was begun with another {changed[0]}; choose another --out, give the "
-            "same options to go on, or --overwrite it."
-        )

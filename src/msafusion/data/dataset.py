@@ -2,7 +2,7 @@
 
 import inspect
 from collections.abc import Callable, Mapping, Sequence
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -10,13 +10,14 @@ import numpy as np
 import torch
 
 from msafusion.data.download import DownloadError, Source, download_parts
+from msafusion.data.fitting import standardize
 from msafusion.data.media import Extractor
 from msafusion.data.plots import plot_sample
 from msafusion.data.preparation.journal import check_made_with, plain, read_settings
-from msafusion.data.preparation.prepared import INFO, PreparedFolder, StoredSamples
+from msafusion.data.preparation.prepared import INFO, PreparedFolder
 from msafusion.data.preparation.preparing import prepare_cached
 from msafusion.data.preparation.raw import RawItem, Verification, verify_raw
-from msafusion.data.preprocessing import Augmentation, Layout, Preprocessing, Standardize
+from msafusion.data.preprocessing import Augmentation, Layout, Preprocessing
 from msafusion.data.samples import PARTS, Sample, Splits
 from msafusion.failures import DataError
 from msafusion.streams import nearest
@@ -26,8 +27,6 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 Rows = Sequence[Mapping[str, str]]
-MAX_FITTED = 500
-"""Training samples, evenly spread, from which mean and standard deviation are taken."""
 
 
 class Dataset:
@@ -244,6 +243,7 @@ class Dataset:
             classes=folder.classes,
             channels={name: folder.channels[name] for name in names},
             preprocessing=self.preprocessing(folder, samples["train"]),
+            refit=partial(self.preprocessing, folder),
             extraction=folder.extraction,
             chosen_on_test=self.chosen_on_test,
             sentiment=self.sentiment and not folder.classes,
@@ -287,11 +287,7 @@ class Dataset:
             rows[self.part(row)].append(row)
         return rows
 
-    def preprocessing(self, folder: PreparedFolder, train: StoredSamples) -> Preprocessing:
+    def preprocessing(self, folder: PreparedFolder, train: Sequence[Sample]) -> Preprocessing:
         """From stored streams to the networks' inputs; here every channel is standardised by the training samples."""
-        some = train[:: -(-len(train) // MAX_FITTED)] if train else train
-        layouts: dict[str, Layout] = {name: folder.layout(name) for name in train.streams}
-        folder.exact = set(train.streams)  # until it is known of which float32 loses nothing
-        fitted = Standardize.fitted([sample["streams"] for sample in some], layouts, self.augmentation)
-        folder.exact = fitted.wide()
-        return fitted
+        layouts: dict[str, Layout] = {name: folder.layout(name) for name in self.streams or folder.channels}
+        return standardize(train, folder, layouts, self.augmentation)

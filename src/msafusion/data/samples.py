@@ -1,6 +1,7 @@
 """Samples of several streams: what every data set gives, and what a batch is made of."""
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, NotRequired, TypedDict
 
@@ -38,6 +39,23 @@ class Batch(TypedDict):
     lengths: dict[str, Tensor]
 
 
+class LazySamples(Sequence[Sample], ABC):
+    """Samples of which each is read when it is asked for."""
+
+    @abstractmethod
+    def only(self, streams: Iterable[str]) -> "LazySamples":
+        """The same samples, of which only some streams are read."""
+
+    @abstractmethod
+    def labels_and_groups(self) -> list[tuple[int | float, str]]:
+        """Of each sample, without reading it."""
+
+    @property
+    def groups(self) -> set[str]:
+        """Of all samples."""
+        return {group for _, group in self.labels_and_groups()}
+
+
 def as_dataset(samples: Sequence[Sample]) -> Any:
     """The sequence itself: it is a map-style data set in all but torch's types."""
     return samples
@@ -45,8 +63,14 @@ def as_dataset(samples: Sequence[Sample]) -> Any:
 
 def with_streams(samples: Sequence[Sample], streams: Iterable[str]) -> Sequence[Sample]:
     """The samples, of which only some streams need be read (where they are read when asked for)."""
-    only = getattr(samples, "only", None)
-    return samples if only is None else only(streams)
+    return samples.only(streams) if isinstance(samples, LazySamples) else samples
+
+
+def labels_and_groups(samples: Sequence[Sample]) -> list[tuple[int | float, str]]:
+    """(label, group) of each sample, without reading its streams where that can be."""
+    if isinstance(samples, LazySamples):
+        return samples.labels_and_groups()
+    return [(sample["label"], sample["group"]) for sample in samples]
 
 
 def collate(samples: Sequence[Sample], streams: Collection[str] | None = None) -> Batch:
@@ -85,7 +109,7 @@ class Splits:
     """A data set divided by its protocol, ready for networks.
 
     Attributes:
-        train, valid, test: samples; sequences may read theirs when asked (and then have an attribute `groups`).
+        train, valid, test: samples; held in memory, or `LazySamples`.
         classes: names of the classes; none: the labels are regression targets, for a regression.
         channels: stream name -> channels, in the order of the networks.
         preprocessing: from stored streams to what the networks take.
@@ -94,6 +118,8 @@ class Splits:
         chosen_on_test: the protocol chooses the epoch on the test samples, as the published code does; `valid` is then
             `test`, and results say so.
         sentiment: the values are sentiment in [-3, 3], for which results have the accuracies of its literature.
+        refit: training samples -> a preprocessing fitted to them, for other divisions of the same samples; None: the
+            preprocessing has nothing that is fitted.
     """
 
     train: Sequence[Sample]
@@ -105,9 +131,10 @@ class Splits:
     chosen_on_test: bool = False
     extraction: Mapping[str, Any] = field(default_factory=dict)
     sentiment: bool = False
+    refit: Callable[[Sequence[Sample]], Preprocessing] | None = None
 
     def __post_init__(self) -> None:
-        groups = {part: _groups(getattr(self, part)) for part in PARTS}
+        groups = {part: {group for _, group in labels_and_groups(getattr(self, part))} for part in PARTS}
         if self.chosen_on_test:
             groups = {"train": groups["train"], "test": groups["valid"] | groups["test"]}
         check_apart(groups, "the data", "check the protocol")
@@ -124,8 +151,3 @@ class Splits:
     def num_outputs(self) -> int:
         """Of a network for these labels."""
         return len(self.classes) or 1
-
-
-def _groups(samples: Sequence[Sample]) -> set[str]:
-    groups = getattr(samples, "groups", None)
-    return set(groups) if groups is not None else {sample["group"] for sample in samples}

@@ -25,8 +25,9 @@ from msafusion.networks import NetworkPlan, plan_from
 from msafusion.streams import nearest
 from msafusion.training.folder import MODEL, holds_anything, lock, remove_written
 from msafusion.training.loadable import check_saved
-from msafusion.training.metrics import METRICS, report
+from msafusion.training.metrics import MAIN, METRICS, higher_is_better, report
 from msafusion.training.same_samples import SAMPLES, check_fits_model, check_same_samples
+from msafusion.training.simple_models import fit_simple, stream_sets
 from msafusion.training.stage import RunContext, run_stage
 from msafusion.training.stage_options import StageOptions
 from msafusion.training.task import check_predictions
@@ -34,12 +35,13 @@ from msafusion.training.testing import build, fit_plan, predict_dataset
 from msafusion.version import __version__
 
 Metrics = dict[str, Any]
-FILES = (
+_FILES = (
     *("config.yaml", SAMPLES, "metrics.json", "evaluation.json", "predictions.jsonl", "*.log"),
     *(f"{folder}/{name}" for folder in ("model", "unimodal/*") for name in MODEL),
     *(f"checkpoints/*/{name}" for name in ("best.ckpt", "last.ckpt", "finished.json")),
     *(f"logs/*/{name}" for name in ("metrics.csv", "metrics.partial", "hparams.yaml", "events.out.tfevents.*")),
 )
+FILES = (*_FILES, *(f"fold-*/{name}" for name in _FILES))
 """What a run writes into its folder, `evaluate` and `predict` included."""
 
 
@@ -58,6 +60,7 @@ def train(
     num_workers: int = 0,
     resume: bool = False,
     overwrite: bool = False,
+    simple_models: bool = False,
     console: Console | None = None,
 ) -> Metrics:
     """Train in two stages, test once, and write everything into `folder`.
@@ -79,10 +82,11 @@ def train(
         num_workers: processes that load samples.
         resume: continue an interrupted run.
         overwrite: delete the run that the folder holds first.
+        simple_models: fit scikit-learn's too, and add the best on validation data to the table.
         console: where progress and the table go.
 
     Returns:
-        What `metrics.json` holds: per row of the table its test metrics.
+        What `metrics.json` holds: per row of the table its validation and test metrics.
 
     Raises:
         ValueError: the folder is in use, the data or the weights are not as expected.
@@ -91,7 +95,7 @@ def train(
     with lock(folder):
         prepare_folder(folder, config, resume=resume, overwrite=overwrite)
         context = RunContext(folder, trainer, num_workers, seed, resume, console or Console())
-        return _train(data, network, unimodal, multimodal, context, weights or {}, init)
+        return _train(data, network, unimodal, multimodal, context, weights or {}, init, simple_models)
 
 
 def _train(
@@ -102,6 +106,7 @@ def _train(
     context: RunContext,
     weights: Mapping[str, Path],
     init: Literal["unimodal", "scratch"],
+    simple_models: bool,
 ) -> Metrics:
     folder, seed, console = context.folder, context.seed, context.console
     for name in ("lightning.pytorch", "lightning.fabric"):
@@ -131,6 +136,8 @@ def _train(
         tested = evaluate(folder, splits)
         for name, row in rows.items():
             row["test"] = tested[name]
+        if simple_models:
+            rows |= _simple(splits, seed, console)
         result: Metrics = {
             "seed": seed,
             "num_samples": {p: len(getattr(splits, p)) for p in ("train", "valid", "test")},
@@ -139,10 +146,25 @@ def _train(
         result["rows"] = rows
         write_json(folder / "metrics.json", result)
         how = "EPOCH CHOSEN ON THE TEST SPLIT (published protocol)" if splits.chosen_on_test else "held-out test"
-        console.print(table(tested, title=f"{how}, seed {seed}"))
+        shown = {f"{name} ({row['model']})" if "model" in row else name: row["test"] for name, row in rows.items()}
+        console.print(table(shown, title=f"{how}, seed {seed}"))
         console.print(f"results in {folder / 'metrics.json'}, model in {folder / 'model'}")
         return result
     return {"rows": rows}
+
+
+def _simple(splits: Splits, seed: int, console: Console) -> dict[str, Metrics]:
+    """A row for the simple model that is best on validation data, of all streams; none where all would take long."""
+    found, left_out = fit_simple(splits, list(stream_sets(splits))[-1], splits.test, seed)
+    for line in left_out:
+        console.print(line, highlight=False, markup=False, soft_wrap=True)
+    if not found:
+        return {}
+    metric = MAIN[splits.task]
+    best = max(found, key=lambda one: one.valid if higher_is_better(metric) else -one.valid)
+    tested = report(best.outputs, best.labels, splits.classes, splits.sentiment)
+    row = {"model": best.name, "options": dict(best.options), "valid": {metric: best.valid}, "test": tested}
+    return {"simple model": row}
 
 
 def evaluate(folder: Path, splits: Splits, batch_size: int = 32) -> dict[str, Metrics]:

@@ -154,7 +154,7 @@ def bad(what):
     if what == "label of nan":
         values["label"] = np.where(np.arange(24) == 3, np.nan, np.arange(24) % 2)
     if what == "missing":
-        del values["split"]
+        del values["label"]
     if what == "empty":
         values["label"] = values["label"][:0]
     return values
@@ -180,7 +180,7 @@ def bad(what):
         ("no date", "video_of: row 2 is empty, expected its group"),
         ("complex labels", r"label: row 1 holds 1j, expected a number or a string"),
         ("label of nan", "row 4 has no label"),
-        ("missing", "has no array 'split'"),
+        ("missing", "has no array 'label'"),
         ("empty", "'label' is empty"),
     ],
 )

@@ -112,7 +112,7 @@ def spoil(root, rows, what):
     if what == "empty":
         (root / "manifest.csv").write_text("id,label,split,lips,audio\n")
     elif what == "header":
-        write_table(root, [{name: value for name, value in row.items() if name != "split"} for row in rows])
+        write_table(root, [{name: value for name, value in row.items() if name != "label"} for row in rows])
     elif what == "twice":
         write_table(root, [*rows, rows[0]])
     elif what == "outside":
@@ -152,7 +152,7 @@ def spoil(root, rows, what):
     ("what", "message"),
     [
         ("empty", "has no rows, expected one a sample"),
-        ("header", "expected also split"),
+        ("header", "expected also label"),
         ("twice", "the id 's0' occurs twice"),
         ("outside", "'../secret.npz#lips' leads out of the table's folder"),
         ("absolute", "leads out of the table's folder"),

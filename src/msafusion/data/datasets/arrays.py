@@ -1,27 +1,24 @@
 """Your own data as arrays, without writing code: one `.npz`, `.safetensors` or `.h5` file."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
-from typing import Any, overload
 
 import numpy as np
-import torch
 
-from msafusion.data.checks import as_float32, check_finite, check_streams, check_unique
+from msafusion.data.checks import check_streams, check_unique
 from msafusion.data.dataset import Dataset
 from msafusion.data.datasets.array_file import ArrayFile
+from msafusion.data.datasets.array_samples import ArraySamples, ArrayTable
 from msafusion.data.datasets.labelled import Labels, TaskOption, check_groups, parse_splits, split_rows
-from msafusion.data.preprocessing import Augmentation, Layout, Standardize
-from msafusion.data.samples import Sample, Splits, collate
+from msafusion.data.fitting import standardize
+from msafusion.data.preprocessing import Augmentation
+from msafusion.data.samples import Splits, collate
 from msafusion.failures import DataError
 from msafusion.streams import nearest
 from msafusion.text import clean_all, note
 
 CODES = {"0": "train", "1": "valid", "2": "test"}
-MAX_FITTED = 1000
-"""Training samples, evenly spread, from which mean and standard deviation are taken."""
-MAX_SCANNED, BLOCK = 2**31, 2**25
-"""Streams of up to 2 GiB are looked through for NaN before training, in blocks of 32 MiB."""
 
 
 class Arrays(Dataset):
@@ -41,6 +38,8 @@ class Arrays(Dataset):
         group: array of subjects, speakers or videos, of which no two splits may share one; none: rows are independent.
         task: classification, regression, or auto (by the labels, see `Labels.read`).
         valid_fraction: of the training rows, for validation, where no row is marked valid.
+        test_fraction: of all rows, for the test, by whole groups and evenly of all classes, where there is no array
+            `split`.
         augmentation: random changes in training, such as `{noise: 0.1}`; none: no change.
 
     Examples:
@@ -63,11 +62,12 @@ class Arrays(Dataset):
         group: str | None = None,
         task: TaskOption = "auto",
         valid_fraction: float = 0.15,
+        test_fraction: float = 0.2,
         augmentation: Augmentation | None = None,
     ) -> None:
         self.root, self.streams, self.label, self.split, self.group = Path(root), tuple(streams), label, split, group
         self.task: TaskOption = task
-        self.valid_fraction = valid_fraction
+        self.valid_fraction, self.test_fraction = valid_fraction, test_fraction
         self.augmentation = augmentation
 
     def splits(self) -> Splits:
@@ -75,8 +75,7 @@ class Arrays(Dataset):
         file = ArrayFile(self.root)
         texts = self._texts(file, self.label)
         number = len(texts)
-        marks = [CODES.get(text, text) for text in self._texts(file, self.split, number)]
-        split = parse_splits(marks, f"'{self.root}', {self.split}")
+        split = self._splits(file, number)
         groups = self._texts(file, self.group, number) if self.group else [str(row) for row in range(number)]
         ids = self._texts(file, "id", number) if "id" in file.names else [f"{row:06d}" for row in range(number)]
         if self.group:
@@ -88,23 +87,29 @@ class Arrays(Dataset):
             {"id": name, "split": part, "group": group, "label": label}
             for name, part, group, label in zip(ids, split, groups, labels.values, strict=True)
         ]
-        parts = split_rows(rows, labels.classes, self.valid_fraction, f"'{self.root}'")
-        table = _Table(file, rows, streams, {name: self._lengths(file, name, number) for name in streams})
+        parts = split_rows(rows, labels.classes, self.valid_fraction, f"'{self.root}'", self.test_fraction)
+        table = ArrayTable(file, rows, streams, {name: self._lengths(file, name, number) for name in streams})
         table.check_finite()
         samples = {name: ArraySamples(table, indices) for name, indices in parts.items()}
-        train = samples["train"]
-        some = train[:: -(-len(train) // MAX_FITTED)]
-        table.exact = set(streams)  # until it is known of which float32 loses nothing
-        preprocessing = Standardize.fitted([sample["streams"] for sample in some], table.layouts(), self.augmentation)
-        table.exact = preprocessing.wide()
+        refit = partial(standardize, store=table, layouts=table.layouts(), augmentation=self.augmentation)
+        preprocessing = refit(samples["train"])
         splits = Splits(
             *(samples[name] for name in ("train", "valid", "test")),
             classes=labels.classes,
             channels=preprocessing.num_channels(),
             preprocessing=preprocessing,
+            refit=refit,
         )
-        collate([train[0]])
+        collate([samples["train"][0]])
         return splits
+
+    def _splits(self, file: ArrayFile, number: int) -> list[str]:
+        if self.split == "split" and self.split not in file.names:  # drawn, with a note
+            return [""] * number
+        marks = [CODES.get(text, text) for text in self._texts(file, self.split, number)]
+        if not any(marks):
+            raise DataError(f"'{self.root}': '{self.split}' is empty, expected train, valid or test; fill it.")
+        return parse_splits(marks, f"'{self.root}', {self.split}")
 
     def _texts(self, file: ArrayFile, name: str, number: int | None = None) -> list[str]:
         if name not in file.names:
@@ -204,82 +209,3 @@ def _described(shape: Sequence[int]) -> str:
     if len(shape) == 2:
         return f"{shape[1]} values"
     return f"{shape[1]} channels of {' x '.join(map(str, shape[2:]))}"
-
-
-class _Table:
-    """What the samples of all splits share."""
-
-    def __init__(
-        self,
-        file: ArrayFile,
-        rows: Sequence[dict[str, Any]],
-        streams: Sequence[str],
-        lengths: dict[str, np.ndarray | None],
-    ) -> None:
-        self.file, self.rows, self.streams, self.lengths = file, rows, streams, lengths
-        self.exact: set[str] = set()
-        """Streams that stay in float64 where they are."""
-
-    def layouts(self) -> dict[str, Layout]:
-        axes = {name: len(self.file.shape(name)) for name in self.streams}
-        return {name: "sequence" if n == 3 else "video" if n == 5 else "map" for name, n in axes.items()}
-
-    def check_finite(self) -> None:
-        """Refuse NaN and infinity in rows of any split, so that no run stops at them after training."""
-        for name in self.streams:
-            first, number, lengths = self.file.row(name, 0), len(self.rows), self.lengths[name]
-            if first.dtype.kind != "f" or first.nbytes * number > MAX_SCANNED:
-                continue
-            rows = max(1, BLOCK // first.nbytes)
-            for start in range(0, number, rows):
-                values = as_float32(self.file.rows(name, start, min(start + rows, number)))
-                finite = np.isfinite(values)
-                if lengths is not None:  # padding does not count
-                    finite |= (np.arange(values.shape[1]) >= lengths[start : start + rows, None])[..., None]
-                for row in np.flatnonzero(~finite.reshape(len(values), -1).all(axis=1))[:1]:
-                    check_finite(values[row], self._what(name, start + int(row)), "clean the data")
-
-    def _what(self, stream: str, index: int) -> str:
-        return f"'{self.file.path}': stream '{stream}' of sample '{self.rows[index]['id']}', in float32,"
-
-    def sample(self, index: int, streams: Iterable[str]) -> Sample:
-        row, arrays, lengths = self.rows[index], {}, {}
-        for name in streams:
-            values, real = self.file.row(name, index), self.lengths[name]
-            if real is not None:
-                values = values[: real[index]]
-                lengths[name] = len(values)
-            if values.dtype.kind == "f":
-                single = as_float32(values)
-                check_finite(single, self._what(name, index), "clean the data")
-                values = values if values.dtype == np.float64 and name in self.exact else single
-            arrays[name] = torch.from_numpy(np.ascontiguousarray(values))
-        sample: Sample = {"id": row["id"], "streams": arrays, "label": row["label"], "group": row["group"]}
-        if lengths:
-            sample["lengths"] = lengths
-        return sample
-
-
-class ArraySamples(Sequence[Sample]):
-    """Some rows of an array file, each read when it is asked for."""
-
-    def __init__(self, table: _Table, indices: Sequence[int], streams: Sequence[str] | None = None) -> None:
-        self.table, self.indices = table, indices
-        self.streams = tuple(table.streams if streams is None else streams)
-        self.groups = {table.rows[index]["group"] for index in indices}
-
-    def only(self, streams: Iterable[str]) -> "ArraySamples":
-        """The same samples, of which only some streams are read."""
-        return ArraySamples(self.table, self.indices, [name for name in self.streams if name in set(streams)])
-
-    def __len__(self) -> int:
-        return len(self.indices)
-
-    @overload
-    def __getitem__(self, index: int) -> Sample: ...
-    @overload
-    def __getitem__(self, index: slice) -> "ArraySamples": ...
-    def __getitem__(self, index: int | slice) -> "Sample | ArraySamples":
-        if isinstance(index, slice):
-            return ArraySamples(self.table, self.indices[index], self.streams)
-        return self.table.sample(self.indices[index], self.streams)

@@ -8,7 +8,10 @@ from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any, Literal
 
+import numpy as np
+
 from msafusion.data.checks import check_apart
+from msafusion.data.dividing import divide
 from msafusion.data.samples import PARTS
 from msafusion.failures import DataError
 from msafusion.streams import check_option, nearest
@@ -156,24 +159,63 @@ def split_by_column(rows: Sequence[Mapping[str, Any]], classes: Sequence[str], w
     return parts
 
 
+def draw_test(
+    rows: Sequence[Mapping[str, Any]], classes: Sequence[str], test_fraction: float, where: str
+) -> list[Mapping[str, Any]]:
+    """The rows, of which none has a split, with splits: about `test_fraction` of every class is test, by whole groups.
+
+    The draw depends on labels and groups alone.
+
+    Raises:
+        DataError: there are not enough groups or samples.
+    """
+    check_option("test_fraction", test_fraction, 0.05, 0.5)
+    labels = np.array([row["label"] for row in rows], dtype=np.int64 if classes else np.float64)
+    groups = np.array([row["group"] for row in rows])
+    number = round(1 / test_fraction)
+    counts = np.bincount(labels) if classes else np.array([len(rows)])
+    if len(set(groups)) < number or (len(set(groups)) == len(groups) and counts.min() < number):
+        raise DataError(
+            f"{where}: without a column of splits, {number} groups or more and as many samples of every class are "
+            f"needed to test {test_fraction:.0%} of them; add the column split, or set test_fraction."
+        )
+    _, test = next(divide(labels, groups, number, classes, "test_fraction"))
+    drawn = set(test.tolist())
+    by_group = len(set(groups)) < len(groups)
+    what = f"{len(set(groups[test]))} of {len(set(groups))} groups" if by_group else f"{len(drawn)} of {len(rows)}"
+    note(
+        f"{where}: no column split, so {what} are drawn for the test (test_fraction {test_fraction:g}); if the column "
+        "has another name, give it by --data.split."
+    )
+    return [{**row, "split": "test" if index in drawn else "train"} for index, row in enumerate(rows)]
+
+
 def split_rows(
-    rows: Sequence[Mapping[str, Any]], classes: Sequence[str], valid_fraction: float, where: str
+    rows: Sequence[Mapping[str, Any]],
+    classes: Sequence[str],
+    valid_fraction: float,
+    where: str,
+    test_fraction: float = 0.2,
 ) -> dict[str, list[int]]:
     """Indices of the rows of each part, as `split_by_column` gives them, with validation rows.
 
     Where no row is marked valid, whole groups are drawn from the training rows until about `valid_fraction` of every
-    class is reached; the draw depends on the groups' names alone.
+    class is reached; the draw depends on the groups' names alone. Where no row has a split, test rows are drawn first.
 
     Args:
         rows: see `split_by_column`.
         classes: see `split_by_column`.
         valid_fraction: of the training rows.
         where: see `split_by_column`.
+        test_fraction: of all rows, where none has a split.
 
     Raises:
-        DataError: see `split_by_column`; no validation row can be drawn, or only with all training rows of a class.
+        DataError: see `split_by_column` and `draw_test`; no validation row can be drawn, or only with all training rows
+            of a class.
     """
     check_option("valid_fraction", valid_fraction, 0.0, 0.9)
+    if not any(row["split"] for row in rows):
+        rows = draw_test(rows, classes, test_fraction, where)
     parts = split_by_column(rows, classes, where)
     if not parts["valid"]:
         parts["valid"] = _draw(rows, parts["train"], valid_fraction, bool(classes))

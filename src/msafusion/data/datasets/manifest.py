@@ -32,6 +32,8 @@ class Manifest(Dataset):
         held_out: valid, test -> its groups, all others train, whatever the column of splits says; None: that counts.
         task: classification, regression, or auto (by the labels, see `Labels.read`).
         valid_fraction: of the training rows, for validation, where no row is marked valid.
+        test_fraction: of all rows, for the test, by whole groups and evenly of all classes, where there is no column
+            `split`.
         augmentation: random changes in training, such as `{noise: 0.1}`; none: no change.
         workers: processes that prepare; none: as many as there are cores and work for.
         allow_shared_files: a file (or a key of it) may be named in several splits. Otherwise this is refused, and rows
@@ -63,11 +65,13 @@ class Manifest(Dataset):
         held_out: dict[str, list[str]] | None = None,
         task: TaskOption = "auto",
         valid_fraction: float = 0.15,
+        test_fraction: float = 0.2,
         augmentation: Augmentation | None = None,
         workers: int | None = None,
         allow_shared_files: bool = False,
     ) -> None:
-        self.root, self.valid_fraction, self.workers = Path(root), valid_fraction, workers
+        self.root, self.workers = Path(root), workers
+        self.valid_fraction, self.test_fraction = valid_fraction, test_fraction
         self.streams, self.stream_options = tuple(streams or ()), streams or {}
         self.label, self.split, self.group, self.held_out = label, split, group, held_out
         self.task: TaskOption = task
@@ -115,5 +119,5 @@ class Manifest(Dataset):
         rows: list[dict[str, Any]] = [
             {**row, "label": int(row["label"]) if folder.classes else float(row["label"])} for row in folder.rows
         ]
-        indices = split_rows(rows, folder.classes, self.valid_fraction, f"'{self.root}'")
+        indices = split_rows(rows, folder.classes, self.valid_fraction, f"'{self.root}'", self.test_fraction)
         return {part: [folder.rows[index] for index in of_part] for part, of_part in indices.items()}

@@ -49,8 +49,12 @@ class ManifestTable:
         allow_shared_files: bool,
     ) -> None:
         self.group, self.label, self.split = group, label, split
-        needed = ("id", label, *([] if held_out else [split]), *([group] if group else []))
-        self.file, self.rows = read_manifest(source, needed)
+        needed = ("id", label, *([group] if group else []))
+        of_splits = () if held_out or split == "split" else (split,)
+        self.file, self.rows = read_manifest(source, (*needed, *of_splits), (split,))
+        drawn = not held_out and split not in self.rows[0]
+        if drawn:  # the data set draws them, with a note
+            self.rows = [{**row, split: ""} for row in self.rows]
         if held_out:
             part_of = self._part_of_groups(held_out)
             self.rows = [{**row, split: part_of.get(row[group] if group else "", "train")} for row in self.rows]
@@ -65,7 +69,8 @@ class ManifestTable:
             for number, row in enumerate(self.rows, start=1)
         ]
         if not allow_shared_files:
-            check_unshared(named, parts, [row["id"] for row in self.rows], f"'{self.file}'")
+            of_rows = [row[group] for row in self.rows] if drawn and group else parts
+            check_unshared(named, of_rows, [row["id"] for row in self.rows], f"'{self.file}'")
         if group:
             self._groups = [row[group] for row in self.rows]
             check_groups(self._groups, f"'{self.file}', {group}")
@@ -76,7 +81,8 @@ class ManifestTable:
             {"id": row["id"], "split": row[split], "group": of_row, "label": value}
             for row, of_row, value in zip(self.rows, self._groups, labels.values, strict=True)
         ]
-        split_by_column(whole, labels.classes, f"'{self.file}'")  # before hours of work
+        if not drawn:
+            split_by_column(whole, labels.classes, f"'{self.file}'")  # before hours of work
         self.extraction = {name: self._reading(name, dict(options)) for name, options in asked.items()}
         guessed = [f"{name} as {self.extraction[name].described}" for name in asked if "kind" not in asked[name]]
         if guessed:

@@ -1,7 +1,7 @@
 """CMU-MOSEI and CMU-MOSI: sentiment of spoken opinions (Zadeh et al. 2018, P18-1208; 2016, arXiv 1606.06259)."""
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any, ClassVar
@@ -13,10 +13,10 @@ from msafusion.data.datasets.mosei_csd import CmuSdkFiles
 from msafusion.data.datasets.mosei_pickles import SentimentPickle
 from msafusion.data.datasets.mosei_raw import STREAMS
 from msafusion.data.download import Source
-from msafusion.data.preparation.prepared import PreparedFolder, StoredSamples
+from msafusion.data.preparation.prepared import PreparedFolder
 from msafusion.data.preparation.raw import RawItem, Verification
 from msafusion.data.preprocessing import Clips, Layout
-from msafusion.data.samples import PARTS
+from msafusion.data.samples import PARTS, Sample
 from msafusion.failures import DataError, Failure, TraceLog, attempt
 
 _CMU = "http://immortal.multicomp.cs.cmu.edu/CMU-MOSEI"
@@ -163,7 +163,7 @@ class MOSEI(Dataset):
         present |= {part: sum(item.columns["split"] == part for item in items) for part in PARTS}
         return Verification(present, form.missing(), broken, form.skipped())
 
-    def preprocessing(self, folder: PreparedFolder, train: StoredSamples) -> Clips:
+    def preprocessing(self, folder: PreparedFolder, train: Sequence[Sample]) -> Clips:
         """None but the least number of steps."""
         channels = {name: folder.channels[name] for name in STREAMS}
         return Clips(channels, min_steps=dict.fromkeys(STREAMS, self.min_steps))

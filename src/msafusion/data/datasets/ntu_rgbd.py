@@ -1,16 +1,17 @@
 """NTU RGB+D 60: 60 actions by 40 performers, seen by three cameras (Shahroudy et al. 2016, arXiv 1604.02808)."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import ClassVar, Literal
 
 from msafusion.data.dataset import Dataset, Rows
 from msafusion.data.media import Extractor, Frames, NtuSkeleton
-from msafusion.data.preparation.prepared import PreparedFolder, StoredSamples
+from msafusion.data.preparation.prepared import PreparedFolder
 from msafusion.data.preparation.raw import RawItem
 from msafusion.data.preprocessing.clips import IMAGENET, Clips
+from msafusion.data.samples import Sample
 from msafusion.failures import DataError
 from msafusion.reproduce.frames import NtuReferenceFrames
 
@@ -188,7 +189,7 @@ class NTURGBD(Dataset):
             parts["test" if tested else held].append({**row, "group": group})
         return parts
 
-    def preprocessing(self, folder: PreparedFolder, train: StoredSamples) -> Clips:
+    def preprocessing(self, folder: PreparedFolder, train: Sequence[Sample]) -> Clips:
         """Frames by ImageNet's statistics, cropped."""
         mean, std = IMAGENET
         return Clips(folder.channels, {"rgb": mean}, {"rgb": std}, size=self.size)

@@ -14,9 +14,10 @@ import numpy as np
 from msafusion.data.dataset import Dataset, Rows
 from msafusion.data.download import ZenodoSource
 from msafusion.data.media import Extractor, Frames, Mfcc
-from msafusion.data.preparation.prepared import PreparedFolder, StoredSamples
+from msafusion.data.preparation.prepared import PreparedFolder
 from msafusion.data.preparation.raw import RawItem, Verification
 from msafusion.data.preprocessing.clips import IMAGENET, Clips
+from msafusion.data.samples import Sample
 from msafusion.failures import DataError
 
 CONSECUTIVE = tuple(tuple(range(first, first + 4)) for first in range(1, 25, 4))
@@ -201,10 +202,10 @@ class RAVDESS(Dataset):
         parts = super().parts(folder)
         return {**parts, "valid": parts["test"]} if self.chosen_on_test else parts
 
-    def preprocessing(self, folder: PreparedFolder, train: StoredSamples) -> Clips:
+    def preprocessing(self, folder: PreparedFolder, train: Sequence[Sample]) -> Clips:
         """Frames by ImageNet's statistics; cropped and flipped at random in training."""
-        mean, std = (dict.fromkeys({"video"} & set(train.streams), values) for values in IMAGENET)
-        channels = {name: folder.channels[name] for name in train.streams}
+        channels = {name: folder.channels[name] for name in self.streams or folder.channels}
+        mean, std = (dict.fromkeys({"video"} & set(channels), values) for values in IMAGENET)
         return Clips(channels, mean, std, size=self.size, crop_area=[0.8, 1.4], flip=True)
 
     def _check_folders(self) -> None:

@@ -15,7 +15,7 @@ def check_unshared(files: Sequence[Sequence[Path]], splits: Sequence[str], ids: 
 
     Args:
         files: of each row.
-        splits: of each row.
+        splits: of each row; its group where splits are drawn.
         ids: of each row.
         where: the table, for messages.
 
@@ -29,8 +29,8 @@ def check_unshared(files: Sequence[Sequence[Path]], splits: Sequence[str], ids: 
             if splits[other] != splits[row]:
                 raise DataError(
                     f"{where}: '{file}' is named by '{ids[other]}' ({splits[other]}) and by '{ids[row]}' "
-                    f"({splits[row]}), expected every file in one split; correct it, or set allow_shared_files "
-                    "if it is meant."
+                    f"({splits[row]}), expected every file in one split (or group, where splits are drawn); correct "
+                    "it, or set allow_shared_files if it is meant."
                 )
 
 

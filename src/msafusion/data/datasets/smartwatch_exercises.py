@@ -1,6 +1,7 @@
 """Shoulder exercises from a smart watch, the embedded default (Burns et al. 2018, arXiv 1802.01489; in seglearn)."""
 
 from collections.abc import Sequence
+from functools import partial
 from importlib.metadata import PackageNotFoundError, distribution
 from pathlib import Path
 from typing import Any
@@ -91,14 +92,19 @@ class SmartwatchExercises(Dataset):
         for number, recording in enumerate(recordings):
             subject, label = int(data["subject"][number]), int(data["y"][number])
             part = next(name for name, subjects in self.subjects.items() if subject in subjects)
-            cut = windows(recording)
+            cut = windows.cut(recording)
             for i in range(len(cut["accelerometer"])):
-                streams = {name: values[i] for name, values in cut.items()}
+                streams = {name: values[i].float() for name, values in cut.items()}
                 parts[part].append(
                     {"id": f"{number:03d}/{i:02d}", "streams": streams, "label": label, "group": str(subject)}
                 )
-        channels = {name: len(labels) for name, labels in STREAMS.items()}
-        return Splits(parts["train"], parts["valid"], parts["test"], list(data["y_labels"]), channels, windows)
+        return Splits(
+            *(parts[name] for name in ("train", "valid", "test")),
+            classes=list(data["y_labels"]),
+            channels={name: len(labels) for name, labels in STREAMS.items()},
+            preprocessing=windows,
+            refit=partial(_fitted, recordings=recordings, windows=windows),
+        )
 
     def _read(self) -> dict[str, Any]:
         path = self.file or _file_in_seglearn()
@@ -126,6 +132,12 @@ class SmartwatchExercises(Dataset):
                     "shorten window_seconds."
                 )
         return data
+
+
+def _fitted(samples: Sequence[Sample], recordings: Sequence[Any], windows: Windows) -> Windows:
+    """The preprocessing for other training samples: by the recordings that they are cut from."""
+    numbers = sorted({int(sample["id"].partition("/")[0]) for sample in samples})
+    return Windows.fitted([recordings[number] for number in numbers], windows.rate, windows.steps, windows.hop)
 
 
 def _file_in_seglearn() -> Path:

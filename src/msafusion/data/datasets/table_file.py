@@ -17,13 +17,16 @@ ROWS_AT_ONCE, BYTES_OF_CELL = 64, 64
 """Of a Parquet file; a text of Python takes so many bytes at least."""
 
 
-def read_manifest(source: Path, needed: tuple[str, ...] = ("id",)) -> tuple[Path, list[dict[str, str]]]:
+def read_manifest(
+    source: Path, needed: tuple[str, ...] = ("id",), optional: tuple[str, ...] = ()
+) -> tuple[Path, list[dict[str, str]]]:
     """The table's path and its rows, all as text.
 
     Args:
         source: the table (.csv or .parquet), or the folder that holds `manifest.csv` or `manifest.parquet`.
         needed: columns of names that there must be; blanks around their entries, and around all others and the
             columns' names, are taken off, with a note.
+        optional: columns of names that there may be.
 
     Raises:
         DataError: no table, no row, a missing column, two columns of one name, a row of another length, a quote that
@@ -37,7 +40,8 @@ def read_manifest(source: Path, needed: tuple[str, ...] = ("id",)) -> tuple[Path
         raise DataError(
             f"no {NAMES[0]} in '{source}', expected a manifest; give the folder that holds it, or the file."
         )
-    rows = _stripped(_parquet(file, needed) if file.suffix.lower() == ".parquet" else _csv(file), needed, file)
+    names = (*needed, *optional)
+    rows = _stripped(_parquet(file, names) if file.suffix.lower() == ".parquet" else _csv(file), names, file)
     if not rows:
         raise DataError(f"'{file}' has no rows, expected one a sample; fill it.")
     if missing := [name for name in needed if name not in rows[0]]:

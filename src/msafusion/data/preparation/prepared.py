@@ -22,7 +22,7 @@ import torch
 from msafusion.data.checks import as_float32, check_finite, check_ids, check_label, check_streams
 from msafusion.data.preparation.writing import INFO, TABLE, array_file, write_prepared
 from msafusion.data.preprocessing import Layout, layout_problem
-from msafusion.data.samples import Sample
+from msafusion.data.samples import LazySamples, Sample
 from msafusion.failures import DataError, Failure, TraceLog, attempt
 from msafusion.files.numpy_file import map_npy, native
 from msafusion.files.reading import read_json, reading
@@ -216,7 +216,7 @@ class PreparedFolder:
         return values
 
 
-class StoredSamples(Sequence[Sample]):
+class StoredSamples(LazySamples):
     """Samples of a prepared folder, each read when it is asked for."""
 
     def __init__(
@@ -224,7 +224,13 @@ class StoredSamples(Sequence[Sample]):
     ) -> None:
         self.folder, self.rows = folder, rows
         self.streams = tuple(folder.channels if streams is None else streams)
-        self.groups = {row["group"] for row in rows}
+
+    def labels_and_groups(self) -> list[tuple[int | float, str]]:
+        """Of each sample, from the table."""
+        return [(self._label(row), row["group"]) for row in self.rows]
+
+    def _label(self, row: Mapping[str, str]) -> int | float:
+        return int(row["label"]) if self.folder.classes else float(row["label"])
 
     def only(self, streams: Iterable[str]) -> "StoredSamples":
         """The same samples, of which only some streams are read."""
@@ -245,8 +251,7 @@ class StoredSamples(Sequence[Sample]):
             return StoredSamples(self.folder, self.rows[index], self.streams)
         row, folder = self.rows[index], self.folder
         streams = {name: torch.from_numpy(folder.array(name, row["id"])) for name in self.streams}
-        label = int(row["label"]) if folder.classes else float(row["label"])
-        sample: Sample = {"id": row["id"], "streams": streams, "label": label, "group": row["group"]}
+        sample: Sample = {"id": row["id"], "streams": streams, "label": self._label(row), "group": row["group"]}
         if folder.sequences:
             sample["lengths"] = {name: len(streams[name]) for name in folder.sequences if name in streams}
         return sample

@@ -50,7 +50,22 @@ class Windows(Preprocessing):
         return cls(rate, steps, hop, mean, std)
 
     def __call__(self, recording: Mapping[str, np.ndarray | Tensor]) -> dict[str, Tensor]:
-        """{stream: (time, channels)} of one recording to {stream: float32 (windows, channels, steps)}.
+        """{stream: (time, channels)} of one recording to {stream: float32 (windows, channels, steps)}, standardised.
+
+        Raises: see `cut`.
+        """
+        return self.inputs(self.cut(recording))
+
+    def inputs(self, stored: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Windows (batch, channels, steps) in the recordings' units, standardised, as float32."""
+        results = {}
+        for name, windows in stored.items():
+            mean, std = (windows.new_tensor(of[name])[:, None] for of in (self.mean, self.std))
+            results[name] = ((windows - mean) / std).float()
+        return results
+
+    def cut(self, recording: Mapping[str, np.ndarray | Tensor]) -> dict[str, Tensor]:
+        """{stream: (time, channels)} of one recording to {stream: float64 (windows, channels, steps)} in its units.
 
         Raises:
             DataError: an unknown stream, the wrong number of channels, streams of different lengths, fewer time steps
@@ -76,9 +91,8 @@ class Windows(Preprocessing):
             check_finite(values, f"stream '{name}'", "clean the recording")
         if len(set(lengths.values())) > 1:
             raise DataError(f"the streams have {lengths} time steps, expected equal ones; align them first.")
-        return {name: self._cut(name, values) for name, values in arrays.items()}
+        return {name: self._cut(values) for name, values in arrays.items()}
 
-    def _cut(self, name: str, values: np.ndarray) -> Tensor:
-        standard = (values - np.array(self.mean[name])) / np.array(self.std[name])
-        windows = np.lib.stride_tricks.sliding_window_view(standard, self.steps, axis=0)[:: self.hop]
-        return torch.from_numpy(np.ascontiguousarray(windows)).float()
+    def _cut(self, values: np.ndarray) -> Tensor:
+        windows = np.lib.stride_tricks.sliding_window_view(values, self.steps, axis=0)[:: self.hop]
+        return torch.from_numpy(np.ascontiguousarray(windows))
