@@ -30,7 +30,7 @@ def write(root: Path = ROOT) -> Path:
     plots.mkdir(parents=True, exist_ok=True)
     parts = ["# Results", "Written by `python benchmarks/results.py` from `results/*.json`; edit neither by hand."]
     parts += _text(root / "docs" / "findings.md")
-    results = {file: _read(file) for file in files}
+    results = {file: result for file in files if (result := _read(file)) is not None}
     parts += _overview({file.stem: result for file, result in results.items()})
     for file, result in results.items():
         parts += _data_set(file, result, plots)
@@ -95,16 +95,20 @@ def _data_set(file: Path, result: dict[str, Any], plots: Path) -> list[str]:
     return parts
 
 
-def _read(file: Path) -> dict[str, Any]:
+def _read(file: Path) -> dict[str, Any] | None:
+    """A result; None, with a line, for those of versions whose statistics were over seeds alone."""
     try:
         result = json.loads(file.read_text(encoding="utf-8"))
     except ValueError as error:
         raise ValueError(f"'{file}' is not JSON ({error}); copy it from the folder of the comparison again.") from None
-    missing = [key for key in ("data", "metric", "rows", "table", "robustness", "verdict") if key not in result]
+    missing = [key for key in ("data", "metric", "rows", "table", "robustness") if key not in result]
     if missing:
         raise ValueError(
             f"'{file}' has no '{missing[0]}', expected a results.json of `msafusion compare`; run it again."
         )
+    if "verdict" not in result:
+        print(f"left out: '{file}' was made by an older version; make it again (`make results/{file.name}`)")
+        return None
     return result
 
 

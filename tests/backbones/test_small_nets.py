@@ -36,7 +36,7 @@ def test_gradients_of_clips_are_those_of_double_precision():
         torch.testing.assert_close(one.double(), parameter.grad, atol=1e-4, rtol=1e-3)
 
 
-@pytest.mark.parametrize("pool", ["mean", "max"])
+@pytest.mark.parametrize("pool", ["mean", "max", "statistics"])
 def test_padding_changes_nothing_where_lengths_are_given(pool):
     net = CNN1d(3, 4, pool=pool).eval()
     signal = torch.randn(1, 3, 16)
@@ -76,3 +76,24 @@ def test_a_backbone_for_an_unknown_stream_or_an_unknown_rank_is_refused():
         SmallCNN().fitted({"tensor": (1, 2, 3, 4, 5)}, {"tensor": 1})
     with pytest.raises(ValueError, match=r"stream 'text' has the shape \(50, 768\), expected its 768 channels first"):
         SmallCNN().fitted({"text": (50, 768)}, {"text": 768})
+
+
+def test_statistics_pooling_by_hand():
+    net = CNN1d(2, 4, widths=(3,), pool="statistics").eval()
+    signal = torch.randn(2, 2, 11)
+    features = net.stage1(signal)
+    pooled = torch.cat([features.mean(2), features.amax(2), features.std(2, correction=0)], dim=1)
+    torch.testing.assert_close(net(signal), net.fc(pooled), atol=1e-3, rtol=1e-3)  # 1e-5 is added to the variances
+
+
+def test_statistics_of_a_constant_signal_have_finite_gradients():
+    signal = torch.zeros(2, 3, 16, requires_grad=True)
+    CNN1d(3, 4, pool="statistics")(signal).sum().backward()
+    assert signal.grad.isfinite().all()
+
+
+@pytest.mark.parametrize("fusion", ["msaf", "concat"])
+def test_small_networks_with_statistics_pooling_are_fused(fusion):
+    plan = SmallCNN(widths=(4, 8, 8), pool="statistics", fusion=fusion)
+    net = plan_from(plan.as_dict()).build({"a": 3, "b": 2}, 5)
+    assert net({"a": torch.randn(2, 3, 24), "b": torch.randn(2, 2, 16)}).shape == (2, 5)

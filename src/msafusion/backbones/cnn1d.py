@@ -10,10 +10,14 @@ from torch.nn import functional
 
 FRAME = (8, 10)
 """Height and width to which `FrameCNN1d` averages frames."""
+SMALL = 1e-5
+"""Added to variances, so that the gradient of the deviation of equal values is finite."""
+Pool = Literal["mean", "max", "statistics"]
+"""What is taken of the features over time; statistics: mean, maximum and standard deviation side by side."""
 
 
 class CNN1d(nn.Module):
-    """Stages of convolution, batch norm and ReLU, each but the last halving time; mean (or maximum) over time; linear.
+    """Stages of convolution, batch norm and ReLU, each but the last halving time; pooling over time; linear.
 
     The stages are the submodules `stage1`, `stage2`, ...: their outputs, (batch, widths[i], time), are good places to
     fuse at. Any length of at least 2 ** (len(widths) - 1) steps.
@@ -24,7 +28,8 @@ class CNN1d(nn.Module):
         widths: channels of each stage.
         kernel_size: of every convolution, odd, in time steps.
         dropout: before the linear map.
-        pool: mean over time, or max, for what shows in a part of the signal only.
+        pool: mean over time; max, for what shows in a part of the signal only; or statistics: mean, maximum and
+            standard deviation side by side (Snyder et al. 2018, doi 10.1109/ICASSP.2018.8461375, without the maximum).
 
     Examples:
         >>> import torch
@@ -43,10 +48,10 @@ class CNN1d(nn.Module):
         widths: Sequence[int] = (32, 64, 128),
         kernel_size: int = 7,
         dropout: float = 0.3,
-        pool: Literal["mean", "max"] = "mean",
+        pool: Pool = "mean",
     ) -> None:
         super().__init__()
-        self.pool = pool
+        self.pool: Pool = pool
         self.stages = [f"stage{i + 1}" for i in range(len(widths))]
         for i, (name, width) in enumerate(zip(self.stages, widths, strict=True)):
             before = widths[i - 1] if i else in_channels
@@ -54,7 +59,7 @@ class CNN1d(nn.Module):
             halved = nn.MaxPool1d(2) if i + 1 < len(widths) else nn.Identity()
             self.add_module(name, nn.Sequential(conv, nn.BatchNorm1d(width), nn.ReLU(), halved))
         self.dropout = nn.Dropout(dropout)
-        self.fc = nn.Linear(widths[-1], num_outputs)
+        self.fc = nn.Linear(widths[-1] * (3 if pool == "statistics" else 1), num_outputs)
 
     def forward(
         self, signal: Float[Tensor, "batch channels time"], lengths: Int[Tensor, " batch"] | None = None
@@ -70,12 +75,23 @@ class CNN1d(nn.Module):
             features = self.get_submodule(name)(features)
             if lengths is not None:
                 features = features * _real(lengths, signal.shape[2], features.shape[2])
+        return self.fc(self.dropout(self._pooled(features, lengths, signal.shape[2])))
+
+    def _pooled(self, features: Tensor, lengths: Tensor | None, before: int) -> Tensor:
+        """(batch, width), or three times that; `features` of padded steps are 0."""
         if self.pool == "max":  # of what is 0 or more, so that padding does not count
-            return self.fc(self.dropout(torch.amax(features, dim=2)))
+            return torch.amax(features, dim=2)
         if lengths is None:
-            return self.fc(self.dropout(torch.mean(features, dim=2)))
-        real = _real(lengths, signal.shape[2], features.shape[2]).sum(dim=2).clamp(min=1)
-        return self.fc(self.dropout(features.sum(dim=2) / real))
+            mean, squares = torch.mean(features, dim=2), torch.mean(features.square(), dim=2)
+        else:
+            real = _real(lengths, before, features.shape[2]).sum(dim=2).clamp(min=1)
+            mean, squares = features.sum(dim=2) / real, features.square().sum(dim=2) / real
+        if self.pool == "mean":
+            return mean
+        deviation = (
+            (squares - mean.square()).clamp(min=0) + SMALL
+        ).sqrt()  # whose gradient is finite where all is equal
+        return torch.cat([mean, torch.amax(features, dim=2), deviation], dim=1)
 
 
 class FrameCNN1d(CNN1d):
@@ -90,7 +106,7 @@ class FrameCNN1d(CNN1d):
         widths: channels of each stage.
         kernel_size: of every convolution, odd, in frames.
         dropout: before the linear map.
-        pool: mean or maximum over time.
+        pool: as of `CNN1d`.
 
     Examples:
         >>> import torch
@@ -107,7 +123,7 @@ class FrameCNN1d(CNN1d):
         widths: Sequence[int] = (32, 64, 128),
         kernel_size: int = 7,
         dropout: float = 0.3,
-        pool: Literal["mean", "max"] = "max",
+        pool: Pool = "max",
     ) -> None:
         super().__init__(in_channels * FRAME[0] * FRAME[1], num_outputs, widths, kernel_size, dropout, pool)
 

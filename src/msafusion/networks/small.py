@@ -8,6 +8,7 @@ from torch import nn
 
 from msafusion.attach import FusedNetwork, FusionPoint, fuse
 from msafusion.backbones import MLP, CNN1d, CNN2d, CNN3d, FrameCNN1d
+from msafusion.backbones.cnn1d import Pool
 from msafusion.fusion import FUSIONS, HEADS
 from msafusion.networks.plan import NetworkPlan
 from msafusion.streams import check_count, nearest
@@ -38,7 +39,8 @@ class SmallCNN(NetworkPlan):
         fusion_options: the method's own, such as `{block_channels: 16}`; none: its defaults.
         fuse_at: the stages after which the streams are fused.
         head: how the networks' logits become one prediction where `fusion` is of FUSIONS.
-        pool: of the 1D networks, over time: mean, or max for what shows in a part of the signal only.
+        pool: of the 1D networks, over time: mean, max for what shows in a part of the signal only, or statistics (mean,
+            maximum and standard deviation side by side).
         backbones: stream -> mlp (vectors), cnn1d (signals), cnn2d (images), frame_cnn1d or cnn3d (clips of small and of
             larger frames); streams that are not named get the one that fits their rank and size.
 
@@ -63,7 +65,7 @@ class SmallCNN(NetworkPlan):
         fusion_options: dict[str, Any] | None = None,
         fuse_at: Sequence[str] = ("stage2", "stage3"),
         head: LateMethod | Literal["concat"] = "sum",
-        pool: Literal["mean", "max"] = "mean",
+        pool: Pool = "mean",
         backbones: dict[str, Small] | None = None,
     ) -> None:
         if fusion not in FUSIONS and fusion not in HEADS:
@@ -77,7 +79,7 @@ class SmallCNN(NetworkPlan):
         self.widths, self.kernel_size, self.dropout = list(widths), kernel_size, dropout
         self.fusion, self.fusion_options, self.fuse_at = fusion, dict(fusion_options or {}), list(fuse_at)
         self.head: LateMethod | Literal["concat"] = head
-        self.pool: Literal["mean", "max"] = pool
+        self.pool: Pool = pool
         self.backbones: dict[str, Small] = dict(backbones or {})
 
     @property

@@ -88,6 +88,21 @@ def test_signals_get_noise_another_strength_and_lose_a_stretch_in_training_only(
     assert 0 < lost.float().mean() < 0.25
 
 
+def test_signals_are_mixed_and_moved_channel_by_channel():
+    given = [{"sound": torch.randn(40, 3)} for _ in range(64)]
+    stored = {"sound": torch.stack([sample["sound"] for sample in given])}
+    plain = Standardize.fitted(given, {"sound": "sequence"}).inputs(stored)["sound"]
+
+    def change(**options):
+        return Standardize.fitted(given, {"sound": "sequence"}, Augmentation(**options)).augmented(stored)["sound"]
+
+    moved = change(offset=0.5) - plain
+    torch.testing.assert_close(moved, moved[:, :, :1].expand_as(moved), atol=1e-5, rtol=1e-5)
+    assert moved[:, :, 0].std() == pytest.approx(0.5, rel=0.2)
+    turned = torch.linalg.lstsq(plain.mT, change(mix=0.2).mT).solution.mT - torch.eye(3)
+    assert turned.std() == pytest.approx(0.2, rel=0.2)
+
+
 def test_samples_with_other_channels_are_refused():
     with pytest.raises(DataError, match=r"stream 'face' has \[4, 5\] channels"):
         Standardize.fitted([{"face": torch.zeros(5)}, {"face": torch.zeros(4)}], {"face": "map"})

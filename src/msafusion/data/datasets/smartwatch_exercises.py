@@ -10,7 +10,7 @@ import numpy as np
 
 from msafusion.data.dataset import Dataset
 from msafusion.data.datasets.unpickle import load_plain_npy
-from msafusion.data.preprocessing import Windows
+from msafusion.data.preprocessing import Augmentation, Windows
 from msafusion.data.samples import Sample, Splits
 from msafusion.failures import DataError
 from msafusion.streams import check_option
@@ -32,6 +32,7 @@ class SmartwatchExercises(Dataset):
         test_subjects: subjects held out for the one test; the remaining ones train.
         window_seconds: length of a sample.
         overlap: fraction of a window shared with the next one, in [0, 1).
+        augmentation: random changes in training, such as `{noise: 0.1}`; none: no change.
         file: the data set's file, if not the one in the installed seglearn package.
 
     Raises:
@@ -57,6 +58,7 @@ class SmartwatchExercises(Dataset):
         window_seconds: float = 4.0,
         overlap: float = 0.5,
         file: Path | None = None,
+        augmentation: Augmentation | None = None,
     ) -> None:
         check_option("overlap", overlap, 0.0, 1.0, open_above=True)
         check_option("window_seconds", window_seconds, 0.1, 15.0)
@@ -76,7 +78,9 @@ class SmartwatchExercises(Dataset):
         self.subjects = {"train": train_subjects, "valid": set(valid_subjects), "test": set(test_subjects)}
         self.steps = round(window_seconds * RATE)
         self.hop = max(1, round(self.steps * (1 - overlap)))
-        self.file = file
+        self.file, self.augmentation = file, augmentation
+        if augmentation is not None and (augmentation.flip or augmentation.shift):
+            raise ValueError("augmentation has flip or shift, which are for video; leave them out.")
         self.root = Path() if file is None else Path(file)
 
     def splits(self) -> Splits:
@@ -87,7 +91,7 @@ class SmartwatchExercises(Dataset):
         training = [
             r for r, subject in zip(recordings, data["subject"], strict=True) if subject in self.subjects["train"]
         ]
-        windows = Windows.fitted(training, RATE, self.steps, self.hop)
+        windows = Windows.fitted(training, RATE, self.steps, self.hop, self.augmentation)
         parts: dict[str, list[Sample]] = {"train": [], "valid": [], "test": []}
         for number, recording in enumerate(recordings):
             subject, label = int(data["subject"][number]), int(data["y"][number])
@@ -137,7 +141,8 @@ class SmartwatchExercises(Dataset):
 def _fitted(samples: Sequence[Sample], recordings: Sequence[Any], windows: Windows) -> Windows:
     """The preprocessing for other training samples: by the recordings that they are cut from."""
     numbers = sorted({int(sample["id"].partition("/")[0]) for sample in samples})
-    return Windows.fitted([recordings[number] for number in numbers], windows.rate, windows.steps, windows.hop)
+    chosen = [recordings[number] for number in numbers]
+    return Windows.fitted(chosen, windows.rate, windows.steps, windows.hop, windows)
 
 
 def _file_in_seglearn() -> Path:

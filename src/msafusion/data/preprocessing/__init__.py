@@ -8,9 +8,10 @@ from collections.abc import Mapping
 from types import UnionType
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
+from msafusion.data.preprocessing.augmentation import Augmentation
 from msafusion.data.preprocessing.base import Layout, Preprocessing, layout_problem
 from msafusion.data.preprocessing.clips import Clips
-from msafusion.data.preprocessing.standardize import Augmentation, Standardize
+from msafusion.data.preprocessing.standardize import Standardize
 from msafusion.data.preprocessing.windows import Windows
 from msafusion.streams import nearest
 

@@ -8,10 +8,10 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from msafusion.data.preprocessing.augmentation import Augmentation, SignalAugmentation
 from msafusion.data.preprocessing.base import Layout
 from msafusion.data.preprocessing.clips import Clips
 from msafusion.failures import DataError
-from msafusion.streams import check_option
 from msafusion.text import note
 
 MIN_STEPS = 8
@@ -24,45 +24,13 @@ MAX_NAMED = 10
 
 
 @dataclass(frozen=True)
-class Augmentation:
-    """Random changes of recordings in training, drawn again for each sample.
-
-    Attributes:
-        flip: half of the video clips are mirrored.
-        shift: clips of video are moved by up to this part of the frame's height and width, the edge repeated; one move
-            for a clip, the same in all its videos.
-        noise: standard deviation of the noise on standardised signals.
-        scale: every signal is multiplied by a random factor between 1 - scale and 1 + scale.
-        drop: the probability that a signal loses a stretch of up to a quarter of its time.
-
-    Raises:
-        ValueError: a number out of range.
-
-    Examples:
-        >>> from msafusion.data.preprocessing import Augmentation
-        >>> Augmentation(flip=True, noise=0.1)
-        Augmentation(flip=True, shift=0.0, noise=0.1, scale=0.0, drop=0.0)
-    """
-
-    flip: bool = False
-    shift: float = 0.0
-    noise: float = 0.0
-    scale: float = 0.0
-    drop: float = 0.0
-
-    def __post_init__(self) -> None:
-        for name, most in (("shift", 1.0), ("noise", 100.0), ("scale", 1.0), ("drop", 1.0)):
-            check_option(name, getattr(self, name), 0.0, most)
-
-
-@dataclass(frozen=True)
-class Standardize(Clips):
+class Standardize(SignalAugmentation, Clips):
     """Every channel minus its mean, divided by its standard deviation; sequences turned to (channels, time).
 
     Attributes:
         layouts: stream -> layout of its stored arrays. `mean` and `std` hold those of the video streams.
         signal_mean, signal_std: by stream of another layout, of each channel, in the stored unit.
-        shift, noise, scale, drop: what changes in training, see `Augmentation`.
+        shift, noise, scale, drop, mix, offset: what changes in training, see `Augmentation`.
 
     Examples:
         >>> import numpy as np
@@ -77,9 +45,6 @@ class Standardize(Clips):
     signal_mean: dict[str, list[float]] = field(default_factory=dict)
     signal_std: dict[str, list[float]] = field(default_factory=dict)
     shift: float = 0.0
-    noise: float = 0.0
-    scale: float = 0.0
-    drop: float = 0.0
 
     @classmethod
     def fitted(
@@ -153,7 +118,7 @@ class Standardize(Clips):
         results = dict(videos)
         for name in stored:
             if name not in videos:
-                results[name] = self._changed(self._signal(name, stored[name]))
+                results[name] = self.change(self._signal(name, stored[name]))
         return {name: results[name] for name in stored}
 
     def _signal(self, name: str, values: Tensor) -> Tensor:
@@ -165,22 +130,6 @@ class Standardize(Clips):
         signal = ((values.to(precision) - mean.reshape(shape)) / std.reshape(shape)).float()
         short = MIN_STEPS - signal.shape[2] if self.layouts[name] == "sequence" else 0
         return functional.pad(signal, (0, short)) if short > 0 else signal
-
-    def _changed(self, signal: Tensor) -> Tensor:
-        """With noise, another strength, and a stretch lost; each sample by itself."""
-        each = (len(signal), *[1] * (signal.dim() - 1))
-        if self.scale:
-            signal = signal * torch.empty(each, device=signal.device).uniform_(1 - self.scale, 1 + self.scale)
-        if self.noise:
-            signal = signal + self.noise * torch.randn_like(signal)
-        if self.drop and signal.dim() == 3:
-            steps = signal.shape[2]
-            length = torch.rand(each, device=signal.device) * steps / 4
-            start = torch.rand(each, device=signal.device) * (steps - length)
-            lost = torch.rand(each, device=signal.device) < self.drop
-            step = torch.arange(steps, device=signal.device)
-            signal = signal.masked_fill(lost & (step >= start) & (step < start + length), 0)
-        return signal
 
 
 def _mean_and_std(parts: Sequence[Tensor]) -> tuple[Tensor, Tensor]:

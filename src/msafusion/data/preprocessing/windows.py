@@ -1,19 +1,20 @@
 """Windows of signals: what happens to raw recordings of sensors."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from msafusion.data.checks import check_finite
+from msafusion.data.preprocessing.augmentation import SignalAugmentation
 from msafusion.data.preprocessing.base import Preprocessing
 from msafusion.failures import DataError
 
 
 @dataclass(frozen=True)
-class Windows(Preprocessing):
+class Windows(SignalAugmentation, Preprocessing):
     """Cuts recordings into windows and standardises their channels: what happens to raw signals before a network.
 
     Attributes:
@@ -21,6 +22,7 @@ class Windows(Preprocessing):
         steps: time steps of a window.
         hop: time steps between the starts of two windows.
         mean, std: per stream and channel, of the training recordings, in the recording's units.
+        noise, scale, drop, mix, offset: what changes in training, see `Augmentation`.
 
     Examples:
         >>> import numpy as np
@@ -42,12 +44,20 @@ class Windows(Preprocessing):
         return {name: len(values) for name, values in self.mean.items()}
 
     @classmethod
-    def fitted(cls, recordings: Sequence[Mapping[str, np.ndarray]], rate: float, steps: int, hop: int) -> "Windows":
+    def fitted(
+        cls,
+        recordings: Sequence[Mapping[str, np.ndarray]],
+        rate: float,
+        steps: int,
+        hop: int,
+        augmentation: SignalAugmentation | None = None,
+    ) -> "Windows":
         """With the mean and standard deviation of the training recordings, {stream: (time, channels)} each."""
         stacked = {name: np.concatenate([recording[name] for recording in recordings]) for name in recordings[0]}
         mean = {name: values.mean(axis=0).tolist() for name, values in stacked.items()}
         std = {name: np.maximum(values.std(axis=0), 1e-8).tolist() for name, values in stacked.items()}
-        return cls(rate, steps, hop, mean, std)
+        changes = {of.name: getattr(augmentation, of.name) for of in fields(SignalAugmentation)} if augmentation else {}
+        return cls(rate, steps, hop, mean, std, **changes)
 
     def __call__(self, recording: Mapping[str, np.ndarray | Tensor]) -> dict[str, Tensor]:
         """{stream: (time, channels)} of one recording to {stream: float32 (windows, channels, steps)}, standardised.
@@ -63,6 +73,10 @@ class Windows(Preprocessing):
             mean, std = (windows.new_tensor(of[name])[:, None] for of in (self.mean, self.std))
             results[name] = ((windows - mean) / std).float()
         return results
+
+    def augmented(self, stored: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """The same with random changes, drawn for each sample."""
+        return {name: self.change(windows) for name, windows in self.inputs(stored).items()}
 
     def cut(self, recording: Mapping[str, np.ndarray | Tensor]) -> dict[str, Tensor]:
         """{stream: (time, channels)} of one recording to {stream: float64 (windows, channels, steps)} in its units.
