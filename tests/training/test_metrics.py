@@ -18,7 +18,8 @@ LOGITS, LABELS = (
 
 def test_reports_have_the_metrics_of_the_table_in_its_order():
     classes = report(LOGITS, LABELS, ["a", "b", "c"])
-    assert list(classes)[:4] == ["accuracy", "macro_f1", "unweighted_average_recall", "num_samples"]
+    shown = ["accuracy", "macro_f1", "unweighted_average_recall", "expected_calibration_error", "log_loss"]
+    assert list(classes)[:6] == [*shown, "num_samples"]
     assert classes["accuracy"] == 0.75
     assert classes["unweighted_average_recall"] == pytest.approx((1 + 1 + 0.5) / 3)
     values = report(torch.tensor([[1.0], [-2.0], [0.4]]), torch.tensor([1.0, -1.0, 0.0]), [], sentiment=True)

@@ -14,12 +14,14 @@ import pytest
 import torch
 import yaml
 from safetensors.torch import load_file
+from torch.nn import functional
 
 import msafusion
 from msafusion.commands.evaluate import run_evaluate
 from msafusion.commands.train import run_train
 from msafusion.data.datasets import SmartwatchExercises
 from msafusion.data.datasets.smartwatch_exercises import STREAMS
+from msafusion.training.testing import predict_dataset
 
 SHORT = [
     *("--network.widths", "[16,32,32]", "--unimodal.epochs", "2", "--multimodal.epochs", "2", "--seed", "1"),
@@ -112,9 +114,24 @@ def test_load_gives_network_and_preprocessing_back(run, metrics):
     probabilities = model(recording)
     torch.testing.assert_close(probabilities.sum(dim=1), torch.ones(len(probabilities)))
     torch.testing.assert_close(
-        probabilities[:1], torch.softmax(model.network({k: v[:1] for k, v in inputs.items()}), 1)
+        probabilities[:1],
+        torch.softmax(model.network({k: v[:1] for k, v in inputs.items()}) / model.temperature, 1),
     )
     assert model({"gyroscope": recording["gyroscope"]}).shape == probabilities.shape
+
+
+def test_the_fused_prediction_is_calibrated_and_its_classes_stay(run, metrics):
+    test = metrics["fused"]["test"]
+    temperature = test["calibration"]["temperature"]
+    assert 0.05 < temperature != 1
+    assert f"temperature {temperature:.2f}" in run[1]
+    assert test["log_loss"] != test["calibration"]["before"]["log_loss"]
+    assert "calibration" not in metrics["gyroscope alone"]["test"]
+    model = msafusion.load(run[0])
+    assert model.temperature == pytest.approx(temperature)
+    splits = SmartwatchExercises().splits()
+    outputs, labels = predict_dataset(model.network, splits.test, splits.preprocessing)
+    assert functional.cross_entropy(outputs[""] / temperature, labels) == pytest.approx(test["log_loss"], rel=1e-4)
 
 
 def _end_after(folder, stage, epochs, number, *arguments):

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from jsonargparse import Namespace
+from rich.console import Console
 
 from msafusion.commands.parser import parse, verb_parser
 
@@ -26,7 +27,7 @@ def _evaluate(given: Namespace) -> None:
     from msafusion.commands.recipe_options import parse_recipe, train_parser
     from msafusion.commands.train import divided
     from msafusion.files.json_file import write_json
-    from msafusion.training import recipe
+    from msafusion.training.evaluation import calibration_line, evaluate, table
 
     saved = given.run / "config.yaml"
     if not saved.is_file():
@@ -43,8 +44,10 @@ def _evaluate(given: Namespace) -> None:
     run_parser = train_parser()
     made = run_parser.instantiate(parse_recipe(run_parser, ["--config", str(saved)]))
     splits = divided(made.data, made.folds, made.fold).splits()
-    rows = recipe.evaluate(given.run, splits)
-    recipe.Console().print(recipe.table(rows, title=f"test metrics of {given.run}"))
+    rows, console = evaluate(given.run, splits), Console()
+    console.print(table(rows, title=f"test metrics of {given.run}"))
+    if line := calibration_line(rows["fused"]):
+        console.print(line, highlight=False, soft_wrap=True)
     target = given.out or given.run / "evaluation.json"
     write_json(target, {"rows": {name: {"test": metrics} for name, metrics in rows.items()}})
-    recipe.Console().print(f"results in {target}")
+    console.print(f"results in {target}")

@@ -173,7 +173,7 @@ class JobRunner:
         for one in found:
             row = {"fusion": one.name, "kind": "simple", "options": dict(one.options), "valid": {metric: one.valid}}
             row |= {"seed": job.seed, "cost": {"train_seconds": one.seconds}, "robustness": {}}
-            row["metrics"] = _figures(one.outputs, one.labels, splits)
+            row["metrics"] = _figures(one.outputs, one.labels, splits, probabilities=False)
             row["scores"] = _scores(one.outputs, one.labels, bool(splits.classes)).tolist()
             rows.append(row)
         return rows + [{"fusion": line, "kind": "left out", "seed": job.seed, "valid": {}} for line in left_out]
@@ -216,11 +216,11 @@ def _weights(folder: Path, job: Job, stream: str) -> Path:
     return folder / "unimodal" / f"{stream}-{job.seed}{fold_suffix(job.fold)}"
 
 
-def _figures(outputs: Tensor, labels: Tensor, splits: Splits) -> dict[str, float | None]:
+def _figures(outputs: Tensor, labels: Tensor, splits: Splits, probabilities: bool = True) -> dict[str, float | None]:
     """All metrics; undefined where a network gives NaN or infinity, which would count as its first class."""
     finite = bool(outputs.isfinite().all())
     given = outputs if finite else torch.zeros_like(outputs)
-    figures = _numbers(report(given, labels, splits.classes, splits.sentiment))
+    figures = _numbers(report(given, labels, splits.classes, splits.sentiment, probabilities=probabilities))
     return figures if finite else dict.fromkeys(figures)
 
 

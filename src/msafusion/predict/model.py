@@ -13,6 +13,7 @@ from torch import Tensor
 
 from msafusion import plugins
 from msafusion.attach import FusedNetwork
+from msafusion.calibration import read_temperature
 from msafusion.checkpoints import ModelError, read_model
 from msafusion.data.extractors import extractor_from
 from msafusion.data.media import Extractor
@@ -40,6 +41,7 @@ class TrainedModel:
         extraction: stream -> how it is read from raw files; streams without come as arrays.
         seconds: usual duration of a recording; None: unknown.
         cpu_threads: that the network is worth on a CPU; None: all.
+        temperature: what logits are divided by, so that probabilities are calibrated (see `fit_temperature`).
 
     Examples:
         >>> import numpy as np
@@ -60,6 +62,7 @@ class TrainedModel:
     extraction: Mapping[str, Extractor] = field(default_factory=dict)
     seconds: float | None = None
     cpu_threads: int | None = None
+    temperature: float = 1.0
 
     @property
     def streams(self) -> list[str]:
@@ -208,7 +211,7 @@ class TrainedModel:
     def _outputs(self, batch: Mapping[str, Tensor]) -> Tensor:
         device = next(self.network.parameters()).device
         outputs = self.network({name: values.to(device) for name, values in batch.items()}).float()
-        return (torch.softmax(outputs, dim=1) if self.classes else outputs).cpu()
+        return (torch.softmax(outputs / self.temperature, dim=1) if self.classes else outputs).cpu()
 
 
 def load(run: str | Path, *, imports: Sequence[str] = ()) -> TrainedModel:
@@ -253,6 +256,7 @@ def load(run: str | Path, *, imports: Sequence[str] = ()) -> TrainedModel:
         with at_most(needed_for(state), "as the weights need"):
             network = plan.build(preprocessing.num_channels(), len(config["classes"]) or 1)
         network.load_state_dict(state)
+        temperature = read_temperature(config)
         extraction = config.get("extraction", {})
         streams = preprocessing.num_channels()  # the data set may have more than the model was trained on
         readers = {
@@ -265,4 +269,6 @@ def load(run: str | Path, *, imports: Sequence[str] = ()) -> TrainedModel:
             "use that version, or train again."
         ) from error
     seconds = extraction.get("seconds")
-    return TrainedModel(network.eval(), preprocessing, config["classes"], readers, seconds, plan.cpu_threads)
+    return TrainedModel(
+        network.eval(), preprocessing, config["classes"], readers, seconds, plan.cpu_threads, temperature
+    )

@@ -11,10 +11,13 @@ from typing import Any, Literal
 import torch
 import torchmetrics
 from torch import Tensor
+from torch.nn import functional
 from torchmetrics import MeanAbsoluteError, MetricCollection, PearsonCorrCoef
 from torchmetrics.classification import MulticlassAccuracy, MulticlassConfusionMatrix, MulticlassF1Score
 from torchmetrics.functional import pearson_corrcoef
 from torchmetrics.functional.classification import binary_accuracy, multiclass_f1_score
+
+from msafusion.calibration import calibration_error
 
 Task = Literal["classification", "regression"]
 
@@ -30,6 +33,7 @@ class Metric:
         higher_is_better: or lower.
         of: the labels that it is for; sentiment: regression targets in [-3, 3].
         running: number of classes -> a metric of TorchMetrics, which can be followed while training, and monitored.
+        of_probabilities: it judges probabilities, not only which class is predicted.
         compute: (outputs, labels) -> value, where `outputs` are (samples, classes) logits or (samples,) predictions;
             None: as `running` has it.
     """
@@ -41,6 +45,7 @@ class Metric:
     of: Literal["classification", "regression", "sentiment"]
     running: Callable[[int], torchmetrics.Metric] | None = None
     compute: Callable[[Tensor, Tensor], float | None] | None = None
+    of_probabilities: bool = False
 
     def value(self, outputs: Tensor, labels: Tensor) -> float | None:
         """Of a finished evaluation; None where it is not defined."""
@@ -71,6 +76,10 @@ def _recall(logits: Tensor, labels: Tensor) -> float:
     """Mean recall of the classes that occur."""
     recalls = MulticlassAccuracy(logits.shape[1], average="none")(logits, labels)
     return float(recalls[torch.bincount(labels, minlength=logits.shape[1]) > 0].mean())
+
+
+def _log_loss(logits: Tensor, labels: Tensor) -> float:
+    return float(functional.cross_entropy(logits.double(), labels))
 
 
 def _differ(values: Tensor) -> bool:
@@ -117,6 +126,12 @@ _ALL = (
     Metric("accuracy", "accuracy", "%", True, "classification", lambda n: MulticlassAccuracy(n, average="micro")),
     Metric("macro_f1", "macro F1", "%", True, "classification", lambda n: MulticlassF1Score(n, average="macro")),
     Metric("unweighted_average_recall", "", "%", True, "classification", compute=_recall),
+    Metric(
+        *("expected_calibration_error", "", "%", False, "classification"),
+        compute=calibration_error,
+        of_probabilities=True,
+    ),
+    Metric("log_loss", "", "", False, "classification", compute=_log_loss, of_probabilities=True),
     Metric("mae", "MAE", "", False, "regression", lambda _: MeanAbsoluteError()),
     Metric("rmse", "RMSE", "", False, "regression", compute=lambda o, y: float((o - y).square().mean().sqrt())),
     Metric("r2", "R2", "", True, "regression", compute=_r2),
@@ -153,7 +168,9 @@ def running_metrics(num_classes: int) -> MetricCollection:
     return MetricCollection({metric.name: metric.running(num_classes) for metric in known if metric.running})
 
 
-def report(outputs: Tensor, labels: Tensor, classes: Sequence[str], sentiment: bool = False) -> dict[str, Any]:
+def report(
+    outputs: Tensor, labels: Tensor, classes: Sequence[str], sentiment: bool = False, *, probabilities: bool = True
+) -> dict[str, Any]:
     """All metrics of a finished evaluation, as plain numbers.
 
     Args:
@@ -161,14 +178,17 @@ def report(outputs: Tensor, labels: Tensor, classes: Sequence[str], sentiment: b
         labels: (samples,).
         classes: names of the classes; none: labels are regression targets.
         sentiment: the labels are sentiment in [-3, 3], which has metrics of its own.
+        probabilities: softmax of the outputs gives probabilities; otherwise only the predicted classes count.
 
     Returns:
         The metrics of `METRICS` for these labels, num_samples, and of classes per_class ({name: recall, f1,
         num_samples}) and confusion_matrix (rows: true class).
     """
     kinds = ("classification",) if classes else ("regression", "sentiment") if sentiment else ("regression",)
+    known = {name: metric for name, metric in METRICS.items() if metric.of in kinds}
+    known = {name: metric for name, metric in known.items() if probabilities or not metric.of_probabilities}
     given, true = (outputs, labels) if classes else (outputs.flatten().double(), labels.double())
-    values = {name: metric.value(given, true) for name, metric in METRICS.items() if metric.of in kinds}
+    values = {name: metric.value(given, true) for name, metric in known.items()}
     result = {name: value for name, value in values.items() if value is not None or METRICS[name].of != "sentiment"}
     return {**result, "num_samples": len(labels), **(_by_class(outputs, labels, classes) if classes else {})}
 

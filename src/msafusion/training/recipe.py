@@ -1,6 +1,5 @@
 """The two-stage recipe (arXiv 2012.07175, sec. 4): each network alone, then all of them fused and fine-tuned."""
 
-import copy
 import logging
 from collections.abc import Mapping
 from pathlib import Path
@@ -9,32 +8,33 @@ from typing import Any, Literal
 import lightning
 from lightning.fabric.utilities.rank_zero import rank_zero_only
 from rich.console import Console
-from rich.table import Table
-from torch import Tensor, nn
 
 from msafusion import plugins
 from msafusion.attach import FusedNetwork
 from msafusion.attach.tracing import evaluating
-from msafusion.checkpoints import load_pretrained, read_model, save_model
+from msafusion.checkpoints import load_pretrained, save_model
 from msafusion.data.dataset import Dataset
-from msafusion.data.preprocessing import preprocessing_from
 from msafusion.data.samples import Splits, collate
 from msafusion.files.json_file import write_json
-from msafusion.files.saved_model import check_fit
-from msafusion.networks import NetworkPlan, plan_from
+from msafusion.networks import NetworkPlan
 from msafusion.streams import nearest
+from msafusion.training.evaluation import (
+    Metrics,
+    best_simple_model,
+    calibration_line,
+    choose_temperature,
+    evaluate,
+    table,
+)
 from msafusion.training.folder import MODEL, holds_anything, lock, remove_written
 from msafusion.training.loadable import check_saved
-from msafusion.training.metrics import MAIN, METRICS, higher_is_better, report
-from msafusion.training.same_samples import SAMPLES, check_fits_model, check_same_samples
-from msafusion.training.simple_models import fit_simple, stream_sets
+from msafusion.training.same_samples import SAMPLES, check_same_samples
 from msafusion.training.stage import RunContext, run_stage
 from msafusion.training.stage_options import StageOptions
 from msafusion.training.task import check_predictions
-from msafusion.training.testing import build, fit_plan, predict_dataset
+from msafusion.training.testing import build, fit_plan
 from msafusion.version import __version__
 
-Metrics = dict[str, Any]
 _FILES = (
     *("config.yaml", SAMPLES, "metrics.json", "evaluation.json", "predictions.jsonl", "*.log"),
     *(f"{folder}/{name}" for folder in ("model", "unimodal/*") for name in MODEL),
@@ -132,12 +132,13 @@ def _train(
         net = _start(network, splits, weights)
     rows["fused"] = {"valid": run_stage("multimodal", net, splits, multimodal, context)}
     if getattr(rank_zero_only, "rank", 0) == 0:
+        saved["temperature"] = choose_temperature(net, splits)
         save_model(folder / "model", net, saved)
         tested = evaluate(folder, splits)
         for name, row in rows.items():
             row["test"] = tested[name]
         if simple_models:
-            rows |= _simple(splits, seed, console)
+            rows |= best_simple_model(splits, seed, console)
         result: Metrics = {
             "seed": seed,
             "num_samples": {p: len(getattr(splits, p)) for p in ("train", "valid", "test")},
@@ -148,56 +149,11 @@ def _train(
         how = "EPOCH CHOSEN ON THE TEST SPLIT (published protocol)" if splits.chosen_on_test else "held-out test"
         shown = {f"{name} ({row['model']})" if "model" in row else name: row["test"] for name, row in rows.items()}
         console.print(table(shown, title=f"{how}, seed {seed}"))
+        if line := calibration_line(tested["fused"]):
+            console.print(line, highlight=False, soft_wrap=True)
         console.print(f"results in {folder / 'metrics.json'}, model in {folder / 'model'}")
         return result
     return {"rows": rows}
-
-
-def _simple(splits: Splits, seed: int, console: Console) -> dict[str, Metrics]:
-    """A row for the simple model that is best on validation data, of all streams; none where all would take long."""
-    found, left_out = fit_simple(splits, list(stream_sets(splits))[-1], splits.test, seed)
-    for line in left_out:
-        console.print(line, highlight=False, markup=False, soft_wrap=True)
-    if not found:
-        return {}
-    metric = MAIN[splits.task]
-    best = max(found, key=lambda one: one.valid if higher_is_better(metric) else -one.valid)
-    tested = report(best.outputs, best.labels, splits.classes, splits.sentiment)
-    row = {"model": best.name, "options": dict(best.options), "valid": {metric: best.valid}, "test": tested}
-    return {"simple model": row}
-
-
-def evaluate(folder: Path, splits: Splits, batch_size: int = 32) -> dict[str, Metrics]:
-    """Metrics on the test samples of every model that a run has saved: each stream alone, and fused.
-
-    Raises:
-        ModelError: a model is missing, broken or does not fit the data.
-        ValueError: the data have other classes or streams.
-    """
-    config, state = read_model(folder / "model")
-    plugins.check_allowed(config.get("imports"), f"the model in '{folder / 'model'}'")
-    plan, preprocessing = plan_from(config["network"]), preprocessing_from(config["preprocessing"])
-    check_fits_model(folder, splits, config["classes"], state)
-    net = build(plan, splits)
-    others = copy.deepcopy(net)
-    _load(net, state, folder)
-    rows: dict[str, FusedNetwork] = {}
-    for stream in others.networks:
-        single = plan.unimodal(others, stream, splits.num_outputs)
-        _load(single.networks[stream], read_model(folder / "unimodal" / stream)[1], folder)
-        rows[f"{stream} alone"] = single
-    rows["fused"] = net
-    result = {}
-    for name, row in rows.items():
-        outputs, labels = predict_dataset(row, splits.test, preprocessing, batch_size=batch_size)
-        result[name] = report(outputs[""], labels, config["classes"], splits.sentiment)
-    return result
-
-
-def _load(network: nn.Module, state: Mapping[str, Tensor], folder: Path) -> None:
-    shapes = {name: tuple(value.shape) for name, value in network.state_dict().items()}
-    check_fit(f"the model in '{folder}', built for these data,", state, shapes)
-    network.load_state_dict(state)
 
 
 def _start(plan: NetworkPlan, splits: Splits, weights: Mapping[str, Path]) -> FusedNetwork:
@@ -227,20 +183,6 @@ def _check_stages(net: FusedNetwork, splits: Splits, unimodal: StageOptions, mul
         with evaluating(net):
             outputs = net.stream_outputs(splits.preprocessing.inputs(batch["inputs"]), batch["lengths"])
         check_predictions(outputs, splits.num_outputs)
-
-
-def table(rows: Mapping[str, Metrics], title: str) -> Table:
-    """The metrics of every row that people look at first."""
-    result = Table(title=title)
-    known = {name for metrics in rows.values() for name in metrics}
-    shown = [metric for metric in METRICS.values() if metric.name in known and metric.title]
-    for column in ("model", *(metric.column for metric in shown)):
-        result.add_column(column, justify="left" if column == "model" else "right")
-    for row, metrics in rows.items():
-        values = ((metrics.get(metric.name), metric) for metric in shown)
-        cells = ("" if value is None else f"{metric.factor * value:.{metric.decimals}f}" for value, metric in values)
-        result.add_row(row, *cells)
-    return result
 
 
 @rank_zero_only
