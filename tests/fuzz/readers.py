@@ -21,8 +21,8 @@ from msafusion import FusedNetwork
 from msafusion.checkpoints.weights import read_weights
 from msafusion.commands.recipe_options import parse_recipe, train_parser
 from msafusion.compare.config import Method
+from msafusion.compare.folder import _check_recipe
 from msafusion.compare.jobs import Job
-from msafusion.compare.running import _check_recipe
 from msafusion.data.datasets.arrays import Arrays
 from msafusion.data.datasets.mosei import MOSEI
 from msafusion.data.datasets.mosei_raw import read_folds
