@@ -22,8 +22,8 @@ def estimate(scores: Float[np.ndarray, "seeds samples"], units: Shaped[np.ndarra
 
     The variance of the mean is that between units (people, of unequal numbers of samples) plus that between seeds: the
     moment estimate of a mixed model with crossed random effects of unit and seed, slightly too wide as what is of both
-    counts twice. Degrees of freedom are Satterthwaite's (Biometrics Bulletin 2, 1946). A bootstrap of people would be
-    too narrow for the few people that most data sets have.
+    counts twice. Degrees of freedom are Satterthwaite's (Biometrics Bulletin 2, 1946). A bootstrap of people and
+    seeds is too narrow for the few people that most data sets have (docs/log.md).
 
     Args:
         scores: of each (seed, sample); differences of two methods for a paired comparison.
