@@ -42,7 +42,7 @@ def test_variances_of_people_and_seeds_add_up():
 
 
 def test_intervals_hold_the_truth_for_few_people():
-    """Intervals for new people hold the mean; those of a bootstrap of people and seeds 90 times of 100 (docs/log.md)."""
+    """Intervals for new people hold the mean; those of a bootstrap would do so 90 times of 100 (docs/log.md)."""
     draw, held, number = np.random.default_rng(0), 0, 600
     for _ in range(number):
         people = np.repeat(draw.normal(0, 0.1, 5), 40)
