@@ -36,7 +36,9 @@ def choose_temperature(net: FusedNetwork, splits: Splits) -> float:
 
 def best_simple_model(splits: Splits, seed: int, console: Console) -> dict[str, Metrics]:
     """A row for the simple model that is best on validation data, of all streams; none where all would take long."""
-    found, left_out = fit_simple(splits, list(stream_sets(splits))[-1], splits.test, seed)
+    streams = list(stream_sets(splits))[-1]
+    console.print(f"fitting simple models to summaries of {streams} (--simple_models false leaves them out)")
+    found, left_out = fit_simple(splits, streams, splits.test, seed)
     for line in left_out:
         console.print(line, highlight=False, markup=False, soft_wrap=True)
     if not found:
