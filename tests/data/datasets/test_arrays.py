@@ -246,3 +246,66 @@ def test_the_order_of_bytes_and_a_large_mean_change_nothing(tmp_path, kind):
     splits = Arrays(tmp_path / f"a.{kind}").splits()
     inputs = splits.preprocessing.inputs(collate(list(splits.train))["inputs"])
     torch.testing.assert_close(inputs["far"], inputs["text"], atol=1e-3, rtol=0)
+
+
+def signals(channels: int, steps: int, samples: int = 24) -> np.ndarray:
+    """(n, channels, time), each channel with a deviation of its own."""
+    rng = np.random.default_rng(0)
+    return rng.normal(size=(samples, channels, steps)) * rng.uniform(1, 9, size=(channels, 1))
+
+
+@pytest.mark.parametrize("kind", ["npz", "h5"])
+@pytest.mark.parametrize(
+    "values",
+    [
+        signals(3, 128),
+        signals(40, 12),
+        np.random.default_rng(0).normal(size=(24, 1, 50)),
+        np.random.default_rng(0).normal(size=(24, 6, 90)).cumsum(axis=2),
+    ],
+    ids=["few channels", "many channels", "one channel", "standardised, slow"],
+)
+def test_time_is_found_on_either_axis(tmp_path, caplog, kind, values):
+    channels, steps = values.shape[1:]
+    if values.shape[1] == 6:
+        values = (values - values.mean((0, 2), keepdims=True)) / values.std((0, 2), keepdims=True)
+    both = {"first": values, "last": values.swapaxes(1, 2), "video_of": None}
+    if kind == "npz":
+        splits = Arrays(npz(tmp_path, **both), streams=["first", "last"]).splits()
+    else:
+        with h5py.File(tmp_path / "a.h5", "w") as file:
+            for name, content in arrays(**both).items():
+                file[name] = content.astype("S") if content.dtype.kind == "U" else content
+        splits = Arrays(tmp_path / "a.h5", streams=["first", "last"]).splits()
+    assert splits.channels == {"first": channels, "last": channels}
+    sample = splits.train[0]["streams"]
+    assert sample["first"].shape == (steps, channels)
+    torch.testing.assert_close(sample["first"], sample["last"])
+    assert f"first ({steps} steps of {channels} channels), last ({steps} steps of {channels} channels)" in caplog.text
+    assert "time is the last axis of first; set time_axis" in caplog.text
+
+
+def test_time_that_the_values_do_not_tell_is_said_and_can_be_given(tmp_path, caplog):
+    file = npz(tmp_path, audio_lengths=None, audio=np.random.default_rng(0).normal(size=(24, 9, 9)))
+    assert Arrays(file).splits().train[0]["streams"]["audio"].shape == (9, 9)
+    assert "the values of audio do not tell time from channels" in caplog.text
+    caplog.clear()
+    file = npz(tmp_path, audio_lengths=None, audio=signals(3, 50))
+    assert Arrays(file, time_axis={"audio": 1}).splits().channels["audio"] == 50
+    assert "time_axis" not in caplog.text
+
+
+def test_time_of_a_stream_with_lengths_can_be_last(tmp_path):
+    lengths = np.arange(24) % 9 + 1
+    file = npz(tmp_path, audio=signals(3, 9), audio_lengths=lengths)
+    sample = Arrays(file, time_axis={"audio": 2}).splits().train[0]
+    assert sample["streams"]["audio"].shape == (sample["lengths"]["audio"], 3)
+
+
+@pytest.mark.parametrize(
+    ("time_axis", "match"),
+    [({"audio": 3}, "time_axis is 3 for stream 'audio'"), ({"text": 1}, "'text'"), ({"sound": 1}, "'sound'")],
+)
+def test_an_axis_that_cannot_be_time_is_refused(tmp_path, time_axis, match):
+    with pytest.raises(DataError, match=match):
+        Arrays(npz(tmp_path), time_axis=time_axis).splits()

@@ -24,8 +24,9 @@ class ArrayTable:
         rows: Sequence[dict[str, Any]],
         streams: Sequence[str],
         lengths: dict[str, np.ndarray | None],
+        time_axes: dict[str, int],
     ) -> None:
-        self.file, self.rows, self.streams, self.lengths = file, rows, streams, lengths
+        self.file, self.rows, self.streams, self.lengths, self.time_axes = file, rows, streams, lengths, time_axes
         self.exact: set[str] = set()
         """Streams that stay in float64 where they are."""
 
@@ -33,6 +34,10 @@ class ArrayTable:
         """Stream -> layout of a sample's array."""
         axes = {name: len(self.file.shape(name)) for name in self.streams}
         return {name: "sequence" if n == 3 else "video" if n == 5 else "map" for name, n in axes.items()}
+
+    def _time_first(self, name: str, values: np.ndarray, axis: int) -> np.ndarray:
+        """Signals with their time at an axis, and their channels after it."""
+        return values.swapaxes(axis, axis + 1) if self.time_axes.get(name) == 2 else values
 
     def check_finite(self) -> None:
         """Refuse NaN and infinity in rows of any split, so that no run stops at them after training."""
@@ -42,7 +47,7 @@ class ArrayTable:
                 continue
             rows = max(1, BLOCK // first.nbytes)
             for start in range(0, number, rows):
-                values = as_float32(self.file.rows(name, start, min(start + rows, number)))
+                values = as_float32(self._time_first(name, self.file.rows(name, start, min(start + rows, number)), 1))
                 finite = np.isfinite(values)
                 if lengths is not None:  # padding does not count
                     finite |= (np.arange(values.shape[1]) >= lengths[start : start + rows, None])[..., None]
@@ -56,7 +61,7 @@ class ArrayTable:
         """One row, of which some streams are read."""
         row, arrays, lengths = self.rows[index], {}, {}
         for name in streams:
-            values, real = self.file.row(name, index), self.lengths[name]
+            values, real = self._time_first(name, self.file.row(name, index), 0), self.lengths[name]
             if real is not None:
                 values = values[: real[index]]
                 lengths[name] = len(values)

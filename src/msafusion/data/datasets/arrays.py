@@ -8,6 +8,7 @@ import numpy as np
 
 from msafusion.data.checks import check_streams, check_unique
 from msafusion.data.dataset import Dataset
+from msafusion.data.datasets.array_axes import find_time_axis
 from msafusion.data.datasets.array_file import ArrayFile
 from msafusion.data.datasets.array_samples import ArraySamples, ArrayTable
 from msafusion.data.datasets.labelled import Labels, TaskOption, check_groups, parse_splits, split_rows
@@ -24,7 +25,8 @@ CODES = {"0": "train", "1": "valid", "2": "test"}
 class Arrays(Dataset):
     """One array a stream, (n, ...), with labels and splits beside them.
 
-    Format: `<stream>` (n, channels) vectors, (n, time, channels) sequences, (n, channels, height, width) images, uint8
+    Format: `<stream>` (n, channels) vectors, (n, time, channels) or (n, channels, time) signals (which of the two, the
+    data tell where they can), (n, channels, height, width) images, uint8
     (n, channels, time, height, width) videos (uint8 with 1 or 3 channels last is refused); `<stream>_lengths` (n,) real
     steps of right-padded sequences; `label` (n,) numbers or names; `split` (n,) train, valid or test (or 0, 1, 2:
     `.safetensors` hold no text); `id` (n,), optional. `.h5` and `.safetensors` are read row by row when a batch asks
@@ -40,6 +42,8 @@ class Arrays(Dataset):
         valid_fraction: of the training rows, for validation, where no row is marked valid.
         test_fraction: of all rows, for the test, by whole groups and evenly of all classes, where there is no array
             `split`.
+        time_axis: stream -> 1 for (n, time, channels), 2 for (n, channels, time); of other streams it is found (see
+            `time_axis` of `array_axes`), and 1 where the data do not tell, or where there are lengths.
         augmentation: random changes in training, such as `{noise: 0.1}`; none: no change.
 
     Examples:
@@ -63,12 +67,13 @@ class Arrays(Dataset):
         task: TaskOption = "auto",
         valid_fraction: float = 0.15,
         test_fraction: float = 0.2,
+        time_axis: dict[str, int] | None = None,
         augmentation: Augmentation | None = None,
     ) -> None:
         self.root, self.streams, self.label, self.split, self.group = Path(root), tuple(streams), label, split, group
         self.task: TaskOption = task
         self.valid_fraction, self.test_fraction = valid_fraction, test_fraction
-        self.augmentation = augmentation
+        self.time_axis, self.augmentation = dict(time_axis or {}), augmentation
 
     def splits(self) -> Splits:
         """Samples by the array of splits."""
@@ -88,7 +93,9 @@ class Arrays(Dataset):
             for name, part, group, label in zip(ids, split, groups, labels.values, strict=True)
         ]
         parts = split_rows(rows, labels.classes, self.valid_fraction, f"'{self.root}'", self.test_fraction)
-        table = ArrayTable(file, rows, streams, {name: self._lengths(file, name, number) for name in streams})
+        axes = self._time_axes(file, streams)
+        lengths = {name: self._lengths(file, name, number, axes.get(name, 1)) for name in streams}
+        table = ArrayTable(file, rows, streams, lengths, axes)
         table.check_finite()
         samples = {name: ArraySamples(table, indices) for name, indices in parts.items()}
         refit = partial(standardize, store=table, layouts=table.layouts(), augmentation=self.augmentation)
@@ -134,9 +141,37 @@ class Arrays(Dataset):
                     f"'{self.root}': stream '{name}' is uint8 {shape}, expected (n, channels, ...); store its last "
                     f"axis second: np.moveaxis({name}, -1, 1)."
                 )
-        taken = ", ".join(f"{name} ({_described(file.shape(name))})" for name in names)
-        note(f"'{self.root}': each sample's streams are {taken}.")
         return names
+
+    def _time_axes(self, file: ArrayFile, streams: Sequence[str]) -> dict[str, int]:
+        """Of the signals; says what was taken for what.
+
+        Raises:
+            DataError: an axis is given of what is no signal, or another than 1 and 2.
+        """
+        signals = [name for name in streams if len(file.shape(name)) == 3]
+        for name, axis in self.time_axis.items():
+            if name not in streams:
+                raise DataError(f"time_axis names the stream '{name}', which there is not; {nearest(name, streams)}")
+            if name not in signals or axis not in (1, 2):
+                raise DataError(
+                    f"time_axis is {axis} for stream '{name}' {file.shape(name)}, expected 1 or 2 for a stream of "
+                    "three axes; correct it."
+                )
+        told = {name for name in signals if name in self.time_axis or f"{name}_lengths" in file.names}
+        found = {name: find_time_axis(file, name) for name in signals if name not in told}
+        axes = {name: self.time_axis.get(name) or found.get(name) or 1 for name in signals}
+        taken = ", ".join(f"{name} ({_described(file.shape(name), axes.get(name, 1))})" for name in streams)
+        note(f"'{self.root}': each sample's streams are {taken}.")
+        option = "set time_axis where this is wrong"
+        if moved := [name for name, axis in found.items() if axis == 2]:
+            note(f"'{self.root}': by its values, time is the last axis of {', '.join(moved)}; {option}.")
+        if unclear := [name for name, axis in found.items() if axis is None]:
+            note(
+                f"'{self.root}': the values of {', '.join(unclear)} do not tell time from channels, taken for "
+                f"(n, time, channels); {option}."
+            )
+        return axes
 
     def _named(self, file: ArrayFile, number: int) -> list[str]:
         if not self.streams:
@@ -178,7 +213,7 @@ class Arrays(Dataset):
             note(f"'{self.root}': not used, as streams are numbers with two axes or more: {', '.join(unused)}.")
         return found
 
-    def _lengths(self, file: ArrayFile, stream: str, number: int) -> np.ndarray | None:
+    def _lengths(self, file: ArrayFile, stream: str, number: int, axis: int) -> np.ndarray | None:
         name = f"{stream}_lengths"
         if name not in file.names:
             return None
@@ -188,7 +223,7 @@ class Arrays(Dataset):
                 f"'{self.root}': stream '{stream}' is {shape} and has '{name}', expected ({number}, time, channels); "
                 f"correct it, or leave '{name}' out."
             )
-        lengths, steps = file.whole(name), shape[1]
+        lengths, steps = file.whole(name), shape[axis]
         if lengths.shape != (number,) or lengths.dtype.kind not in "iu":
             raise DataError(
                 f"'{self.root}': '{name}' is {lengths.dtype} {lengths.shape}, expected integers ({number},)."
@@ -202,10 +237,10 @@ class Arrays(Dataset):
         return lengths
 
 
-def _described(shape: Sequence[int]) -> str:
+def _described(shape: Sequence[int], time_axis: int) -> str:
     """What a stream's array (n, ...) is taken for."""
     if len(shape) == 3:
-        return f"{shape[1]} steps of {shape[2]} channels"
+        return f"{shape[time_axis]} steps of {shape[3 - time_axis]} channels"
     if len(shape) == 2:
         return f"{shape[1]} values"
     return f"{shape[1]} channels of {' x '.join(map(str, shape[2:]))}"

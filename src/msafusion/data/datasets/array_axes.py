@@ -1,0 +1,78 @@
+"""Which axis of a stored signal is its time: where the data tell."""
+
+import numpy as np
+
+from msafusion.data.datasets.array_file import ArrayFile
+
+MAX_LOOKED_AT = 256
+"""Samples, evenly spread, and the most bytes of them, by which the axes are told apart."""
+MAX_BYTES = 2**26
+TIMES, APART, SMOOTHER = 5.0, 0.15, 0.3
+"""How many times as far neighbouring channels lie apart as neighbouring steps, at least how far (in deviations of all), and
+how much smoother time is."""
+
+
+def find_time_axis(file: ArrayFile, name: str) -> int | None:
+    """The axis of an array (n, ..., ...) along which time runs, 1 or 2; None: the data do not tell.
+
+    Raises:
+        DataError: the array cannot be read.
+    """
+    number = file.shape(name)[0]
+    first = file.row(name, 0)
+    some = max(1, min(number, MAX_LOOKED_AT, MAX_BYTES // max(1, first.nbytes)))
+    rows = [file.row(name, int(index)) for index in np.linspace(0, number - 1, some).astype(int)]
+    return time_axis(np.stack(rows))
+
+
+def time_axis(values: np.ndarray) -> int | None:
+    """The axis of signals (n, ..., ...) along which time runs, 1 or 2; None: they do not tell.
+
+    Channels differ: each has a mean and a deviation of its own, while those of one moment over all samples are nearly
+    those of the next. Where all channels are standardised, time is the axis along which values change slowly.
+
+    Args:
+        values: at least one sample.
+
+    Examples:
+        >>> import numpy as np
+        >>> from msafusion.data.datasets.array_axes import time_axis
+        >>> signals = np.random.default_rng(0).standard_normal((50, 3, 200)) * np.array([1.0, 5.0, 20.0])[:, None]
+        >>> time_axis(signals), time_axis(signals.swapaxes(1, 2))
+        (2, 1)
+    """
+    values = np.nan_to_num(np.asarray(values, dtype=np.float64), posinf=0.0, neginf=0.0)
+    if values.shape[1] == 1 or values.shape[2] == 1:  # one channel is likelier than one step
+        return None if values.shape[1] == values.shape[2] else 2 if values.shape[1] == 1 else 1
+    scale = np.abs(values).max()
+    if not scale or not np.isfinite(scale):
+        return None
+    values = values / scale
+    apart = _apart(values, 1), _apart(values, 2)
+    if max(apart) > max(APART, TIMES * min(apart)):
+        return 2 if apart[0] > apart[1] else 1
+    smooth = _smoothness(values, 1), _smoothness(values, 2)
+    if abs(smooth[0] - smooth[1]) > SMOOTHER:
+        return 1 if smooth[0] > smooth[1] else 2
+    return None
+
+
+def _apart(values: np.ndarray, axis: int) -> float:
+    """How far neighbours on an axis lie apart in mean and (log) deviation over all samples, chance apart."""
+    profile = np.moveaxis(values, axis, 0).reshape(values.shape[axis], -1)
+    overall = values.std() + np.finfo(float).tiny
+    mean, deviation = profile.mean(1) / overall, np.log(profile.std(1) / overall + 1e-3)
+    apart = np.square(np.diff(mean)).mean() + np.square(np.diff(deviation)).mean()
+    by_chance = (
+        2 * 3 / profile.shape[1]
+    )  # twice what it is for equal indices: 2 of n for the means, 1 for the deviations
+    return float(np.sqrt(max(0.0, apart - by_chance)))
+
+
+def _smoothness(values: np.ndarray, axis: int) -> float:
+    """Correlation of neighbours on an axis, where the other's indices are standardised as channels."""
+    signals = np.moveaxis(values, axis, 2)
+    signals = signals - signals.mean((0, 2), keepdims=True)
+    deviation = signals.std((0, 2), keepdims=True)
+    signals = signals / np.where(deviation > 0, deviation, 1)
+    return float(1 - np.square(np.diff(signals, axis=2)).mean() / (2 * np.square(signals).mean() + 1e-12))
