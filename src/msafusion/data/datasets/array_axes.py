@@ -8,8 +8,7 @@ MAX_LOOKED_AT = 256
 """Samples, evenly spread, and the most bytes of them, by which the axes are told apart."""
 MAX_BYTES = 2**26
 TIMES, APART, SMOOTHER = 5.0, 0.15, 0.3
-"""How many times as far neighbouring channels lie apart as neighbouring steps, at least how far (in deviations of all), and
-how much smoother time is."""
+"""Channels differ so many times as much as moments, by so many deviations at least; or time is smoother by so much."""
 
 
 def find_time_axis(file: ArrayFile, name: str) -> int | None:
