@@ -107,7 +107,7 @@ def _read(file: Path) -> dict[str, Any] | None:
             f"'{file}' has no '{missing[0]}', expected a results.json of `msafusion compare`; run it again."
         )
     if "verdict" not in result:
-        print(f"left out: '{file}' was made by an older version; make it again (`make results/{file.name}`)")
+        print(f"left out: '{file}' was made by an older version; run `make results/{file.name}` again")
         return None
     return result
 

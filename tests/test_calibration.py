@@ -8,11 +8,13 @@ import torch
 from torch.nn import functional
 
 import msafusion
-from msafusion.calibration import calibration_error, fit_temperature, read_temperature
+from msafusion.calibration import fit_temperature, read_temperature
 from msafusion.checkpoints import ModelError, save_model
 from msafusion.data.preprocessing import Windows
 from msafusion.networks import SmallCNN
-from msafusion.training.metrics import report
+from msafusion.training.metrics import METRICS, report
+
+calibration_error = METRICS["expected_calibration_error"].value
 
 
 def overconfident(number, factor, seed=0):

@@ -4,7 +4,6 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
-import torch
 from torch import Tensor
 from torch.nn import functional
 
@@ -25,7 +24,7 @@ def fit_temperature(logits: Tensor, labels: Tensor) -> float:
         labels: (samples,) classes.
 
     Returns:
-        1.0 if a logit is not finite, or there is no sample.
+        1.0 where a logit is not finite or there are no samples.
 
     Examples:
         >>> import torch
@@ -55,21 +54,6 @@ def read_temperature(config: Mapping[str, Any]) -> float:
         ValueError: it is not a positive number.
     """
     value = config.get("temperature", 1.0)
-    if not isinstance(value, int | float) or isinstance(value, bool) or not LIMITS[0] / 2 <= value <= LIMITS[1] * 2:
+    if not isinstance(value, int | float) or isinstance(value, bool) or not LIMITS[0] <= value <= LIMITS[1]:
         raise ValueError(f"its temperature is {str(value)[:60]}, expected a number from {LIMITS[0]} to {LIMITS[1]}")
     return float(value)
-
-
-def calibration_error(logits: Tensor, labels: Tensor, bins: int = 15) -> float:
-    """Expected calibration error: how far confidence and accuracy lie apart, in bins of equal width, by their samples.
-
-    Args:
-        logits: (samples, classes).
-        labels: (samples,).
-        bins: of the confidence, which is the largest probability.
-    """
-    confidence, predicted = torch.softmax(logits.double(), dim=1).max(dim=1)
-    right = (predicted == labels).double()
-    place = (confidence * bins).long().clamp(max=bins - 1)
-    gaps = torch.zeros(bins, dtype=torch.float64).index_add(0, place, confidence - right)
-    return float(gaps.abs().sum() / len(labels))

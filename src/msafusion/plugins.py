@@ -45,7 +45,7 @@ def use(modules: Iterable[str]) -> None:
         modules: full names, such as "my_package.networks"; each must be installed or on PYTHONPATH.
 
     Raises:
-        ValueError: there is no such module, it cannot be imported, or a class has the name of one of msafusion's own.
+        ValueError: a module does not exist or cannot be imported, or a class has the name of one of msafusion's own.
     """
     load_installed()
     for name in modules:
@@ -60,7 +60,7 @@ def use(modules: Iterable[str]) -> None:
             if error.name is None or not f"{name}.".startswith(f"{error.name}."):
                 raise ValueError(f"module '{name}' cannot be imported ({error}); install what it needs.") from error
             raise ValueError(
-                f"there is no module '{error.name}' (to import '{name}'), expected one that is installed or in a "
+                f"no module named '{error.name}' (to import '{name}'), expected one that is installed or in a "
                 "folder on PYTHONPATH; `PYTHONPATH=. msafusion ...` finds those of the current folder."
             ) from None
         except Exception as error:

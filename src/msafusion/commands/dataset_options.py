@@ -38,7 +38,7 @@ def dataset_parser(
         The parser; the data set; the arguments that are left.
 
     Raises:
-        ValueError: there is no data set, or it is unknown.
+        ValueError: no data set is named, or it is unknown.
         SystemExit: help is asked for; it has been printed.
     """
     arguments = import_modules(arguments)

@@ -173,7 +173,7 @@ class JobRunner:
         for one in found:
             row = {"fusion": one.name, "kind": "simple", "options": dict(one.options), "valid": {metric: one.valid}}
             row |= {"seed": job.seed, "cost": {"train_seconds": one.seconds}, "robustness": {}}
-            row["metrics"] = _figures(one.outputs, one.labels, splits, probabilities=False)
+            row["metrics"] = _metrics(one.outputs, one.labels, splits, probabilities=False)
             row["scores"] = _scores(one.outputs, one.labels, bool(splits.classes)).tolist()
             rows.append(row)
         return rows + [{"fusion": line, "kind": "left out", "seed": job.seed, "valid": {}} for line in left_out]
@@ -200,7 +200,7 @@ class JobRunner:
             inputs = splits.preprocessing.inputs(collate([samples[0]])["inputs"])
             conditions |= conditions_for(inputs, job.seed)
         outputs, labels = predict_dataset(net, samples, splits.preprocessing, conditions, TEST_BATCH)
-        metrics = {name: _figures(output, labels, splits) for name, output in outputs.items()}
+        metrics = {name: _metrics(output, labels, splits) for name, output in outputs.items()}
         row |= {"seed": job.seed, "metrics": metrics.pop(""), "robustness": metrics}
         if outputs[""].isfinite().all():
             row["scores"] = _scores(outputs[""], labels, bool(splits.classes)).tolist()
@@ -216,7 +216,7 @@ def _weights(folder: Path, job: Job, stream: str) -> Path:
     return folder / "unimodal" / f"{stream}-{job.seed}{fold_suffix(job.fold)}"
 
 
-def _figures(outputs: Tensor, labels: Tensor, splits: Splits, probabilities: bool = True) -> dict[str, float | None]:
+def _metrics(outputs: Tensor, labels: Tensor, splits: Splits, probabilities: bool = True) -> dict[str, float | None]:
     """All metrics; undefined where a network gives NaN or infinity, which would count as its first class."""
     finite = bool(outputs.isfinite().all())
     given = outputs if finite else torch.zeros_like(outputs)

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
-from typing import Any, overload
+from typing import Any
 
 import numpy as np
 
@@ -20,38 +20,24 @@ class SelectedSamples(LazySamples):
     """Some samples of several sequences, each read when it is asked for."""
 
     def __init__(self, sources: Sequence[Sequence[Sample]], indices: Sequence[int]) -> None:
-        self.sources, self.indices = sources, indices
+        super().__init__(indices)
+        self.sources = sources
         self.ends = np.cumsum([len(source) for source in self.sources])
 
     def only(self, streams: Iterable[str]) -> "SelectedSamples":
         """The same samples, of which only some streams are read."""
         wanted = list(streams)
-        return SelectedSamples([with_streams(source, wanted) for source in self.sources], self.indices)
+        return SelectedSamples([with_streams(source, wanted) for source in self.sources], self.entries)
 
     def labels_and_groups(self) -> list[tuple[int | float, str]]:
         """Of each sample, without reading it."""
         known = [entry for source in self.sources for entry in labels_and_groups(source)]
-        return [known[index] for index in self.indices]
+        return [known[index] for index in self.entries]
 
-    def __len__(self) -> int:
-        return len(self.indices)
-
-    @overload
-    def __getitem__(self, index: int) -> Sample: ...
-    @overload
-    def __getitem__(self, index: slice) -> "SelectedSamples": ...
-    def __getitem__(self, index: int | slice) -> "Sample | SelectedSamples":
-        if isinstance(index, slice):
-            return SelectedSamples(self.sources, self.indices[index])
-        place = self.indices[index]
-        source = int(np.searchsorted(self.ends, place, side="right"))
-        return self.sources[source][place - (int(self.ends[source - 1]) if source else 0)]
-
-
-def has_groups(samples: Sequence[Sample]) -> bool:
-    """Whether some samples are of one group (a person, a video), which divisions keep together."""
-    groups = [group for _, group in labels_and_groups(samples)]
-    return len(set(groups)) < len(groups)
+    def read(self, entry: int) -> Sample:
+        """One of all the sequences' samples, counted over all of them."""
+        source = int(np.searchsorted(self.ends, entry, side="right"))
+        return self.sources[source][entry - (int(self.ends[source - 1]) if source else 0)]
 
 
 def make_folds(splits: Splits, number: int) -> list[Splits]:
@@ -83,7 +69,7 @@ def make_fold(splits: Splits, number: int, fold: int) -> Splits:
     """One of `make_folds`, counted from 1.
 
     Raises:
-        ValueError: see `make_folds`; there is no such fold.
+        ValueError: see `make_folds`; fold is not one of 1 to number.
     """
     if not 1 <= fold <= number:
         raise ValueError(f"fold is {fold}, expected 1 to {number} (the number of folds).")

@@ -2,8 +2,9 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from copy import copy
 from dataclasses import dataclass, field
-from typing import Any, Literal, NotRequired, TypedDict
+from typing import Any, Literal, NotRequired, Self, TypedDict, overload
 
 import torch
 from torch import Tensor
@@ -40,7 +41,32 @@ class Batch(TypedDict):
 
 
 class LazySamples(Sequence[Sample], ABC):
-    """Samples of which each is read when it is asked for."""
+    """Samples of which each is read when it is asked for.
+
+    Args:
+        entries: one a sample, by which it is read: a row of a table, or an index.
+    """
+
+    def __init__(self, entries: Sequence[Any]) -> None:
+        self.entries = entries
+
+    @abstractmethod
+    def read(self, entry: Any) -> Sample:
+        """The sample of an entry."""
+
+    def __len__(self) -> int:
+        return len(self.entries)
+
+    @overload
+    def __getitem__(self, index: int) -> Sample: ...
+    @overload
+    def __getitem__(self, index: slice) -> Self: ...
+    def __getitem__(self, index: int | slice) -> "Sample | Self":
+        if not isinstance(index, slice):
+            return self.read(self.entries[index])
+        some = copy(self)
+        some.entries = self.entries[index]
+        return some
 
     @abstractmethod
     def only(self, streams: Iterable[str]) -> "LazySamples":

@@ -222,7 +222,7 @@ def load(run: str | Path, *, imports: Sequence[str] = ()) -> TrainedModel:
         imports: modules with classes of your own, such as "my_package.networks"; see `plugins`.
 
     Raises:
-        ModelError: there is no model, or its files are broken or do not fit this version.
+        ModelError: the folder holds no model, or its files are broken or do not fit this version.
         ValueError: the model needs modules that are not named, or one cannot be imported.
 
     Examples:

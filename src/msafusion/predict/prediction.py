@@ -13,7 +13,7 @@ class StreamPart:
     Attributes:
         present: the recording has it.
         contribution: what the label's probability (or the value) loses when the stream is left out, the mean over the
-            windows that have it beside others; None: there is no such window.
+            windows that have it beside others; None: no window has.
 
     Examples:
         >>> from msafusion.predict import StreamPart

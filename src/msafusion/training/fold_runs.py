@@ -32,7 +32,7 @@ def train_folds(
         number: of folds.
         folder: of all; new, unless `resume` or `overwrite`.
         config: complete configuration, kept as `config.yaml`.
-        resume: go on with the folds that are not finished.
+        resume: go on with the folds that are not finished; those that are finished are only tested again.
         overwrite: delete the run that the folder holds first.
         console: where progress and the table go.
 
@@ -48,7 +48,7 @@ def train_folds(
         found = []
         for fold in range(1, number + 1):
             own = folder / f"fold-{fold}"
-            begun = (own / "config.yaml").is_file()
+            begun = resume and (own / "config.yaml").is_file()  # another process may just have begun it
             console.print(f"fold {fold} of {number}", highlight=False)
             found.append(run(fold, own, begun))
         if getattr(rank_zero_only, "rank", 0) != 0:

@@ -16,7 +16,7 @@ from msafusion.training.metrics import METRICS
 class EpochLog(Logger):
     """`metrics.csv` with one row an epoch; a resumed run goes on in the same file, replacing the epochs it repeats.
 
-    Lightning's CSVLogger starts the file anew whenever it is opened.
+    Lightning's CSVLogger overwrites the file whenever it is opened.
     """
 
     def __init__(self, folder: Path) -> None:

@@ -15,9 +15,11 @@ from torch.nn import functional
 from torchmetrics import MeanAbsoluteError, MetricCollection, PearsonCorrCoef
 from torchmetrics.classification import MulticlassAccuracy, MulticlassConfusionMatrix, MulticlassF1Score
 from torchmetrics.functional import pearson_corrcoef
-from torchmetrics.functional.classification import binary_accuracy, multiclass_f1_score
-
-from msafusion.calibration import calibration_error
+from torchmetrics.functional.classification import (
+    binary_accuracy,
+    multiclass_calibration_error,
+    multiclass_f1_score,
+)
 
 Task = Literal["classification", "regression"]
 
@@ -70,6 +72,12 @@ class Metric:
     def decimals(self) -> int:
         """Digits behind the point where values are shown."""
         return 1 if self.unit == "%" else 3
+
+
+def _calibration_error(logits: Tensor, labels: Tensor) -> float:
+    """Over 15 bins of the confidence."""
+    probabilities = torch.softmax(logits.double(), dim=1)
+    return float(multiclass_calibration_error(probabilities, labels, logits.shape[1], n_bins=15, norm="l1"))
 
 
 def _recall(logits: Tensor, labels: Tensor) -> float:
@@ -128,7 +136,7 @@ _ALL = (
     Metric("unweighted_average_recall", "", "%", True, "classification", compute=_recall),
     Metric(
         *("expected_calibration_error", "", "%", False, "classification"),
-        compute=calibration_error,
+        compute=_calibration_error,
         of_probabilities=True,
     ),
     Metric("log_loss", "", "", False, "classification", compute=_log_loss, of_probabilities=True),

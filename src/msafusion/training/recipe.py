@@ -174,7 +174,7 @@ def _check_stages(net: FusedNetwork, splits: Splits, unimodal: StageOptions, mul
     """Refuse before the first stage what would stop the second.
 
     Raises:
-        ValueError: a figure that these labels do not have; losses of networks that give no prediction.
+        ValueError: a metric that these labels do not have; losses of networks that give no prediction.
     """
     for options in (unimodal, multimodal):
         options.metric(len(splits.classes))

@@ -79,7 +79,7 @@ def _kernels(of_classes: bool, num_features: int) -> dict[str, list[Any]]:
 
 
 def _one_size(of_classes: bool, num_features: int) -> dict[str, list[Any]]:
-    return {"max_iter": [100]}  # trying others takes longer than all that is fitted here
+    return {"max_iter": [100]}  # trees take most of the time as it is
 
 
 MODELS = (

@@ -1,7 +1,7 @@
 """The samples of an array file, each read when it is asked for."""
 
 from collections.abc import Iterable, Sequence
-from typing import Any, overload
+from typing import Any
 
 import numpy as np
 import torch
@@ -80,25 +80,18 @@ class ArraySamples(LazySamples):
     """Some rows of an array file, each read when it is asked for."""
 
     def __init__(self, table: ArrayTable, indices: Sequence[int], streams: Sequence[str] | None = None) -> None:
-        self.table, self.indices = table, indices
+        super().__init__(indices)
+        self.table = table
         self.streams = tuple(table.streams if streams is None else streams)
 
     def labels_and_groups(self) -> list[tuple[int | float, str]]:
         """Of each sample, from the table."""
-        return [(self.table.rows[index]["label"], self.table.rows[index]["group"]) for index in self.indices]
+        return [(self.table.rows[index]["label"], self.table.rows[index]["group"]) for index in self.entries]
 
     def only(self, streams: Iterable[str]) -> "ArraySamples":
         """The same samples, of which only some streams are read."""
-        return ArraySamples(self.table, self.indices, [name for name in self.streams if name in set(streams)])
+        return ArraySamples(self.table, self.entries, [name for name in self.streams if name in set(streams)])
 
-    def __len__(self) -> int:
-        return len(self.indices)
-
-    @overload
-    def __getitem__(self, index: int) -> Sample: ...
-    @overload
-    def __getitem__(self, index: slice) -> "ArraySamples": ...
-    def __getitem__(self, index: int | slice) -> "Sample | ArraySamples":
-        if isinstance(index, slice):
-            return ArraySamples(self.table, self.indices[index], self.streams)
-        return self.table.sample(self.indices[index], self.streams)
+    def read(self, entry: int) -> Sample:
+        """One row of the file."""
+        return self.table.sample(entry, self.streams)

@@ -40,8 +40,7 @@ class Arrays(Dataset):
         group: array of subjects, speakers or videos, of which no two splits may share one; none: rows are independent.
         task: classification, regression, or auto (by the labels, see `Labels.read`).
         valid_fraction: of the training rows, for validation, where no row is marked valid.
-        test_fraction: of all rows, for the test, by whole groups and evenly of all classes, where there is no array
-            `split`.
+        test_fraction: of all rows, drawn for the test (whole groups, classes in equal parts) where no array says which.
         time_axis: stream -> 1 for (n, time, channels), 2 for (n, channels, time); of other streams it is found (see
             `time_axis` of `array_axes`), and 1 where the data do not tell, or where there are lengths.
         augmentation: random changes in training, such as `{noise: 0.1}`; none: no change.

@@ -32,8 +32,7 @@ class Manifest(Dataset):
         held_out: valid, test -> its groups, all others train, whatever the column of splits says; None: that counts.
         task: classification, regression, or auto (by the labels, see `Labels.read`).
         valid_fraction: of the training rows, for validation, where no row is marked valid.
-        test_fraction: of all rows, for the test, by whole groups and evenly of all classes, where there is no column
-            `split`.
+        test_fraction: of all rows, drawn for the test (whole groups, equal parts of classes) where no column says it.
         augmentation: random changes in training, such as `{noise: 0.1}`; none: no change.
         workers: processes that prepare; none: as many as there are cores and work for.
         allow_shared_files: a file (or a key of it) may be named in several splits. Otherwise this is refused, and rows

@@ -32,8 +32,8 @@ class SmartwatchExercises(Dataset):
         test_subjects: subjects held out for the one test; the remaining ones train.
         window_seconds: length of a sample.
         overlap: fraction of a window shared with the next one, in [0, 1).
-        augmentation: random changes in training, such as `{noise: 0.1}`; none: no change.
         file: the data set's file, if not the one in the installed seglearn package.
+        augmentation: random changes in training, such as `{noise: 0.1}`; none: no change.
 
     Raises:
         ValueError: subjects are unknown or in two splits, or none is left to train; an option is out of range.

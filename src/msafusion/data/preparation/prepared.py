@@ -14,7 +14,7 @@ import functools
 import logging
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, overload
+from typing import Any
 
 import numpy as np
 import torch
@@ -222,12 +222,13 @@ class StoredSamples(LazySamples):
     def __init__(
         self, folder: PreparedFolder, rows: Sequence[Mapping[str, str]], streams: Sequence[str] | None = None
     ) -> None:
-        self.folder, self.rows = folder, rows
+        super().__init__(rows)
+        self.folder = folder
         self.streams = tuple(folder.channels if streams is None else streams)
 
     def labels_and_groups(self) -> list[tuple[int | float, str]]:
         """Of each sample, from the table."""
-        return [(self._label(row), row["group"]) for row in self.rows]
+        return [(self._label(row), row["group"]) for row in self.entries]
 
     def _label(self, row: Mapping[str, str]) -> int | float:
         return int(row["label"]) if self.folder.classes else float(row["label"])
@@ -235,23 +236,13 @@ class StoredSamples(LazySamples):
     def only(self, streams: Iterable[str]) -> "StoredSamples":
         """The same samples, of which only some streams are read."""
         wanted = set(streams)
-        return StoredSamples(self.folder, self.rows, [name for name in self.streams if name in wanted])
+        return StoredSamples(self.folder, self.entries, [name for name in self.streams if name in wanted])
 
-    def __len__(self) -> int:
-        return len(self.rows)
-
-    @overload
-    def __getitem__(self, index: int) -> Sample: ...
-
-    @overload
-    def __getitem__(self, index: slice) -> "StoredSamples": ...
-
-    def __getitem__(self, index: int | slice) -> "Sample | StoredSamples":
-        if isinstance(index, slice):
-            return StoredSamples(self.folder, self.rows[index], self.streams)
-        row, folder = self.rows[index], self.folder
-        streams = {name: torch.from_numpy(folder.array(name, row["id"])) for name in self.streams}
-        sample: Sample = {"id": row["id"], "streams": streams, "label": self._label(row), "group": row["group"]}
+    def read(self, entry: Mapping[str, str]) -> Sample:
+        """The arrays of one row of the table."""
+        folder = self.folder
+        streams = {name: torch.from_numpy(folder.array(name, entry["id"])) for name in self.streams}
+        sample: Sample = {"id": entry["id"], "streams": streams, "label": self._label(entry), "group": entry["group"]}
         if folder.sequences:
             sample["lengths"] = {name: len(streams[name]) for name in folder.sequences if name in streams}
         return sample
