@@ -116,7 +116,7 @@ def test_what_print_config_writes_and_a_runs_configuration_are_recipes(capsys, t
     (tmp_path / "recipe.yaml").write_text(capsys.readouterr().out)
     (tmp_path / "config.yaml").write_text(defaults)
     for name in ("recipe.yaml", "config.yaml"):
-        assert parse_recipe(train_parser(), ["--config", str(tmp_path / name)]).multimodal.epochs == 10
+        assert parse_recipe(train_parser(), ["--config", str(tmp_path / name)]).multimodal.min_updates == 400
 
 
 def test_another_class_has_its_own_defaults():
@@ -134,7 +134,10 @@ def test_resuming_with_other_options_is_refused(capsys, monkeypatch, tmp_path, d
     (tmp_path / "config.yaml").write_text(defaults)
     line = fails(capsys, monkeypatch, "train", "--out", tmp_path, "--resume", "--multimodal.epochs", "5")
     assert "--multimodal.epochs is 5, but the run in" in line
-    assert "was started with 10" in line
+    assert "was started without it" in line
+    line = fails(capsys, monkeypatch, "train", "--out", tmp_path, "--resume", "--multimodal.batch_size", "5")
+    assert "--multimodal.batch_size is 5, but the run in" in line
+    assert "was started with 32" in line
 
 
 def test_a_torn_checkpoint_and_an_unfinished_run_are_named(capsys, monkeypatch, tmp_path, defaults):

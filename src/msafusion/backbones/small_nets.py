@@ -2,24 +2,31 @@
 
 from collections.abc import Sequence
 
+import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional
 
 GRID = 4
 """Places along height and along width that `CNN3d` tells apart."""
+MANY = 100
+"""Values of a vector from which on it gets all the noise that `MLP` adds."""
 
 
 class MLP(nn.Module):
-    """Stages of linear map, batch norm, ReLU and dropout; linear.
+    """Noise on the input in training; stages of linear map, batch norm, ReLU and dropout; linear.
 
-    The stages are the submodules `stage1`, `stage2`, ...: fuse at their outputs, (batch, widths[i]).
+    The vectors should be standardised, so that the noise suits them: it keeps a network with few samples from resting
+    on single values (Bishop 1995, doi 10.1162/neco.1995.7.1.108). The stages are the submodules `stage1`, `stage2`,
+    ...: fuse at their outputs, (batch, widths[i]).
 
     Args:
         in_channels: length of the vector.
         num_outputs: classes, or regression targets.
         widths: channels of each stage.
         dropout: after every stage.
+        noise: standard deviation of what is added to each value in training; less, as the root of their number, for
+            vectors of fewer than 100 values, of which each says more.
 
     Examples:
         >>> import torch
@@ -30,9 +37,15 @@ class MLP(nn.Module):
     """
 
     def __init__(
-        self, in_channels: int, num_outputs: int, widths: Sequence[int] = (32, 64, 128), dropout: float = 0.3
+        self,
+        in_channels: int,
+        num_outputs: int,
+        widths: Sequence[int] = (32, 64, 128),
+        dropout: float = 0.3,
+        noise: float = 0.5,
     ) -> None:
         super().__init__()
+        self.noise = noise * min(1.0, in_channels / MANY) ** 0.5
         self.stages = [f"stage{i + 1}" for i in range(len(widths))]
         for name, before, width in zip(self.stages, (in_channels, *widths), widths, strict=False):
             layers = nn.Linear(before, width, bias=False), nn.BatchNorm1d(width), nn.ReLU(), nn.Dropout(dropout)
@@ -41,7 +54,7 @@ class MLP(nn.Module):
 
     def forward(self, vector: Float[Tensor, "batch channels"]) -> Float[Tensor, "batch outputs"]:
         """Logits of a batch of vectors."""
-        features = vector
+        features = vector + self.noise * torch.randn_like(vector) if self.training and self.noise else vector
         for name in self.stages:
             features = self.get_submodule(name)(features)
         return self.fc(features)

@@ -49,7 +49,7 @@ def add_recipe(parser: ArgumentParser) -> None:
     parser.add_class_arguments(StageOptions, "unimodal", help="first stage: each network by itself")
     parser.add_class_arguments(StageOptions, "multimodal", help="second stage: all networks, fused")
     parser.set_defaults(
-        {"multimodal.epochs": 10, "multimodal.fusion_learning_rate": 3e-3, "multimodal.stream_dropout": 0.2}
+        {"multimodal.min_updates": 400, "multimodal.fusion_learning_rate": 3e-3, "multimodal.stream_dropout": 0.2}
     )
     parser.add_argument(
         "--init",

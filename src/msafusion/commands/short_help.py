@@ -31,8 +31,12 @@ _DATA: Options = (
 )
 _FOLDS = ("--folds", "N", "test every sample, or every person by --data.group, once in N folds (default: 0)")
 _STAGES: Options = (
-    ("--unimodal.epochs", "N", "epochs of the first stage, in which each network trains by itself (default: 20)"),
-    ("--multimodal.epochs", "N", "epochs of the second stage, in which all networks train fused (default: 10)"),
+    (
+        "--unimodal.epochs",
+        "N",
+        "epochs of the first stage, in which each network trains by itself (default: 20 or more)",
+    ),
+    ("--multimodal.epochs", "N", "epochs of the second stage, in which all networks train fused (default: 10 or more)"),
     ("--multimodal.batch_size", "N", "samples per step on each device; the first stage has its own (default: 32)"),
     ("--multimodal.learning_rate", "X", "learning rate of the networks (default: 0.001)"),
 )

@@ -101,7 +101,8 @@ def _check_same(saved: dict[str, Any], asked: dict[str, Any], folder: Path) -> N
         if saved.get(name) != asked.get(name):
             name, asked, saved = _first_difference(name, asked, saved)
             raise ValueError(
-                f"--{name} is {asked}, but the run in '{folder}' was started with {saved}; leave "
+                f"--{name} is {asked}, but the run in '{folder}' was started "
+                f"{'without it' if saved is None else f'with {saved}'}; leave "
                 "the option out to resume, or start another run."
             )
 
@@ -109,7 +110,7 @@ def _check_same(saved: dict[str, Any], asked: dict[str, Any], folder: Path) -> N
 def _first_difference(name: str, one: Any, other: Any) -> tuple[str, Any, Any]:
     """The full name of an option that differs below `name`, and its two values."""
     one, other = one.get(name.split(".")[-1]), other.get(name.split(".")[-1])
-    if isinstance(one, dict) and isinstance(other, dict) and one.keys() == other.keys():
-        key = next(key for key in one if one[key] != other[key])
+    if isinstance(one, dict) and isinstance(other, dict):
+        key = next(key for key in {**one, **other} if one.get(key) != other.get(key))
         return _first_difference(f"{name}.{key}", one, other)
     return name, one, other

@@ -191,7 +191,12 @@ def _result(
         "higher_is_better": runs.higher_is_better,
         "on": config.on,
         "folds": config.folds,
-        "recipe": {"unimodal": config.unimodal.epochs, "multimodal": config.multimodal.epochs, "init": config.init},
+        "recipe": {
+            **{
+                name: getattr(config, name).for_samples(len(splits.train)).epochs for name in ("unimodal", "multimodal")
+            },
+            "init": config.init,
+        },
         "batch": min(BATCH, len(splits.test)),
         "made_with": {"msafusion": __version__, "torch": torch.__version__, "machine": platform.machine()},
         "seeds": list(seeds),

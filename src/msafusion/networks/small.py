@@ -11,7 +11,7 @@ from msafusion.backbones import MLP, CNN1d, CNN2d, CNN3d, FrameCNN1d
 from msafusion.backbones.cnn1d import Pool
 from msafusion.fusion import FUSIONS, HEADS
 from msafusion.networks.plan import NetworkPlan
-from msafusion.streams import check_count, nearest
+from msafusion.streams import check_count, check_option, nearest
 
 Small = Literal["mlp", "cnn1d", "cnn2d", "cnn3d", "frame_cnn1d"]
 LateMethod = Literal["sum", "mean", "product", "multiplicative"]
@@ -23,6 +23,7 @@ SMALL_FRAME, MIN_FRAMES = 100, 8
 
 MAX_STAGES = 16
 """Each halves the positions."""
+MAX_NOISE = 100.0
 
 
 class SmallCNN(NetworkPlan):
@@ -35,12 +36,13 @@ class SmallCNN(NetworkPlan):
         widths: channels of the stages of each network (half of them in `CNN3d`).
         kernel_size: of the 1D convolutions, odd, in time steps.
         dropout: before each network's linear map.
+        noise: standard deviation of the noise that training adds to vectors, see `MLP`.
         fusion: a method of FUSIONS, or of HEADS.
         fusion_options: the method's own, such as `{block_channels: 16}`; none: its defaults.
         fuse_at: the stages after which the streams are fused.
         head: how the networks' logits become one prediction where `fusion` is of FUSIONS.
-        pool: of the 1D networks, over time: mean, max for what shows in a part of the signal only, or statistics (mean,
-            maximum and standard deviation side by side).
+        pool: of the 1D networks, over time: statistics (mean, maximum and standard deviation side by side), mean, or
+            max.
         backbones: stream -> mlp (vectors), cnn1d (signals), cnn2d (images), frame_cnn1d or cnn3d (clips of small and of
             larger frames); streams that are not named get the one that fits their rank and size.
 
@@ -61,11 +63,12 @@ class SmallCNN(NetworkPlan):
         widths: Sequence[int] = (32, 64, 128),
         kernel_size: int = 7,
         dropout: float = 0.3,
+        noise: float = 0.5,
         fusion: str = "msaf",
         fusion_options: dict[str, Any] | None = None,
         fuse_at: Sequence[str] = ("stage2", "stage3"),
         head: LateMethod | Literal["concat"] = "sum",
-        pool: Pool = "mean",
+        pool: Pool = "statistics",
         backbones: dict[str, Small] | None = None,
     ) -> None:
         if fusion not in FUSIONS and fusion not in HEADS:
@@ -77,6 +80,8 @@ class SmallCNN(NetworkPlan):
         for width in widths:
             check_count("widths", width)
         self.widths, self.kernel_size, self.dropout = list(widths), kernel_size, dropout
+        check_option("noise", noise, 0.0, MAX_NOISE)
+        self.noise = noise
         self.fusion, self.fusion_options, self.fuse_at = fusion, dict(fusion_options or {}), list(fuse_at)
         self.head: LateMethod | Literal["concat"] = head
         self.pool: Pool = pool
@@ -146,7 +151,9 @@ class SmallCNN(NetworkPlan):
             return net(channels, num_outputs, self.widths, self.kernel_size, self.dropout, self.pool)
         if kind == "cnn3d":
             return CNN3d(channels, num_outputs, [width // 2 for width in self.widths], self.dropout)
-        return {"mlp": MLP, "cnn2d": CNN2d}[kind](channels, num_outputs, self.widths, self.dropout)
+        if kind == "mlp":
+            return MLP(channels, num_outputs, self.widths, self.dropout, self.noise)
+        return CNN2d(channels, num_outputs, self.widths, self.dropout)
 
     def typical_shapes(self) -> dict[str, tuple[int, ...]]:
         """4 s at 50 Hz, as in the smart-watch data."""

@@ -178,7 +178,11 @@ def _check_stages(net: FusedNetwork, splits: Splits, unimodal: StageOptions, mul
     """
     for options in (unimodal, multimodal):
         options.metric(len(splits.classes))
-    if multimodal.epochs and len(net.networks) > 1 and (multimodal.losses == "separate" or multimodal.per_stream_loss):
+    if (
+        multimodal.epochs != 0
+        and len(net.networks) > 1
+        and (multimodal.losses == "separate" or multimodal.per_stream_loss)
+    ):
         batch = collate([splits.train[0]])
         with evaluating(net):
             outputs = net.stream_outputs(splits.preprocessing.inputs(batch["inputs"]), batch["lengths"])

@@ -125,7 +125,7 @@ class _SigtermAsBefore(Callback):
 def run_stage(
     name: str, network: FusedNetwork, splits: Splits, options: StageOptions, context: RunContext
 ) -> dict[str, float | None]:
-    """Train a network, and leave it with the weights of its best epoch on the validation samples, or its last.
+    """Train a network, and leave it with the weights of its last epoch, or its best on the validation samples.
 
     Files under the run's folder: `checkpoints/<name>/{last,best}.ckpt`, `logs/<name>/` with metrics.csv and
     TensorBoard events.
@@ -140,8 +140,9 @@ def run_stage(
         with reading(finished, "the metrics of this stage", REPEAT, ValueError):
             return dict(read_json(finished))
     metric = options.metric(len(splits.classes))
-    if not options.epochs:
+    if options.epochs == 0:
         return {}
+    options = options.for_samples(len(splits.train))
     task = FusionTask(network, len(splits.classes), options, splits.preprocessing, context.seed)
     best = ModelCheckpoint(
         checkpoints,
@@ -186,7 +187,7 @@ def run_stage(
         except MisconfigurationException as error:
             raise ValueError(f"the trainer options do not work here: {error} Correct --trainer.*.") from error
     kept = best.best_model_score if options.keep == "best" else trainer.callback_metrics.get(f"valid/{metric}")
-    if kept is None and not best.best_model_path:
+    if (kept is None and not best.best_model_path) or not (checkpoints / f"{options.keep}.ckpt").is_file():
         raise ValueError(
             f"stage {name} ended without a validation, expected one to choose the epoch by; leave the limits "
             "of --trainer.limit_train_batches, limit_val_batches and check_val_every_n_epoch out."

@@ -1,10 +1,14 @@
 """How one stage of training goes: the options people set."""
 
+import math
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from msafusion.training.metrics import MAIN, Task, monitored
+
+UPDATES = 40
+"""Of `min_updates`, for each of which there is at least one epoch."""
 
 
 @dataclass
@@ -12,7 +16,9 @@ class StageOptions:
     """How one stage trains.
 
     Attributes:
-        epochs: passes over the training samples; 0: the stage leaves the weights as they are.
+        epochs: passes over the training samples; 0: the stage leaves the weights as they are; none: as many as
+            `min_updates` take, and at least one for each 40 of them (20, or 10 in the second stage).
+        min_updates: of the weights, where `epochs` does not say how many passes: few samples need more of these.
         batch_size: samples a step (on each device).
         learning_rate: of the networks, at the start.
         fusion_learning_rate: of the fusion modules and the head, where there are any.
@@ -26,10 +32,11 @@ class StageOptions:
         stream_dropout: probability in [0, 1) that a training sample lacks a stream, drawn for each (one always stays).
         ema: decay of an exponential moving average of the weights, which is then what is validated and kept; 0: none.
         monitor: the validation metric that chooses the epoch; auto: accuracy, or mae for regression.
-        keep: the weights of the best epoch by `monitor`, or of the last, where validation samples are too few to tell.
+        keep: the weights of the last epoch, at which the cosine schedule has come to rest, or of the best by `monitor`.
     """
 
-    epochs: int = 20
+    epochs: int | None = None
+    min_updates: int = 800
     batch_size: int = 32
     learning_rate: float = 1e-3
     fusion_learning_rate: float = 1e-3
@@ -42,11 +49,11 @@ class StageOptions:
     stream_dropout: float = 0.0
     ema: float = 0.0
     monitor: str = "auto"
-    keep: Literal["best", "last"] = "best"
+    keep: Literal["best", "last"] = "last"
 
     def __post_init__(self) -> None:
-        for name, least in (("epochs", 0), ("batch_size", 1)):
-            if getattr(self, name) < least:
+        for name, least in (("epochs", 0), ("min_updates", 1), ("batch_size", 1)):
+            if getattr(self, name) is not None and getattr(self, name) < least:
                 raise ValueError(f"{name} is {getattr(self, name)}, expected {least} or more.")
         for name in ("learning_rate", "fusion_learning_rate", "weight_decay", "per_stream_loss"):
             if not 0 <= getattr(self, name) < float("inf"):
@@ -63,6 +70,19 @@ class StageOptions:
                 f"decay_after is {list(self.decay_after)} with schedule {self.schedule}, expected it with constant "
                 "only; set schedule to constant, or leave decay_after out."
             )
+
+    def for_samples(self, number: int) -> "StageOptions":
+        """With the epochs for so many training samples.
+
+        Examples:
+            >>> from msafusion.training import StageOptions
+            >>> [StageOptions().for_samples(number).epochs for number in (120, 1200, 12000)]
+            [267, 22, 20]
+        """
+        if self.epochs is not None:
+            return self
+        updates = max(1, number // self.batch_size)
+        return replace(self, epochs=max(self.min_updates // UPDATES, math.ceil(self.min_updates / updates)))
 
     def metric(self, num_classes: int) -> str:
         """The validation metric that chooses the epoch.

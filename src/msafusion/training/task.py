@@ -252,7 +252,7 @@ class FusionTask(lightning.LightningModule):
         def factor(step: int) -> float:
             if options.schedule == "cosine":
                 return 0.5 * (1 + math.cos(math.pi * min(1.0, step / steps)))
-            epoch = step * options.epochs // steps
+            epoch = step * (self.trainer.max_epochs or 1) // steps
             return 0.1 ** sum(epoch >= after for after in options.decay_after)
 
         return torch.optim.lr_scheduler.LambdaLR(optimizer, factor)

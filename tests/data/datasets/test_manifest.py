@@ -265,3 +265,26 @@ def test_differences_beside_a_large_mean_are_kept_by_preparing(tmp_path):
     splits = Manifest(tmp_path, workers=1).splits()
     inputs = splits.preprocessing.inputs(collate(list(splits.test))["inputs"])["x"]
     np.testing.assert_allclose(inputs[:, 0], inputs[:, 1], atol=1e-5)
+
+
+@pytest.mark.parametrize("steps", [lambda number: 90, lambda number: 60 + number], ids=["equal", "uneven"])
+def test_arrays_with_channels_first_are_found(tmp_path, caplog, steps):
+    random = np.random.default_rng(0)
+    rows = []
+    for number in range(12):
+        signal = random.normal(size=(steps(number), 3)) * [1, 5, 20]
+        np.save(tmp_path / f"last{number}.npy", signal)
+        np.save(tmp_path / f"first{number}.npy", signal.T)
+        split = ("train", "train", "valid", "test")[number % 4]
+        files = {"last": f"last{number}.npy", "first": f"first{number}.npy"}
+        rows.append({"id": f"s{number}", "label": "ab"[number % 2], "split": split, **files})
+    write_table(tmp_path, rows)
+    splits = Manifest(tmp_path, workers=1).splits()
+    assert splits.channels == {"last": 3, "first": 3}
+    for sample in splits.train:
+        np.testing.assert_array_equal(sample["streams"]["first"], sample["streams"]["last"])
+    assert "stream 'first' is (channels, time); set channels_first" in caplog.text
+    assert "'last'" not in caplog.text
+    if steps(0) == steps(1):
+        given = {"first": {"channels_first": False}, "last": {}}
+        assert Manifest(tmp_path, streams=given, workers=1).splits().channels == {"first": 90, "last": 3}

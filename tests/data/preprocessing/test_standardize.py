@@ -1,6 +1,8 @@
+import numpy as np
 import pytest
 import torch
 
+from msafusion.data.fitting import compressed_streams
 from msafusion.data.preprocessing import Augmentation, Standardize, preprocessing_from
 from msafusion.failures import DataError
 
@@ -132,3 +134,43 @@ def test_differences_that_float32_can_hardly_hold_are_noted(caplog):
     assert inputs[:, 1].std() == pytest.approx(1, abs=0.1)
     assert "stream 'y': channel 0 has one value in all training samples, as far as float32" in caplog.text
     assert "stream 'y': channel 1 has differences that float32 can hardly hold" in caplog.text
+
+
+def labelled(vectors, labels, groups=None):
+    groups = range(len(labels)) if groups is None else groups
+    return [
+        {"id": str(n), "streams": {"x": torch.from_numpy(vector)}, "label": label, "group": str(group)}
+        for n, (vector, label, group) in enumerate(zip(vectors, labels, groups, strict=True))
+    ]
+
+
+@pytest.mark.parametrize("of_classes", [True, False])
+def test_vectors_with_heavy_tails_are_compressed_where_a_linear_model_gains(of_classes, caplog):
+    random = np.random.default_rng(0)
+    classes = random.integers(0, 3, 300)
+    plain = random.normal(size=(300, 20)) + 0.5 * random.normal(size=(3, 20))[classes]
+    labels = classes.tolist() if of_classes else (plain[:, 0] + plain[:, 1]).tolist()
+    heavy = np.sinh(2.5 * plain)
+    assert compressed_streams(labelled(plain, labels), {"x": "map"}) == []
+    assert "compressed" not in caplog.text
+    assert compressed_streams(labelled(heavy, labels), {"x": "map"}) == ["x"]
+    assert "stream 'x' is scaled by its quartiles and its far values are compressed" in caplog.text
+
+
+def test_nothing_is_compressed_where_nothing_can_be_compared():
+    vectors = np.random.default_rng(0).normal(size=(12, 3))
+    assert compressed_streams(labelled(vectors, [0] * 12), {"x": "map"}) == []
+    assert compressed_streams(labelled(vectors, [0, 1] * 6, groups=[0] * 12), {"x": "map"}) == []
+    signals = np.random.default_rng(0).normal(size=(12, 3, 4))
+    assert compressed_streams(labelled(signals, [0, 1] * 6), {"x": "map"}) == []
+
+
+def test_compressed_values_are_the_inverse_hyperbolic_sine_of_the_distance_in_quartiles():
+    values = torch.tensor([[-1e6, 7.0], [1.0, 7.0], [2.0, 7.0], [3.0, 7.0], [1e9, 9.0]], dtype=torch.float64)
+    given = [{"x": row} for row in values]
+    fitted = preprocessing_from(Standardize.fitted(given, {"x": "map"}, compressed=["x"]).as_dict())
+    expected = torch.asinh((values[:, 0] - 2) / (2 / 1.349)).float()
+    inputs = fitted.inputs({"x": values})["x"]
+    torch.testing.assert_close(inputs[:, 0], expected)
+    # half of the second channel's values are one: its own deviation is its unit
+    torch.testing.assert_close(inputs[:, 1], torch.asinh((values[:, 1] - 7) / 0.8).float())

@@ -1,5 +1,7 @@
 """Which axis of a stored signal is its time: where the data tell."""
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from msafusion.data.datasets.array_file import ArrayFile
@@ -22,6 +24,29 @@ def find_time_axis(file: ArrayFile, name: str) -> int | None:
     some = max(1, min(number, MAX_LOOKED_AT, MAX_BYTES // max(1, first.nbytes)))
     rows = [file.row(name, int(index)) for index in np.linspace(0, number - 1, some).astype(int)]
     return time_axis(np.stack(rows))
+
+
+def time_axis_of(arrays: Sequence[np.ndarray]) -> int | None:
+    """The axis along which time runs, 0 or 1, of arrays of two axes, one a sample; None: they do not tell.
+
+    Channels are as many in every sample. Arrays of other axes do not count.
+
+    Examples:
+        >>> import numpy as np
+        >>> from msafusion.data.datasets.array_axes import time_axis_of
+        >>> time_axis_of([np.ones((3, 80)), np.ones((3, 95))])
+        1
+    """
+    arrays = [array for array in arrays if array.ndim == 2 and array.size and array.dtype.kind in "biuf"]
+    if not arrays:
+        return None
+    counts = [len({array.shape[axis] for array in arrays}) for axis in (0, 1)]
+    if min(counts) == 1 < max(counts):
+        return counts.index(max(counts))
+    if max(counts) > 1:
+        return None
+    found = time_axis(np.stack(arrays))
+    return None if found is None else found - 1
 
 
 def time_axis(values: np.ndarray) -> int | None:

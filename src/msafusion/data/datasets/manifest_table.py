@@ -2,17 +2,19 @@
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from msafusion.data.checks import check_apart, check_ids, check_streams
+from msafusion.data.datasets.array_axes import time_axis_of
 from msafusion.data.datasets.labelled import Labels, TaskOption, check_groups, parse_splits, split_by_column
 from msafusion.data.datasets.shared_files import check_unshared, groups_by_files
 from msafusion.data.datasets.table_file import inside, read_manifest
 from msafusion.data.extractors import EXTRACTORS, extractor_from
 from msafusion.data.media import Extractor, Frames, ImageFile, Mfcc, StoredArray
 from msafusion.data.media.container import SOUNDS, VIDEOS
-from msafusion.data.media.stored import ARRAYS, IMAGES, split_key
+from msafusion.data.media.stored import ARRAYS, IMAGES, read_array, split_key
 from msafusion.data.preparation.raw import RawItem
 from msafusion.failures import DataError
 from msafusion.streams import nearest
@@ -21,6 +23,8 @@ from msafusion.text import clean, note
 MEDIA = (*VIDEOS, *SOUNDS, *ARRAYS, *IMAGES)
 HEARD = re.compile("audio|sound|speech|voice|mfcc", re.IGNORECASE)
 """Columns of video files with such a name mean their sound."""
+MAX_LOOKED_AT = 64
+"""Arrays of a stream, evenly spread, by which time is told from channels."""
 LANDMARKS = "_landmarks"
 """Column `<stream>_landmarks`: files that help to find the face in the stream's videos."""
 
@@ -164,10 +168,33 @@ class ManifestTable:
         problems = []
         for file in self._files(stream):
             try:
-                return StoredArray.like(file, **options)
+                found = StoredArray.like(file, **options)
             except DataError as error:
                 problems.append(error)
+                continue
+            if found.layout != "sequence" or "channels_first" in options:
+                return found
+            first = self._channels_first(stream)
+            return StoredArray.like(file, **options, channels_first=True) if first else found
         raise problems[0]
+
+    def _channels_first(self, stream: str) -> bool:
+        """Whether arrays of a stream are (channels, time), as far as they tell; says so where they are, or do not."""
+        files = list(self._files(stream))
+        arrays = []
+        for file in files[:: -(-len(files) // MAX_LOOKED_AT)]:
+            with suppress(DataError):
+                arrays.append(read_array(file))
+        axis = time_axis_of(arrays)
+        option = "set channels_first in the options of the stream where this is wrong"
+        if axis == 1:
+            note(f"'{self.file}': by its values, stream '{stream}' is (channels, time); {option}.")
+        if axis is None:
+            note(
+                f"'{self.file}': the values of stream '{stream}' do not tell time from channels, taken for (time, "
+                f"channels); {option}."
+            )
+        return axis == 1
 
     def items(self) -> list[RawItem]:
         """One for each row, in the order of ids."""

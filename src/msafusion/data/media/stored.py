@@ -98,7 +98,8 @@ class StoredArray(Extractor):
     uint8 with three axes is a picture, a map (channels, height, width), where the last or first axis is 1 or 3, and
     else a grey video (time, height, width); with four axes of which the last or first is 1 or 3 it is a video (time,
     height, width, channels) or (channels, time, height, width). Other arrays of two axes are sequences (time,
-    channels); all others are maps (channels, ...). Grey videos that may have 1 or 3 frames need `kind_of: video`.
+    channels), or (channels, time) where `channels_first`; all others are maps (channels, ...). Grey videos that may
+    have 1 or 3 frames need `kind_of: video`.
 
     Attributes:
         kind_of: layout that the array must have.
@@ -106,6 +107,7 @@ class StoredArray(Extractor):
         num_steps: time steps: frames evenly spaced, sequences resampled linearly; None: as many as there are, which a
             video must have in common with all others.
         rate: time steps per second; None: unknown, and any span is the whole.
+        channels_first: sequences are stored as (channels, time).
 
     Examples:
         >>> from pathlib import Path
@@ -124,6 +126,7 @@ class StoredArray(Extractor):
     num_channels: int
     num_steps: int | None = None
     rate: float | None = None
+    channels_first: bool = False
 
     @classmethod
     def like(
@@ -132,6 +135,7 @@ class StoredArray(Extractor):
         num_steps: int | None = None,
         rate: float | None = None,
         kind_of: Layout | None = None,
+        channels_first: bool = False,
     ) -> "StoredArray":
         """For files as this one is.
 
@@ -140,6 +144,7 @@ class StoredArray(Extractor):
             num_steps: see the class.
             rate: see the class.
             kind_of: layout of the arrays; None: by this one's type and shape.
+            channels_first: see the class.
 
         Raises:
             DataError: it cannot be read, or not in that layout.
@@ -158,7 +163,7 @@ class StoredArray(Extractor):
         if kind_of == "map":
             return cls("map", len(values if picture is None else picture))
         if kind_of == "sequence" and values.ndim == 2:
-            return cls("sequence", values.shape[1], num_steps, rate)
+            return cls("sequence", values.shape[0 if channels_first else 1], num_steps, rate, channels_first)
         if kind_of == "video" and video is not None:
             return cls("video", len(video), video.shape[1] if num_steps is None else num_steps, rate)
         wanted = "(time, channels)" if kind_of == "sequence" else "uint8 (time, height, width), or with 1 or 3 channels"
@@ -185,8 +190,10 @@ class StoredArray(Extractor):
             if self.num_steps is not None and values.shape[1] != self.num_steps:
                 values = values[:, middles(values.shape[1], self.num_steps)]
         elif self.kind_of == "sequence":
+            values = values.T if self.channels_first else values
             if values.ndim != 2 or values.shape[1] != self.num_channels or not len(values):
-                raise self._misfit(file, values, f"(time, {self.num_channels})")
+                wanted = f"({self.num_channels}, time)" if self.channels_first else f"(time, {self.num_channels})"
+                raise self._misfit(file, read_array(file), wanted)
             values = self._cut(file, _narrowed(values, file), span)
             values = values if self.num_steps is None else resample(values, self.num_steps)
         else:
@@ -208,7 +215,7 @@ class StoredArray(Extractor):
         """Reads the array; its duration where `rate` is known."""
         values = read_array(file)
         video = _frames_first(values) if self.kind_of == "video" else None
-        steps = video.shape[1] if video is not None else len(values)
+        steps = video.shape[1] if video is not None else values.shape[1] if self.channels_first else len(values)
         return None if self.rate is None or self.kind_of == "map" else steps / self.rate
 
 

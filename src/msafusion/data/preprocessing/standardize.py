@@ -1,6 +1,6 @@
 """Recordings of any layout, standardised channel by channel: the preprocessing for one's own data."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 
 import numpy as np
@@ -21,6 +21,8 @@ FLOAT32, FINE_ENOUGH = float(np.finfo(np.float32).eps), 1e-3
 HARDLY, TINY = 0.1, 1e-30
 """The part from which on steps count in a note, and the least standard deviation by which float32 divides."""
 MAX_NAMED = 10
+QUARTILES, OF_NORMAL = (0.25, 0.5, 0.75), 1.349
+"""OF_NORMAL: how far the quartiles of a normal distribution lie apart, in standard deviations."""
 
 
 @dataclass(frozen=True)
@@ -30,6 +32,8 @@ class Standardize(SignalAugmentation, Clips):
     Attributes:
         layouts: stream -> layout of its stored arrays. `mean` and `std` hold those of the video streams.
         signal_mean, signal_std: by stream of another layout, of each channel, in the stored unit.
+        compressed: streams with heavy tails, whose signal_mean is the median and signal_std the spread of the quartiles
+            (1.35 of it as one), and whose scaled values become their inverse hyperbolic sine: far ones their logarithm.
         shift, noise, scale, drop, mix, offset: what changes in training, see `Augmentation`.
 
     Examples:
@@ -44,6 +48,7 @@ class Standardize(SignalAugmentation, Clips):
     layouts: dict[str, Layout] = field(default_factory=dict)
     signal_mean: dict[str, list[float]] = field(default_factory=dict)
     signal_std: dict[str, list[float]] = field(default_factory=dict)
+    compressed: list[str] = field(default_factory=list)
     shift: float = 0.0
 
     @classmethod
@@ -52,8 +57,15 @@ class Standardize(SignalAugmentation, Clips):
         samples: Sequence[Mapping[str, Tensor]],
         layouts: Mapping[str, Layout],
         augmentation: Augmentation | None = None,
+        compressed: Collection[str] = (),
     ) -> "Standardize":
         """With the mean and standard deviation of training samples, {stream: stored array} each.
+
+        Args:
+            samples: at least one.
+            layouts: of the streams to use.
+            augmentation: random changes in training; None: no change.
+            compressed: streams, no videos, that are scaled by median and quartiles, and compressed.
 
         Raises:
             DataError: the samples differ in their channels.
@@ -69,6 +81,8 @@ class Standardize(SignalAugmentation, Clips):
             channels[stream] = counts.pop()
             parts = [sample[stream].movedim(axis, 0).reshape(channels[stream], -1) for sample in samples]
             of_mean, of_std = _mean_and_std(parts)
+            if stream in compressed:
+                of_mean, of_std = _median_and_spread(parts, of_std)
             dtypes = {sample[stream].dtype for sample in samples}
             dtype = torch.float64 if torch.float64 in dtypes else samples[0][stream].dtype  # others hold all digits
             of_std = _usable(stream, of_mean, of_std, dtype)
@@ -83,6 +97,7 @@ class Standardize(SignalAugmentation, Clips):
             layouts=dict(layouts),
             signal_mean={stream: mean[stream] for stream in others},
             signal_std={stream: std[stream] for stream in others},
+            compressed=[stream for stream in others if stream in compressed],
             **asdict(augmentation or Augmentation()),
         )
 
@@ -128,6 +143,7 @@ class Standardize(SignalAugmentation, Clips):
         mean, std = (values.new_tensor(n[name], dtype=precision) for n in (self.signal_mean, self.signal_std))
         shape = (-1, *[1] * (values.dim() - 2))
         signal = ((values.to(precision) - mean.reshape(shape)) / std.reshape(shape)).float()
+        signal = torch.asinh(signal) if name in self.compressed else signal
         short = MIN_STEPS - signal.shape[2] if self.layouts[name] == "sequence" else 0
         return functional.pad(signal, (0, short)) if short > 0 else signal
 
@@ -142,6 +158,14 @@ def _mean_and_std(parts: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
         number += values.shape[1]
     shifted = total[0] / number
     return pivot[:, 0] + shifted, (total[1] / number - shifted.square()).clamp(min=0).sqrt()
+
+
+def _median_and_spread(parts: Sequence[Tensor], std: Tensor) -> tuple[Tensor, Tensor]:
+    """Of each channel, robust against heavy tails; the standard deviation where half of the values are one."""
+    values = torch.cat([part.double() for part in parts], dim=1)
+    low, median, high = (torch.from_numpy(np.quantile(values.numpy(), part, axis=1)) for part in QUARTILES)
+    spread = (high - low) / OF_NORMAL
+    return median, torch.where(spread > FLOAT32 * median.abs(), spread, std)
 
 
 def _usable(stream: str, mean: Tensor, std: Tensor, dtype: torch.dtype) -> Tensor:
