@@ -84,7 +84,7 @@ def test_flops_of_convolutions() -> None:
     net = SmallCNN().build({"signal": 3}, 7)
     rows = by_name(summarise(net, {"signal": torch.randn(2, 3, 200)}, repeats=1))
     stages = 200 * 3 * 32 * 7 + 100 * 32 * 64 * 7 + 50 * 64 * 128 * 7
-    assert rows["signal"].flops == 2 * 2 * (stages + 128 * 7)
+    assert rows["signal"].flops == 2 * 2 * (stages + 3 * 128 * 7)
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])  # one fused operator, or matrix products

@@ -49,7 +49,7 @@ class PartSummary:
         >>> net = SmallCNN().build({"signal": 3}, num_outputs=7)
         >>> whole = summarise(net, {"signal": torch.randn(2, 3, 100)}, repeats=1)[-1]
         >>> f"{whole.name}: {whole.parameters} parameters"
-        'whole: 75531 parameters'
+        'whole: 77323 parameters'
     """
 
     name: str

@@ -75,7 +75,7 @@ class StageOptions:
         """With the epochs for so many training samples.
 
         Examples:
-            >>> from msafusion.training import StageOptions
+            >>> from msafusion.training.stage_options import StageOptions
             >>> [StageOptions().for_samples(number).epochs for number in (120, 1200, 12000)]
             [267, 22, 20]
         """

@@ -33,7 +33,7 @@ def parts(splits):
 
 
 def ids(splits):
-    return [{row["id"] for row in part.rows} for part in parts(splits)]
+    return [{row["id"] for row in part.entries} for part in parts(splits)]
 
 
 def actors(splits):
@@ -198,11 +198,11 @@ def ntu_rows(root, performers=range(1, 41), cameras=(1, 2, 3), more=()):
 
 
 def performers(part):
-    return {int(row["id"][9:12]) for row in part.rows}
+    return {int(row["id"][9:12]) for row in part.entries}
 
 
 def cameras(part):
-    return {int(row["id"][5:8]) for row in part.rows}
+    return {int(row["id"][5:8]) for row in part.entries}
 
 
 @pytest.fixture(scope="module")
@@ -234,7 +234,7 @@ def test_ntu_cross_view_tests_camera_1_and_chooses_by_validation_performers_of_t
 @pytest.mark.parametrize("protocol", ["cross_subject", "cross_view"])
 def test_ntu_has_no_performer_of_one_camera_in_two_splits(ntu, protocol):
     pairs = [
-        {(row["id"][5:8], row["id"][9:12]) for row in part.rows} for part in parts(NTURGBD(ntu, protocol).splits())
+        {(row["id"][5:8], row["id"][9:12]) for row in part.entries} for part in parts(NTURGBD(ntu, protocol).splits())
     ]
     assert not any(one & other for one, other in itertools.combinations(pairs, 2))
     assert len(set.union(*pairs)) == 120

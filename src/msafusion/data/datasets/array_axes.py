@@ -9,8 +9,9 @@ from msafusion.data.datasets.array_file import ArrayFile
 MAX_LOOKED_AT = 256
 """Samples, evenly spread, and the most bytes of them, by which the axes are told apart."""
 MAX_BYTES = 2**26
-TIMES, APART, SMOOTHER = 5.0, 0.15, 0.3
-"""Channels differ so many times as much as moments, by so many deviations at least; or time is smoother by so much."""
+FEWEST, TIMES, APART, SMOOTHER = 8, 5.0, 0.15, 0.3
+"""Samples that tell anything; channels differ so many times as much as moments, by so many deviations at least; or time
+is smoother by so much."""
 
 
 def find_time_axis(file: ArrayFile, name: str) -> int | None:
@@ -68,6 +69,9 @@ def time_axis(values: np.ndarray) -> int | None:
     values = np.nan_to_num(np.asarray(values, dtype=np.float64), posinf=0.0, neginf=0.0)
     if values.shape[1] == 1 or values.shape[2] == 1:  # one channel is likelier than one step
         return None if values.shape[1] == values.shape[2] else 2 if values.shape[1] == 1 else 1
+    values = np.unique(values, axis=0)  # copies of one sample tell no more than it does
+    if len(values) < FEWEST:
+        return None
     scale = np.abs(values).max()
     if not scale or not np.isfinite(scale):
         return None
@@ -76,7 +80,7 @@ def time_axis(values: np.ndarray) -> int | None:
     if max(apart) > max(APART, TIMES * min(apart)):
         return 2 if apart[0] > apart[1] else 1
     smooth = _smoothness(values, 1), _smoothness(values, 2)
-    if abs(smooth[0] - smooth[1]) > SMOOTHER:
+    if abs(smooth[0] - smooth[1]) > SMOOTHER + 4 / values.size**0.5:  # the root: what few values are by chance
         return 1 if smooth[0] > smooth[1] else 2
     return None
 
