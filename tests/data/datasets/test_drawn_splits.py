@@ -71,3 +71,20 @@ def test_another_fraction_needs_no_new_preparation(tmp_path):
 def test_what_cannot_be_drawn_is_refused(make, named, tmp_path):
     with pytest.raises(ValueError, match=named):
         make(tmp_path).splits()
+
+
+@pytest.mark.parametrize("name", ["group", "Subjects", "speaker_id"])
+def test_people_that_are_not_kept_together_are_named(tmp_path, caplog, name):
+    Arrays(arrays(tmp_path, **{name: np.arange(NUMBER) // 6})).splits()
+    assert f"rows of one '{name}' may come to stand in several splits" in caplog.text
+    caplog.clear()
+    Arrays(arrays(tmp_path, **{name: np.arange(NUMBER) // 6}), group=name).splits()
+    Arrays(arrays(tmp_path, age=np.arange(NUMBER))).splits()
+    assert "several splits" not in caplog.text
+
+
+def test_people_of_a_table_are_named_too(tmp_path, caplog):
+    table = manifest(tmp_path) / "manifest.csv"
+    table.write_text(table.read_text().replace("who", "speaker"))
+    Manifest(tmp_path).splits()
+    assert "rows of one 'speaker' may come to stand in several splits" in caplog.text

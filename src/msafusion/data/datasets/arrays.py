@@ -11,7 +11,7 @@ from msafusion.data.dataset import Dataset
 from msafusion.data.datasets.array_axes import find_time_axis
 from msafusion.data.datasets.array_file import ArrayFile
 from msafusion.data.datasets.array_samples import ArraySamples, ArrayTable
-from msafusion.data.datasets.labelled import Labels, TaskOption, check_groups, parse_splits, split_rows
+from msafusion.data.datasets.labelled import Labels, TaskOption, check_groups, note_ungrouped, parse_splits, split_rows
 from msafusion.data.fitting import standardize
 from msafusion.data.preprocessing import Augmentation
 from msafusion.data.samples import Splits, collate
@@ -84,6 +84,10 @@ class Arrays(Dataset):
         ids = self._texts(file, "id", number) if "id" in file.names else [f"{row:06d}" for row in range(number)]
         if self.group:
             check_groups(groups, f"'{self.root}', {self.group}")
+        else:
+            used = {self.label, self.split, "id"}
+            one_each = [name for name in file.names if name not in used and file.shape(name) == (number,)]
+            note_ungrouped(one_each, f"'{self.root}'")
         check_unique(ids, f"'{self.root}'", "correct it")
         streams = self._streams(file, number)
         labels = Labels.read(texts, self.task, f"'{self.root}', {self.label}", file.numeric(self.label))

@@ -3,7 +3,7 @@
 import random
 import unicodedata
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any, Literal
@@ -24,6 +24,20 @@ SPLIT_NAMES = {
     **dict.fromkeys(("test", "testing", "tst"), "test"),
 }
 NOT_FINITE = {sign + name for sign in ("", "+", "-") for name in ("nan", "inf", "infinity")}
+PEOPLE = (
+    "group",
+    "subject",
+    "person",
+    "participant",
+    "speaker",
+    "actor",
+    "patient",
+    "user",
+    "volunteer",
+    "signer",
+    "video",
+)
+"""Names of what samples may share, which should then not be in two splits."""
 MAX_CLASSES = 20
 """Whole numbers written as decimals ("0.0", "1.0") are classes where they are at most so many."""
 
@@ -118,6 +132,21 @@ def check_groups(groups: Sequence[str], where: str) -> None:
         raise DataError(f"{where}: row {groups.index('') + 1} is empty, expected its group; fill it in.")
     note_missing(groups, where)
     alike(groups, where)
+
+
+def note_ungrouped(names: Iterable[str], where: str) -> None:
+    """Say that people, as far as their names tell, are not kept together.
+
+    Args:
+        names: of columns or arrays, one entry a sample, that are not used.
+        where: the table or file.
+    """
+    for name in names:
+        if name.lower().rstrip("s").removesuffix("_id") in PEOPLE:
+            note(
+                f"{where}: rows of one '{name}' may come to stand in several splits or folds; give it by --data.group "
+                "to keep them together."
+            )
 
 
 def parse_splits(texts: Sequence[str], where: str) -> list[str]:

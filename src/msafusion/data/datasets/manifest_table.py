@@ -8,7 +8,14 @@ from typing import Any
 
 from msafusion.data.checks import check_apart, check_ids, check_streams
 from msafusion.data.datasets.array_axes import time_axis_of
-from msafusion.data.datasets.labelled import Labels, TaskOption, check_groups, parse_splits, split_by_column
+from msafusion.data.datasets.labelled import (
+    Labels,
+    TaskOption,
+    check_groups,
+    note_ungrouped,
+    parse_splits,
+    split_by_column,
+)
 from msafusion.data.datasets.shared_files import check_unshared, groups_by_files
 from msafusion.data.datasets.table_file import inside, read_manifest
 from msafusion.data.extractors import EXTRACTORS, extractor_from
@@ -94,6 +101,8 @@ class ManifestTable:
         used = {*needed, split, *asked, *(name + LANDMARKS for name in asked)}
         if unused := [name or "(no name)" for name in self.rows[0] if name not in used]:
             note(f"'{self.file}': the columns {', '.join(unused)} are not used.")
+        if not group:
+            note_ungrouped(unused, f"'{self.file}'")
 
     def _part_of_groups(self, held_out: Mapping[str, Sequence[str]]) -> dict[str, str]:
         """Group -> valid or test."""
