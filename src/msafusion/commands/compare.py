@@ -43,7 +43,7 @@ def compare_parser() -> ArgumentParser:
     )
     add_recipe(parser)
     parser.add_argument(
-        "--fusions", type=str, default=ALL, help=f"methods or variants, comma between; {ALL}: every one"
+        "--fusions", type=str, default=ALL, help=f"methods or variants, separated by commas; {ALL}: every one"
     )
     parser.add_argument(
         "--variants", type=dict[str, dict[str, Any]], default={}, help="name: {fusion: ..., option: ...}"
@@ -54,13 +54,13 @@ def compare_parser() -> ArgumentParser:
         "--on", type=Literal["test", "valid"], default="test", help="valid: compare without the test set"
     )
     parser.add_argument(
-        "--folds", type=int, default=0, help="test every sample, or every group, once in N divisions; 0: the data's own"
+        "--folds", type=int, default=0, help="test every sample, or every group, once in N folds; 0: the data's own"
     )
     parser.add_argument(
         "--simple_models", type=bool, default=True, help="also fit scikit-learn's models to summaries of the streams"
     )
     parser.add_argument("--robustness", type=bool, default=True, help="also test with streams missing, noisy, shifted")
-    parser.add_argument("--workers", type=int | None, default=None, help="processes (default: one a core)")
+    parser.add_argument("--workers", type=int | None, default=None, help="processes (default: one per core)")
     parser.add_argument("--engine", type=Engine, default="joblib", help="joblib (this machine) or ray (a cluster)")
     parser.add_argument("--ray_address", type=str | None, default=None, help="of a running Ray cluster")
     parser.add_argument("--out", type=Path | None, default=None, help="folder (default: runs/compare-<date>-<time>)")

@@ -23,7 +23,7 @@ def run_download(arguments: Sequence[str]) -> None:
     published = {name: cls for name, cls in DATASETS.items() if cls.remote is not None}
     parser = verb_parser("download", "Get a public data set from its publisher.", loads=False)
     parser.add_argument("dataset", type=str, help=f"one of {', '.join(published)}")
-    parser.add_argument("target", type=Path, help="folder that it goes into")
+    parser.add_argument("target", type=Path, help="folder to download into")
     parser.add_argument(
         "--parts",
         type=str,

@@ -11,7 +11,7 @@ PURPOSE = "Draw one sample of raw files or of a prepared folder, a row a stream.
 
 
 def run_plot(arguments: Sequence[str]) -> None:
-    """`msafusion plot DATASET ROOT ID [--out FILE] [options of the data set]`: draw one sample, a row a stream.
+    """`msafusion plot DATASET ROOT ID [--out FILE] [options of the data set]`: draw one sample, one row per stream.
 
     Raises:
         ValueError: no data, no such sample, or a file name without a picture format.

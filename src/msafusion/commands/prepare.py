@@ -31,7 +31,9 @@ def run_prepare(arguments: Sequence[str]) -> None:
     parser.add_argument("--workers", type=int, default=1, help="processes")
     parser.add_argument("--engine", type=Engine, default="joblib", help="joblib (this machine) or ray (a cluster)")
     parser.add_argument("--ray_address", type=str | None, default=None, help="of a running Ray cluster")
-    parser.add_argument("--limit", type=int | None, default=None, help="a trial run: so many samples, spread evenly")
+    parser.add_argument(
+        "--limit", type=int | None, default=None, help="prepare only N samples, spread evenly: a trial run"
+    )
     parser.add_argument("--overwrite", action="store_true", help="delete what was prepared in the target before")
     given = parse(parser, arguments)
     console = Console()

@@ -22,7 +22,7 @@ def train_parser() -> ArgumentParser:
     parser = verb_parser("train", "Train networks alone, then fused; test once.")
     add_recipe(parser)
     parser.add_argument(
-        "--folds", type=int, default=0, help="test every sample, or every group, once in N divisions; 0: the data's own"
+        "--folds", type=int, default=0, help="test every sample, or every group, once in N folds; 0: the data's own"
     )
     parser.add_argument("--fold", type=int | None, default=None, help="only this one of the folds, from 1")
     parser.add_argument(

@@ -1,4 +1,4 @@
-"""The command `msafusion summary`: its options, for whose help nobody waits for torch."""
+"""The command `msafusion summary`: its options, whose help is shown without importing torch."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -23,7 +23,9 @@ def run_summary(arguments: Sequence[str]) -> None:
     parser.add_argument(
         "--precision", type=Literal["float32", "bfloat16"], default="float32", help="bfloat16: by autocast"
     )
-    parser.add_argument("--repeats", type=int, default=5, help="timed forwards of each part, of which the median")
+    parser.add_argument(
+        "--repeats", type=int, default=5, help="timed forward passes of each part; their median is reported"
+    )
     parser.add_argument("--out", type=Path | None, default=None, help="JSON file (default: summary-<name>.json)")
     given = parse(parser, arguments)
 

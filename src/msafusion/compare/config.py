@@ -96,7 +96,7 @@ class ComparisonConfig:
         on: the samples on which finished networks are compared: the test's, or those of validation, for choices that
             must not see the test (an ablation).
         imports: modules with classes of the user's own, for the processes in which runs work.
-        folds: every sample, or every group of samples, is tested once in so many divisions; 0: the data's own split.
+        folds: number of folds, over which every sample, or group of samples, is tested once; 0: the data's own split.
         simple_models: also fit scikit-learn's, of each stream and of all.
     """
 

@@ -38,7 +38,7 @@ def check_folder(folder: Path, *, overwrite: bool) -> None:
 
 
 def prepare_folder(folder: Path, recipe: Mapping[str, Any], *, overwrite: bool) -> None:
-    """Begin a comparison in a folder, or go on in one whose runs share the same recipe.
+    """Begin a comparison in a folder, or continue one whose runs share the same recipe.
 
     What killed runs have left is removed: nobody else is at work in a locked folder.
 

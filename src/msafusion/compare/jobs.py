@@ -186,7 +186,7 @@ class JobRunner:
         except DivergedError:
             if len(net.networks) == 1:
                 raise  # nothing could start from it
-            for parameter in net.parameters():  # what it says then is undefined, and so are its figures
+            for parameter in net.parameters():  # its predictions are then undefined, and so are its metrics
                 torch.nn.init.constant_(parameter, torch.nan)
         return {"valid": _numbers(valid), "cost": {"train_seconds": time.perf_counter() - start}}
 
@@ -234,7 +234,7 @@ def _held(splits: Splits) -> Splits:
 
 
 def _numbers(metrics: Mapping[str, Any]) -> dict[str, float | None]:
-    """The plain figures; None where one is not defined (JSON has no NaN)."""
+    """The plain metrics; None where one is not defined (JSON has no NaN)."""
     plain = {name: value for name, value in metrics.items() if value is None or isinstance(value, int | float)}
     return {name: None if value is None or not math.isfinite(value) else float(value) for name, value in plain.items()}
 

@@ -22,7 +22,7 @@ _DIRECTIONS = tuple((math.cos(turn), math.sin(turn)) for turn in np.deg2rad([0, 
 
 
 def accuracy_picture(result: Result) -> "Figure":
-    """A line a method, the best on top: a dot each seed, the mean and its 95 % interval; colours tell the kind."""
+    """One line per method, the best on top: one dot per seed, the mean and its 95 % interval; colours show the kind."""
     from matplotlib.figure import Figure
 
     title, factor, _ = metric_display(result["metric"])
@@ -61,7 +61,7 @@ def accuracy_picture(result: Result) -> "Figure":
 
 
 def cost_picture(result: Result) -> "Figure":
-    """The metric against training time and against FLOPs, both on logarithmic axes, a labelled point a method.
+    """The metric against training time and against FLOPs, both on logarithmic axes, one labelled point per method.
 
     Methods far worse than most would press the others together: they are named at the foot.
     """

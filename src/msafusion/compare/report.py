@@ -1,4 +1,4 @@
-"""The comparison in words and tables: markdown for docs/, one HTML page without anything from elsewhere."""
+"""The comparison in words and tables: markdown for docs/, one self-contained HTML page."""
 
 import base64
 from collections.abc import Callable, Mapping, Sequence
@@ -91,7 +91,7 @@ def _first(result: Result) -> list[str]:
 
 
 def tested_on(result: Result) -> str:
-    """Samples, people and seeds of the figures."""
+    """The samples, people and seeds behind the metrics."""
     data, folds = result["data"], result.get("folds")
     groups = f" of {data['num_groups']} groups" if data.get("num_groups") else ""
     each = f", each once in {folds} folds" if folds else ""

@@ -1,4 +1,4 @@
-"""What runs say of people and seeds that were not there: intervals, paired tests; pure functions of numbers."""
+"""What runs say about new people and seeds: intervals, paired tests; pure functions of numbers."""
 
 import math
 from collections.abc import Sequence
@@ -21,9 +21,9 @@ def estimate(scores: Float[np.ndarray, "seeds samples"], units: Shaped[np.ndarra
     """Mean of scores with its 95 % interval and the p value of its being zero, for other people and other seeds.
 
     The variance of the mean is that between units (people, of unequal numbers of samples) plus that between seeds: the
-    moment estimate of a mixed model with crossed random effects of unit and seed, slightly too wide as what is of both
-    counts twice. Degrees of freedom are Satterthwaite's (Biometrics Bulletin 2, 1946). A bootstrap of people and
-    seeds is too narrow for the few people that most data sets have (docs/log.md).
+    moment estimate of a mixed model with crossed random effects of unit and seed, slightly too wide, as variance
+    due to both counts twice. Degrees of freedom are Satterthwaite's (Biometrics Bulletin 2, 1946). A bootstrap of
+    people and seeds is too narrow for the few people that most data sets have (docs/log.md).
 
     Args:
         scores: of each (seed, sample); differences of two methods for a paired comparison.

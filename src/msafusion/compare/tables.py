@@ -55,7 +55,7 @@ class Runs:
     Attributes:
         rows: of results.json; each has fusion, kind, seed, metrics, valid, num_folds and cost.
         scores: where those of a row are missing nothing is tested.
-        units: of each scored sample what would be drawn again: the person, or the sample itself.
+        units: of each scored sample, the unit that would be drawn anew: the person, or the sample itself.
         metric: key of each row's metrics.
         higher_is_better: of the metric; scores always are.
         folds: of each scored sample; where there is a single seed they are drawn again, as the people of one fold share
@@ -95,7 +95,7 @@ class Runs:
         return spread(list(self.values(name, part).values())).mean
 
     def merit(self, name: str, part: str = "metrics") -> float:
-        """What is compared: the mean, higher is better; of a method that diverged the least."""
+        """What is compared: the mean, signed so that higher is better; minus infinity for a method that diverged."""
         mean = self.mean(name, part)
         return -math.inf if mean is None else self.sign * mean
 
@@ -164,11 +164,12 @@ class Runs:
 
 
 def comparison(runs: Runs, baseline: str = BASELINE) -> list[dict[str, Any]]:
-    """The main table: one entry a method, the best mean first, methods with a run that diverged last.
+    """The main table: one entry per method, the best mean first, methods with a diverged run last.
 
     Each has what `Runs.entry` gives, versus_best (`Runs.versus` against the best other fusion method), versus_sum (with
-    p_holm, adjusted for all methods) and tied_for_best: the best of all, or not told from it by the paired test; of
-    single streams and simple models too. Nothing is tied where nothing is tested.
+    p_holm, adjusted for all methods) and tied_for_best: whether it is the best of all, or the
+    paired test does not tell it apart from the best; also for single streams and simple models. Nothing is tied where
+    nothing is tested.
 
     Args:
         runs: of all methods.
@@ -196,7 +197,7 @@ def comparison(runs: Runs, baseline: str = BASELINE) -> list[dict[str, Any]]:
 
 
 def robustness_table(runs: Runs) -> list[dict[str, Any]]:
-    """One entry a (fusion, condition), in the order of the rows: fusion, condition, mean, std, num_seeds and loss.
+    """One entry per (fusion, condition), in the order of the rows: fusion, condition, mean, std, num_seeds and loss.
 
     The loss is what the condition costs beside undisturbed data of the same seeds (positive: worse).
     """

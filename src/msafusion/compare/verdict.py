@@ -58,7 +58,7 @@ def sentence(result: Mapping[str, Any]) -> str:
 
 
 def validation_note(result: Mapping[str, Any]) -> str:
-    """A line where validation and test lie far apart; empty where they do not."""
+    """A line where validation and test results are far apart; empty where they are not."""
     if result["data"].get("chosen_on_test") or result.get("on") == "valid":
         return ""
     metric = METRICS[result["metric"]]

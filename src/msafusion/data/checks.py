@@ -82,7 +82,7 @@ def check_label(label: int | float | str, num_classes: int, where: str, remedy: 
 
 
 def check_apart(groups: Mapping[str, Iterable[str]], where: str, remedy: str) -> None:
-    """Refuse groups (subjects, videos) that two splits share: a test on what was trained on is none.
+    """Refuse groups (subjects, videos) that two splits share: testing on what was trained on is not a test.
 
     Args:
         groups: split -> its groups.

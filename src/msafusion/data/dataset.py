@@ -30,11 +30,11 @@ Rows = Sequence[Mapping[str, str]]
 
 
 class Dataset:
-    """A data set; its options are the arguments of its constructor, which stores them and reads nothing.
+    """A data set. Its options are the arguments of its constructor, which stores them without reading any file.
 
     Raw files at `root` are prepared into the user's cache when they are first needed (`msafusion prepare` does the same
-    ahead of time). A data set of raw files has `items`, `extraction`, and `part` where its table has no column `split`;
-    one that is read as it is has `splits` alone. Instances are pickled to worker processes.
+    ahead of time). A data set of raw files defines `items`, `extraction` and, unless its table has a column `split`,
+    `part`; one that is read without preparation defines only `splits`. Instances are pickled for worker processes.
 
     Attributes:
         url: where the data set is described.
@@ -49,7 +49,7 @@ class Dataset:
         min_steps: shorter sequences get zeros at their end.
         chosen_on_test, sentiment: see `Splits`.
         augmentation: random changes in training.
-        workers: processes that prepare into the cache; None: as many as there are cores and work for.
+        workers: processes that prepare into the cache; None: one per core, but no more than there is work for.
 
     Examples:
         >>> from functools import cached_property
@@ -89,7 +89,7 @@ class Dataset:
 
     @property
     def name(self) -> str:
-        """That of the class: on the command line, in recipes and in prepared folders."""
+        """The name of the class, used on the command line, in recipes and in prepared folders."""
         return type(self).__name__
 
     @property
@@ -108,7 +108,7 @@ class Dataset:
         """The samples that can be prepared, found by identifier and sorted by it.
 
         Raises:
-            DataError: nothing of this data set is in `root`; it says what was expected where.
+            DataError: `root` holds nothing of this data set; the message says what was expected and where.
         """
         raise ValueError(
             f"{self.name} has no raw files to prepare, as training reads it as it is; leave this step out."
@@ -131,7 +131,7 @@ class Dataset:
         return {stream: extractor.layout for stream, extractor in self.extraction.items()}
 
     def settings(self) -> dict[str, Any]:
-        """What decides what the prepared arrays hold, as plain values; kept beside them."""
+        """The settings that determine the prepared arrays, as plain values; stored alongside them."""
         options = {name: plain(getattr(self, name)) for name in self.reading if name != "streams"}
         return {"extraction": {stream: extractor.as_dict() for stream, extractor in self.extraction.items()}, **options}
 
@@ -164,7 +164,7 @@ class Dataset:
             accept_license: you have read `license` and accept it.
             base_url: a mirror that serves the same paths.
             keep_archives: keep archives once they are unpacked.
-            console: rich's Console, on which progress is shown; None: nowhere.
+            console: the rich Console that shows progress; None: progress is not shown.
 
         Raises:
             ValueError: the license is not accepted, an unknown part, or a download that fails; whole files stay.
@@ -189,7 +189,7 @@ class Dataset:
         return Verification({"samples": len(folder.rows)}, broken=folder.verify(progress))
 
     def verify_raw(self, progress: Callable[[int, int], None] | None = None) -> Verification:
-        """The same of the raw files, of which recordings are decoded only at their start."""
+        """The same for the raw files; only the start of each recording is decoded."""
         return verify_raw(self, progress)
 
     def sample(self, name: str) -> Sample:
@@ -281,7 +281,7 @@ class Dataset:
         return str(part)
 
     def parts(self, folder: PreparedFolder) -> Mapping[str, Rows]:
-        """Train, valid and test -> rows of the prepared table, whose groups no two of them may share."""
+        """Train, valid and test -> rows of the prepared table; no two splits may share a group."""
         rows: dict[str, list[Mapping[str, str]]] = {part: [] for part in PARTS}
         for row in folder.rows:
             rows[self.part(row)].append(row)

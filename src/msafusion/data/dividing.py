@@ -9,7 +9,7 @@ import numpy as np
 def divide(
     labels: np.ndarray, groups: np.ndarray, number: int, classes: Sequence[str], option: str
 ) -> Iterator[tuple[Any, Any]]:
-    """Indices of (the rest, one part) for each of so many parts, which share no group and spread classes evenly.
+    """Indices of (the rest, one part) for each of `number` parts, which share no group and spread classes evenly.
 
     Args:
         labels: of each sample; integers are classes.

@@ -28,7 +28,7 @@ class Store(Protocol):
 def standardize(
     samples: Sequence[Sample], store: Store, layouts: Mapping[str, Layout], augmentation: Augmentation | None
 ) -> Standardize:
-    """The preprocessing for training samples; from then on their store keeps the digits that it needs.
+    """Fit the preprocessing to training samples; from then on, their store keeps the precision that it needs.
 
     Vectors whose values have heavy tails are compressed where a linear model says so, see `compressed_streams`.
 

@@ -41,14 +41,14 @@ class SelectedSamples(LazySamples):
 
 
 def make_folds(splits: Splits, number: int) -> list[Splits]:
-    """The same samples in so many divisions, of which each tests another part and all together test every sample once.
+    """Divide the samples several times; each division tests another part, and together they test every sample once.
 
-    Groups stay together: each is tested once, by models that have seen nothing of it. Classes are spread evenly, as far
-    as groups allow. Of what is not tested a fifth, again by groups, is for validation; the preprocessing is fitted to
+    Groups stay together: each is tested once, by models that have seen nothing of it. Classes are spread as evenly as
+    the groups allow. A fifth of what is not tested, again by groups, is for validation; the preprocessing is fitted to
     the rest. The divisions depend on labels and groups alone.
 
     Args:
-        splits: any division of the samples; its own parts do not count.
+        splits: any division of the samples; how it divides them does not matter.
         number: of folds.
 
     Raises:

@@ -1,4 +1,4 @@
-"""Pictures of one sample, a row a stream: what a network gets to see, to be looked at before it is trained.
+"""Pictures of one sample, one row per stream: what a network gets to see, to be checked before training.
 
 Figures are made without pyplot, hence without a display and without global state.
 """
@@ -41,7 +41,7 @@ def plot_sample(
     title: str = "",
     rates: Mapping[str, float] | None = None,
 ) -> "Figure":
-    """A figure with one row a stream.
+    """A figure with one row per stream.
 
     Video becomes a strip of frames, a skeleton a strip of its front views, a few channels over time become lines, more
     a heat map, a vector bars. A map (channels, ...) with more than one further axis is drawn flattened.
@@ -49,9 +49,9 @@ def plot_sample(
     Args:
         streams: name -> array or tensor, as stored: video (channels, time, height, width), sequence (time, channels),
             map (channels, ...).
-        layouts: name -> layout; where it is not named, uint8 with four axes is video and all else a map.
+        layouts: name -> layout; for streams not named, uint8 with four axes is video and all else a map.
         title: above all rows.
-        rates: name -> time steps a second; with it time is in seconds.
+        rates: name -> time steps per second; the time axis is then in seconds.
 
     Raises:
         ValueError: no streams, or an empty array.
@@ -86,7 +86,7 @@ def plot_sample(
 
 
 def save_figure(figure: "Figure", file: Path) -> None:
-    """Write a figure into a .png, .pdf or .svg at once, so that a broken off one is never left.
+    """Write a figure to a .png, .pdf or .svg atomically, so that an incomplete file is never left behind.
 
     Raises:
         ValueError: the file is of another kind.

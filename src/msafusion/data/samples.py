@@ -18,7 +18,7 @@ PARTS = ("train", "valid", "test")
 
 
 class Sample(TypedDict):
-    """One sample: its name, its streams, its label, and who it is of (subject, speaker, video).
+    """One sample: its name, its streams, its label, and its group (subject, speaker or video).
 
     The label is the index of a class (int) or the value of a regression (float). `lengths` holds the real steps of the
     streams of variable length, whose time is the first axis.
@@ -41,10 +41,10 @@ class Batch(TypedDict):
 
 
 class LazySamples(Sequence[Sample], ABC):
-    """Samples of which each is read when it is asked for.
+    """Samples that are read one by one, when they are asked for.
 
     Args:
-        entries: one a sample, by which it is read: a row of a table, or an index.
+        entries: one per sample, from which it is read: a row of a table, or an index.
     """
 
     def __init__(self, entries: Sequence[Any]) -> None:
@@ -88,7 +88,7 @@ def as_dataset(samples: Sequence[Sample]) -> Any:
 
 
 def with_streams(samples: Sequence[Sample], streams: Iterable[str]) -> Sequence[Sample]:
-    """The samples, of which only some streams need be read (where they are read when asked for)."""
+    """The samples, of which only some streams have to be read (where samples are read lazily)."""
     return samples.only(streams) if isinstance(samples, LazySamples) else samples
 
 
@@ -143,7 +143,7 @@ class Splits:
             duration of a recording, if it has one}; kept with a model, which reads raw files by it. Empty: it cannot.
         chosen_on_test: the protocol chooses the epoch on the test samples, as the published code does; `valid` is then
             `test`, and results say so.
-        sentiment: the values are sentiment in [-3, 3], for which results have the accuracies of its literature.
+        sentiment: the labels are sentiment in [-3, 3]; results then include the accuracies common in its literature.
         refit: training samples -> a preprocessing fitted to them, for other divisions of the same samples; None: the
             preprocessing has nothing that is fitted.
     """
@@ -170,7 +170,7 @@ class Splits:
 
     @property
     def task(self) -> Literal["classification", "regression"]:
-        """What the labels ask for."""
+        """The task that the labels imply."""
         return "classification" if self.classes else "regression"
 
     @property

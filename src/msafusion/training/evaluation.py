@@ -26,7 +26,7 @@ Metrics = dict[str, Any]
 
 
 def choose_temperature(net: FusedNetwork, splits: Splits) -> float:
-    """That of the fused prediction's probabilities, by the validation samples; 1 where these are the test's."""
+    """The temperature of the fused prediction, chosen on the validation samples; 1 where these are the test's."""
     if not splits.classes or splits.chosen_on_test:
         return 1.0
     outputs, labels = predict_dataset(net, splits.valid, splits.preprocessing)

@@ -20,7 +20,7 @@ MAX_LISTED = 3
 def lock(folder: Path) -> Iterator[None]:
     """Keep other processes out of a folder until the context ends, however the process ends; the folder may be new.
 
-    Further devices' processes belong to the first one's, which holds the lock.
+    With several devices, the first one's process holds the lock for those of the others.
 
     Raises:
         ValueError: another process holds it, it holds links, or it cannot be made.

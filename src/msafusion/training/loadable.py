@@ -1,4 +1,4 @@
-"""What is going to be trained must be saved and loaded again: looked at before the first step, not after the last."""
+"""Whether what is trained can be saved and loaded again: checked before the first step, not after the last."""
 
 import json
 from collections.abc import Mapping

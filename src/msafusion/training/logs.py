@@ -1,4 +1,4 @@
-"""What a training stage shows and keeps: a progress bar, and one row an epoch in a CSV file that survives resuming."""
+"""What a training stage shows and keeps: a progress bar, and one row per epoch in a CSV file that survives resuming."""
 
 import csv
 from pathlib import Path
@@ -14,7 +14,7 @@ from msafusion.training.metrics import METRICS
 
 
 class EpochLog(Logger):
-    """`metrics.csv` with one row an epoch; a resumed run goes on in the same file, replacing the epochs it repeats.
+    """`metrics.csv` with one row per epoch; a resumed run continues the same file, replacing the epochs it repeats.
 
     Lightning's CSVLogger overwrites the file whenever it is opened.
     """

@@ -33,7 +33,7 @@ class Metric:
         title: of its column; empty: it is in the files only.
         unit: "%" for a part of one, shown times 100; empty: shown as it is.
         higher_is_better: or lower.
-        of: the labels that it is for; sentiment: regression targets in [-3, 3].
+        of: the kind of labels that it applies to; sentiment: regression targets in [-3, 3].
         running: number of classes -> a metric of TorchMetrics, which can be followed while training, and monitored.
         of_probabilities: it judges probabilities, not only which class is predicted.
         compute: (outputs, labels) -> value, where `outputs` are (samples, classes) logits or (samples,) predictions;
@@ -70,7 +70,7 @@ class Metric:
 
     @property
     def decimals(self) -> int:
-        """Digits behind the point where values are shown."""
+        """Digits after the decimal point where values are shown."""
         return 1 if self.unit == "%" else 3
 
 
@@ -105,7 +105,7 @@ def _pearson(values: Tensor, labels: Tensor) -> float | None:
 
 
 def _accuracy_of(classes: int) -> Callable[[Tensor, Tensor], float]:
-    """Accuracy of sentiment rounded to so many classes, after clipping."""
+    """Accuracy of sentiment rounded to `classes` classes, after clipping."""
 
     def accuracy(values: Tensor, labels: Tensor) -> float:
         rounded, true = (v.clamp(-(classes // 2), classes // 2).round() for v in (values, labels))
@@ -165,12 +165,12 @@ def monitored(task: Task) -> list[str]:
 
 
 def higher_is_better(name: str) -> bool:
-    """Whether a monitored value is the better the higher it is; of the loss it is not."""
+    """Whether higher is better for a monitored value; for the loss it is not."""
     return name in METRICS and METRICS[name].higher_is_better
 
 
 def running_metrics(num_classes: int) -> MetricCollection:
-    """The metrics that are followed while training, for so many classes; 0: for regression."""
+    """The metrics that are followed while training, for `num_classes` classes; 0: for regression."""
     task = "classification" if num_classes else "regression"
     known = [metric for metric in METRICS.values() if metric.of == task]
     return MetricCollection({metric.name: metric.running(num_classes) for metric in known if metric.running})

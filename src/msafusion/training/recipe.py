@@ -82,7 +82,7 @@ def train(
         num_workers: processes that load samples.
         resume: continue an interrupted run.
         overwrite: delete the run that the folder holds first.
-        simple_models: fit scikit-learn's too, and add the best on validation data to the table.
+        simple_models: also fit scikit-learn models, and add the one that is best on validation data to the table.
         console: where progress and the table go.
 
     Returns:
@@ -191,7 +191,7 @@ def _check_stages(net: FusedNetwork, splits: Splits, unimodal: StageOptions, mul
 
 @rank_zero_only
 def check_folder(folder: Path, *, resume: bool, overwrite: bool) -> None:
-    """Look whether a run can start, or go on, in a folder; nothing is changed.
+    """Check whether a run can start, or continue, in a folder; nothing is changed.
 
     Raises:
         ValueError: the folder holds something already, or nothing to resume.

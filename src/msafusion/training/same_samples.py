@@ -34,7 +34,7 @@ def _named(sample: Sample) -> list[Any]:
 
 
 def check_same_samples(folder: Path, splits: Splits, *, resume: bool) -> None:
-    """Note the samples of a new run; refuse to go on with others.
+    """Record the samples of a new run; refuse to continue with others.
 
     Raises:
         ValueError: they are not those that the run began with.

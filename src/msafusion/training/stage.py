@@ -107,10 +107,10 @@ class _Loaders(lightning.LightningDataModule):
 
 
 class _SigtermAsBefore(Callback):
-    """SIGTERM does what it did before Lightning put a handler of its own before that.
+    """Restores the SIGTERM handler that was in place before Lightning installed its own.
 
-    Lightning's sends the signal on as a collective operation: in the middle of a step, processes that train together
-    then wait for each other forever.
+    Lightning's handler passes the signal on by a collective operation: in the middle of a step, processes that train
+    together then wait for each other forever.
     """
 
     def __init__(self) -> None:

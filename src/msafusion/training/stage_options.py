@@ -17,14 +17,14 @@ class StageOptions:
 
     Attributes:
         epochs: passes over the training samples; 0: the stage leaves the weights as they are; none: as many as
-            `min_updates` take, and at least one for each 40 of them (20, or 10 in the second stage).
-        min_updates: of the weights, where `epochs` does not say how many passes: few samples need more of these.
-        batch_size: samples a step (on each device).
+            `min_updates` take, but at least one for every 40 of them (20, or 10 in the second stage).
+        min_updates: updates of the weights, where `epochs` is none: the fewer the samples, the more passes these take.
+        batch_size: samples per step (on each device).
         learning_rate: of the networks, at the start.
         fusion_learning_rate: of the fusion modules and the head, where there are any.
         weight_decay: of the optimizer.
         optimizer: adamw, or adam (its decay is an L2 penalty), as the paper has it.
-        schedule: cosine leads the learning rate to zero over the stage; constant keeps it, but for `decay_after`.
+        schedule: cosine decays the learning rate to zero over the stage; constant keeps it, except for `decay_after`.
         decay_after: epochs after which a constant learning rate is divided by ten.
         losses: joint (of the prediction, and `per_stream_loss`), or separate: every network has its own loss and
             optimizer, each with the fusion's parameters too, from one forward pass (the paper's on NTU RGB+D).
@@ -32,7 +32,7 @@ class StageOptions:
         stream_dropout: probability in [0, 1) that a training sample lacks a stream, drawn for each (one always stays).
         ema: decay of an exponential moving average of the weights, which is then what is validated and kept; 0: none.
         monitor: the validation metric that chooses the epoch; auto: accuracy, or mae for regression.
-        keep: the weights of the last epoch, at which the cosine schedule has come to rest, or of the best by `monitor`.
+        keep: the weights of the last epoch, when the cosine schedule has reached zero, or of the best one by `monitor`.
     """
 
     epochs: int | None = None
@@ -72,7 +72,7 @@ class StageOptions:
             )
 
     def for_samples(self, number: int) -> "StageOptions":
-        """With the epochs for so many training samples.
+        """The same options with `epochs` filled in for `number` training samples.
 
         Examples:
             >>> from msafusion.training.stage_options import StageOptions

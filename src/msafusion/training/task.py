@@ -22,7 +22,7 @@ class DivergedError(ValueError):
 
 
 class FusionTask(lightning.LightningModule):
-    """Trains a fused network to classes (cross entropy) or values (squared error), as `StageOptions` say.
+    """Trains a fused network to predict classes (cross entropy) or values (squared error), as `StageOptions` specifies.
 
     Args:
         network: takes a batch's inputs; a network of one stream trains alone.
@@ -170,7 +170,7 @@ class FusionTask(lightning.LightningModule):
         return self.trainer.strategy.reduce(gradient, reduce_op="mean")
 
     def on_train_start(self) -> None:
-        """Average separate gradients ourselves: DistributedDataParallel expects one backward pass a step.
+        """Average separate gradients ourselves: DistributedDataParallel expects one backward pass per step.
 
         Raises:
             ValueError: separate losses under another distributed strategy.
@@ -199,7 +199,7 @@ class FusionTask(lightning.LightningModule):
                 f"the loss became NaN or infinite in epoch {self.current_epoch + 1} (networks: "
                 f"{', '.join(self.network.networks)}); lower the learning rate, or clean the data."
             )
-        # once an epoch: Lightning takes milliseconds for every figure that it is given
+        # once an epoch: Lightning takes milliseconds for every metric that it logs
         self.log("train/loss", self._losses[0] / self._losses[1].clamp(min=1), sync_dist=True)
 
     def on_validation_epoch_start(self) -> None:

@@ -1,4 +1,4 @@
-"""Building a network for a data set, and what a trained one says of its samples."""
+"""Building a network for a data set, and predicting its samples with a trained one."""
 
 from collections.abc import Callable, Mapping, Sequence
 
@@ -48,7 +48,7 @@ def predict_dataset(
     conditions: Mapping[str, Condition] | None = None,
     batch_size: int = 32,
 ) -> tuple[dict[str, Tensor], Tensor]:
-    """What a network says of samples, in float32, in eval mode, in their order, on a GPU if there is one.
+    """A network's outputs for samples, in their order, in float32, in eval mode, on a GPU if there is one.
 
     Args:
         network: takes some or all of the samples' streams.

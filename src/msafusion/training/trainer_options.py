@@ -1,4 +1,4 @@
-"""The options of Lightning's Trainer that a run may set: plain values and names, of which none makes an object."""
+"""The options of Lightning's Trainer that a run may set: plain values and names, none of which creates an object."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -29,8 +29,8 @@ class TrainerOptions:
         precision: of the computation.
         limit_train_batches: batches (int) or part (float) of the training samples in an epoch.
         limit_val_batches: the same of the validation samples.
-        overfit_batches: train and validate on so few of the training samples.
-        val_check_interval: validate after so many batches (int), such a part of an epoch (float), or such a time
+        overfit_batches: train and validate on this many batches (int) or this part (float) of the training samples.
+        val_check_interval: validate after this many batches (int), this part of an epoch (float), or this time
             ("DD:HH:MM:SS").
         check_val_every_n_epoch: epochs from one validation to the next.
         accumulate_grad_batches: batches for one step of the optimizer.

@@ -28,9 +28,9 @@ def find_time_axis(file: ArrayFile, name: str) -> int | None:
 
 
 def time_axis_of(arrays: Sequence[np.ndarray]) -> int | None:
-    """The axis along which time runs, 0 or 1, of arrays of two axes, one a sample; None: they do not tell.
+    """The time axis, 0 or 1, of two-dimensional arrays, one per sample; None: it cannot be told from them.
 
-    Channels are as many in every sample. Arrays of other axes do not count.
+    The number of channels is the same in every sample. Arrays with other numbers of axes are ignored.
 
     Examples:
         >>> import numpy as np

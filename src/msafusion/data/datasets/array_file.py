@@ -21,7 +21,7 @@ OF_NUMPY = (torch.float16, torch.float32, torch.float64)
 class ArrayFile:
     """Named arrays in one file; rows of `.h5` and `.safetensors` are read when they are asked for.
 
-    It is opened once a process, so that loader processes do not share a file handle.
+    It is opened once per process, so that loader processes do not share a file handle.
 
     Attributes:
         path: the file.

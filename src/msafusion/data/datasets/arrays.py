@@ -23,21 +23,21 @@ CODES = {"0": "train", "1": "valid", "2": "test"}
 
 
 class Arrays(Dataset):
-    """One array a stream, (n, ...), with labels and splits beside them.
+    """One array per stream, (n, ...), with labels and splits beside them.
 
-    Format: `<stream>` (n, channels) vectors, (n, time, channels) or (n, channels, time) signals (which of the two, the
-    data tell where they can), (n, channels, height, width) images, uint8
+    Format: `<stream>` (n, channels) vectors, (n, time, channels) or (n, channels, time) signals (which of the two is
+    found from the data where possible), (n, channels, height, width) images, uint8
     (n, channels, time, height, width) videos (uint8 with 1 or 3 channels last is refused); `<stream>_lengths` (n,) real
     steps of right-padded sequences; `label` (n,) numbers or names; `split` (n,) train, valid or test (or 0, 1, 2:
     `.safetensors` hold no text); `id` (n,), optional. `.h5` and `.safetensors` are read row by row when a batch asks
-    for them, after a look for NaN through streams of up to 2 GiB.
+    for them, after a check for NaN in streams of up to 2 GiB.
 
     Args:
         root: the file.
         streams: names of the streams; none: every numeric array of two axes or more, which must have n rows.
         label: array of the labels.
         split: array of the splits.
-        group: array of subjects, speakers or videos, of which no two splits may share one; none: rows are independent.
+        group: array of subjects, speakers or videos, none of which two splits may share; none: rows are independent.
         task: classification, regression, or auto (by the labels, see `Labels.read`).
         valid_fraction: of the training rows, for validation, where no row is marked valid.
         test_fraction: of all rows, drawn for the test (whole groups, classes in equal parts) where no array says which.
@@ -150,7 +150,7 @@ class Arrays(Dataset):
         """Of the signals; says what was taken for what.
 
         Raises:
-            DataError: an axis is given of what is no signal, or another than 1 and 2.
+            DataError: a time axis is given for a stream that is not a signal, or is neither 1 nor 2.
         """
         signals = [name for name in streams if len(file.shape(name)) == 3]
         for name, axis in self.time_axis.items():

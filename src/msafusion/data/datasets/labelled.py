@@ -191,7 +191,7 @@ def split_by_column(rows: Sequence[Mapping[str, Any]], classes: Sequence[str], w
 def draw_test(
     rows: Sequence[Mapping[str, Any]], classes: Sequence[str], test_fraction: float, where: str
 ) -> list[Mapping[str, Any]]:
-    """The rows, of which none has a split, with splits: about `test_fraction` of every class is test, by whole groups.
+    """Assign splits to rows that have none: about `test_fraction` of every class is test, by whole groups.
 
     The draw depends on labels and groups alone.
 

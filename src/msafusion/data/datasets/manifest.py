@@ -1,4 +1,4 @@
-"""Your own files, without writing code: a table with one row a sample and one column of paths a stream."""
+"""Your own files, without writing code: a table with one row per sample and one column of paths per stream."""
 
 from collections.abc import Mapping
 from functools import cached_property
@@ -28,13 +28,13 @@ class Manifest(Dataset):
             without a kind the one that fits the files (of arrays, the first). None: every column that names files.
         label: column of the labels.
         split: column of the splits.
-        group: column of subjects or speakers, of which no two splits may share one; none: rows are independent.
-        held_out: valid, test -> its groups, all others train, whatever the column of splits says; None: that counts.
+        group: column of subjects or speakers, none of whom two splits may share; none: rows are independent.
+        held_out: valid, test -> its groups; all others train, whatever the split column says. None: the column decides.
         task: classification, regression, or auto (by the labels, see `Labels.read`).
         valid_fraction: of the training rows, for validation, where no row is marked valid.
         test_fraction: of all rows, drawn for the test (whole groups, equal parts of classes) where no column says it.
         augmentation: random changes in training, such as `{noise: 0.1}`; none: no change.
-        workers: processes that prepare; none: as many as there are cores and work for.
+        workers: processes that prepare; none: one per core, but no more than there is work for.
         allow_shared_files: a file (or a key of it) may be named in several splits. Otherwise this is refused, and rows
             without a group that share a file are one group.
 
@@ -106,7 +106,7 @@ class Manifest(Dataset):
         ]
 
     def check_options(self, folder: PreparedFolder) -> None:
-        """As of every data set, and those of each stream."""
+        """Check the options of every data set, and those of each stream."""
         super().check_options(folder)
         for stream, options in self.stream_options.items():
             made_with = folder.info.get("extraction", {}).get(stream, {})

@@ -1,4 +1,4 @@
-"""What a manifest says: a table with one row a sample and one column of paths a stream."""
+"""What a manifest says: a table with one row per sample and one column of paths per stream."""
 
 import re
 from collections.abc import Iterator, Mapping, Sequence

@@ -1,4 +1,4 @@
-"""Text of CMU-MOSEI and CMU-MOSI through a text model: one loaded model a process."""
+"""Text of CMU-MOSEI and CMU-MOSI through a text model, loaded once per process."""
 
 from collections.abc import Sequence
 from functools import lru_cache
@@ -23,7 +23,7 @@ def text_encoder(name: str) -> "TextEncoder":
 
 
 def word_features(words: Sequence[str], name: str) -> tuple[np.ndarray, list[str]]:
-    """Last hidden states, one step a word: the mean of its pieces, of the sentence that the words make.
+    """Last hidden states of a sentence, one step per word: the mean over the pieces of the word.
 
     Args:
         words: of one segment, at least one.

@@ -54,9 +54,9 @@ class RAVDESS(Dataset):
         protocol: "held_out", or "published": the epoch is chosen on the test fold, as the published code does, and the
             results say so.
         size: height and width of the frames that the network sees (pixels).
-        streams: none: both, or those of the prepared folder. Video and audio are read from the `01-` clips; a single
-            one from its own distribution (`02-*.mp4`, `03-*.wav`) where there is one, else from `01-`. No clip is taken
-            twice.
+        streams: none: both, or those of the prepared folder. Video and audio are read from the `01-` clips; a
+            stream used alone from its own distribution (`02-*.mp4`, `03-*.wav`) where there is one, else from `01-`. No
+            clip is taken twice.
         landmarks: folder of FacialTracking tables named like the clips (Zenodo record 3255102); none: the tables
             beneath the root or in a folder FacialTracking* beside it. Clips without one are searched by a detector.
         num_frames, frame_size: of the video as it is prepared (frames, pixels).

@@ -57,7 +57,7 @@ class UTDMHAD(Dataset):
     """Actions: `skeleton` (time, 60) and `inertial` (time, 6), both with lengths; also `depth` and `rgb`.
 
     Raw files are those of the archives, `Skeleton/a1_s1_t1_skeleton.mat`, `Inertial/a1_s1_t1_inertial.mat`, and so on.
-    A folder may also lie in itself, as some unpack it (`Skeleton/Skeleton/`). Samples have all the streams asked for.
+    A folder may also be nested in one of the same name (`Skeleton/Skeleton/`). Samples have all the streams asked for.
 
     Protocol: the even subjects are tested, the odd ones train, of whom `valid_subjects` choose the model.
 
@@ -66,7 +66,7 @@ class UTDMHAD(Dataset):
             folder; groups are the numbers of the subjects.
         streams: those to use: some of skeleton, inertial, depth and rgb.
         valid_subjects: some, not all, of 1, 3, 5 and 7.
-        num_steps: raw skeletons and inertial signals are resampled to so many steps; none: as recorded, or as a
+        num_steps: raw skeletons and inertial signals are resampled to this many steps; none: as recorded, or as a
             prepared folder has them.
         augmentation: random changes in training, such as `{noise: 0.1}`; none: no change.
         origin: of the skeleton's positions, see `UtdSkeleton`.

@@ -38,7 +38,7 @@ def download_parts(
         about: what else the record holds: data set, license, ...
         base_url: a mirror that serves the same paths.
         keep_archives: keep archives once they are unpacked.
-        console: rich's Console, on which progress is shown; None: nowhere.
+        console: the rich Console that shows progress; None: progress is not shown.
 
     Raises:
         ValueError: a download that fails, or a folder that cannot be written; files that were whole before it stay.

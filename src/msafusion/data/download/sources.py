@@ -82,7 +82,7 @@ class ZenodoSource(Source):
     """
 
     def files(self, parts: Sequence[str], base_url: str | None = None) -> list[RemoteFile]:
-        """The files of some parts, with their published sizes and checksums; asks Zenodo once a record."""
+        """The files of some parts, with their published sizes and checksums; asks Zenodo once per record."""
         listings: dict[str, dict[str, tuple[int, str]]] = {}
         found = []
         for part in parts:

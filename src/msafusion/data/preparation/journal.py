@@ -163,7 +163,7 @@ def read_settings(target: Path) -> dict[str, Any]:
 
 
 def check_made_with(root: Path, name: str, asked: Any, before: Any) -> None:
-    """Refuse an option of reading raw files that a prepared folder was made with otherwise, as it cannot follow it.
+    """Refuse a reading option that has another value than the one the prepared folder was made with.
 
     Raises:
         ValueError: it was.

@@ -125,14 +125,14 @@ class PreparedFolder:
         return self.layouts.get(stream, "map")
 
     def check_streams(self, streams: Iterable[str], layouts: Mapping[str, Layout]) -> None:
-        """Refuse a folder without some streams, or with others than those of a data set.
+        """Refuse a folder that lacks some streams, or whose streams are not those of the data set.
 
         Args:
             streams: those that are used.
             layouts: stream -> layout of all that the data set has; empty: it has any.
 
         Raises:
-            DataError: one is not there, is none of the data set's, or has another layout.
+            DataError: a stream is missing, does not belong to the data set, or has another layout.
         """
         streams = list(streams)
         for name in streams:
@@ -155,7 +155,7 @@ class PreparedFolder:
         return self._problems(self.array, progress)
 
     def check_files(self) -> None:
-        """Look at every file's header, which takes seconds, so that training does not stop at a broken one days later.
+        """Check every file's header, which takes seconds, so that training does not hit a broken file days later.
 
         Logs a warning where the folder does not hold its whole data set.
 

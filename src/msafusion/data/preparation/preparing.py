@@ -1,8 +1,8 @@
-"""Preparing: a raw data set becomes a prepared folder, in parallel, step by step, as often interrupted as need be.
+"""Preparing: turns a raw data set into a prepared folder, in parallel; it can be interrupted and resumed at any time.
 
 Beside the prepared folder's own files (see `prepared`) the target holds the settings and the journal (see `journal`),
-from which a later run goes on, `report.json`: what failed, and what users should know about single samples, and
-`errors.log`: the tracebacks of errors that nobody foresaw, if there were any.
+from which a later run resumes; `report.json`: what failed, and what users should know about individual samples; and
+`errors.log`: the tracebacks of unexpected errors, if there were any.
 """
 
 import functools
@@ -93,8 +93,8 @@ def prepare(
 ) -> PrepareReport:
     """Read all samples of a raw data set and write them as a prepared folder; samples already there are kept.
 
-    A sample is done again when its raw files, its row or one of its arrays have changed. Samples that fail are left
-    out of the table. An interruption loses only the samples under way; the next run goes on.
+    A sample is prepared again when its raw files, its row or one of its arrays have changed. Samples that fail are left
+    out of the table. An interruption loses only the samples in progress; the next run picks up from there.
 
     Args:
         data: the raw data set.
@@ -102,10 +102,10 @@ def prepare(
         workers: processes; 1: this one. A Ray cluster at an address uses all its cores.
         engine: "joblib" (processes of this machine) or "ray".
         ray_address: of a running cluster; None: RAY_ADDRESS, or a cluster of this machine alone.
-        limit: prepare so many samples, spread evenly over the data set; a later run without it prepares the rest.
+        limit: number of samples to prepare, spread evenly over the data set; a later run without it prepares the rest.
         overwrite: delete what was prepared in the folder before.
-        wait: for another process that prepares the folder, instead of an error.
-        console: rich's Console, on which progress is shown; None: nowhere.
+        wait: wait for another process that is preparing the folder, instead of raising an error.
+        console: the rich Console that shows progress; None: progress is not shown.
 
     Raises:
         ValueError: the folder holds something else, was prepared from another source or with other settings, or cannot

@@ -23,7 +23,7 @@ def write_prepared(
     samples: Iterable[tuple[Mapping[str, Any], Mapping[str, np.ndarray]]],
     layouts: Mapping[str, Layout] | None = None,
 ) -> int:
-    """Write a prepared folder; the table comes last, so that an interrupted folder is not taken for a whole one.
+    """Write a prepared folder; the table comes last, so that an incomplete folder is not mistaken for a complete one.
 
     Args:
         root: the folder.

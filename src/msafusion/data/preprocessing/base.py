@@ -57,7 +57,7 @@ class Preprocessing(ABC):
 
 
 def layout_problem(values: np.ndarray, channels: int, kind: Layout) -> str:
-    """The layout that an array of a stream of whole clips should have and has not; empty where it has.
+    """The layout that an array of a stream of whole clips should have but does not; empty if it does.
 
     Examples:
         >>> import numpy as np

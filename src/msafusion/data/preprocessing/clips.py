@@ -29,7 +29,7 @@ class Clips(Preprocessing):
             the whole frame is resized at inference. None: a random crop of `size` in training, the central
             one at inference.
         flip: mirror half of the clips in training, all video streams of a clip alike.
-        min_steps: stream -> steps that a sequence (time, channels) gets at least, by zeros at its end.
+        min_steps: stream -> minimum number of steps of a sequence (time, channels), reached by zeros at its end.
 
     Examples:
         >>> import numpy as np
