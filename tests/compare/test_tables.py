@@ -72,6 +72,13 @@ def test_a_simple_model_counts_for_every_seed():
     assert runs.versus("SVM (all)", "msaf")["difference"] == pytest.approx(-expected.mean())
 
 
+def test_a_simple_model_can_be_the_best():
+    table = comparison(runs_of({**RIGHT, "SVM (all)": [59]}))
+    assert [entry["fusion"] for entry in table if entry["tied_for_best"]] == ["SVM (all)"]
+    few = comparison(runs_of({**{name: some[:2] for name, some in RIGHT.items()}, "SVM (all)": [59]}))
+    assert not any(entry["tied_for_best"] for entry in few)
+
+
 def test_the_sum_may_have_another_name():
     right = {"late" if name == "sum" else name: of for name, of in RIGHT.items()}
     table = comparison(runs_of(right), "late")

@@ -186,7 +186,10 @@ def comparison(runs: Runs, baseline: str = BASELINE) -> list[dict[str, Any]]:
         entry["versus_sum"] = runs.versus(name, baseline) if known and name != baseline else None
         against = None if name == names[0] else runs.versus(name, names[0])
         if name == names[0]:
-            entry["tied_for_best"] = entry["mean"] is not None and entry["num_runs"] >= MIN_RUNS
+            # a simple model has one run; it is told from methods that have enough
+            counted = [name, *fusions] if entry["kind"] == "simple" else [name]
+            enough = any(runs.entry(other)["num_runs"] >= MIN_RUNS for other in counted)
+            entry["tied_for_best"] = entry["mean"] is not None and enough
         else:
             entry["tied_for_best"] = against is not None and against["p"] is not None and against["p"] >= LEVEL
         table.append(entry)
