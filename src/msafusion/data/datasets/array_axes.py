@@ -6,9 +6,8 @@ import numpy as np
 
 from msafusion.data.datasets.array_file import ArrayFile
 
-MAX_LOOKED_AT = 256
-"""Samples, evenly spread, and the most bytes of them, by which the axes are told apart."""
-MAX_BYTES = 2**26
+MAX_LOOKED_AT, MAX_VALUES = 256, 2**22
+"""Samples, evenly spread, by which the axes are told apart, and the most values in all of them."""
 FEWEST, TIMES, APART, SMOOTHER = 8, 5.0, 0.15, 0.3
 """Samples that tell anything; channels differ so many times as much as moments, by so many deviations at least; or time
 is smoother by so much."""
@@ -22,7 +21,7 @@ def find_time_axis(file: ArrayFile, name: str) -> int | None:
     """
     number = file.shape(name)[0]
     first = file.row(name, 0)
-    some = max(1, min(number, MAX_LOOKED_AT, MAX_BYTES // max(1, first.nbytes)))
+    some = max(1, min(number, MAX_LOOKED_AT, MAX_VALUES // max(1, first.size)))
     rows = [file.row(name, int(index)) for index in np.linspace(0, number - 1, some).astype(int)]
     return time_axis(np.stack(rows))
 
@@ -86,14 +85,12 @@ def time_axis(values: np.ndarray) -> int | None:
 
 
 def _apart(values: np.ndarray, axis: int) -> float:
-    """How far neighbours on an axis lie apart in mean and (log) deviation over all samples, chance apart."""
+    """How far neighbours on an axis lie apart in mean and (log) deviation over all samples, beyond chance."""
     profile = np.moveaxis(values, axis, 0).reshape(values.shape[axis], -1)
     overall = values.std() + np.finfo(float).tiny
     mean, deviation = profile.mean(1) / overall, np.log(profile.std(1) / overall + 1e-3)
     apart = np.square(np.diff(mean)).mean() + np.square(np.diff(deviation)).mean()
-    by_chance = (
-        2 * 3 / profile.shape[1]
-    )  # twice what it is for equal indices: 2 of n for the means, 1 for the deviations
+    by_chance = 2 * 3 / profile.shape[1]  # twice that of equal indices: 2 of n for means, 1 for deviations
     return float(np.sqrt(max(0.0, apart - by_chance)))
 
 
