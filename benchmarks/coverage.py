@@ -2,7 +2,7 @@
 
     python benchmarks/coverage.py [--comparisons 1000]
 
-Every comparison has one method, 40 samples a person, and normal effects of person, seed and sample.
+Every comparison has one method, 40 samples per person, and normal effects of person, seed and sample.
 """
 
 import argparse
@@ -19,7 +19,7 @@ CASES = ((3, 3), (5, 3), (10, 3), (10, 1), (10, 10))
 TRUE, PEOPLE, SEEDS, SAMPLES = 0.7, 0.1, 0.05, 0.4
 """Mean, and the standard deviations."""
 EACH, DRAWS = 40, 400
-"""Samples a person, and draws of the bootstrap."""
+"""Samples per person, and draws of the bootstrap."""
 
 
 def bootstrap(scores: np.ndarray, draw: np.random.Generator) -> tuple[float, float]:

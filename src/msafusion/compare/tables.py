@@ -55,7 +55,7 @@ class Runs:
     Attributes:
         rows: of results.json; each has fusion, kind, seed, metrics, valid, num_folds and cost.
         scores: where those of a row are missing nothing is tested.
-        units: of each scored sample, the unit that would be drawn anew: the person, or the sample itself.
+        units: for each scored sample, the person it is from, or the sample itself where there are no groups.
         metric: key of each row's metrics.
         higher_is_better: of the metric; scores always are.
         folds: of each scored sample; where there is a single seed they are drawn again, as the people of one fold share

@@ -1,5 +1,6 @@
 """Samples divided into parts that share no group."""
 
+import warnings
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -30,8 +31,12 @@ def divide(
         raise ValueError(f"{option} is {number}, expected 2 to {people} (the number of {what}).")
     counts = np.bincount(labels)[np.unique(labels)] if of_classes else np.array([number])
     if by_group:
-        strata = labels if of_classes else np.zeros(len(labels), dtype=int)
-        yield from StratifiedGroupKFold(number, shuffle=True, random_state=0).split(rows, strata, groups)
+        spread = of_classes and counts.max() >= number  # scikit-learn refuses to spread classes that are all smaller
+        strata = labels if spread else np.zeros(len(labels), dtype=int)
+        with warnings.catch_warnings():  # of rare classes, which are spread as far as they go
+            warnings.simplefilter("ignore", UserWarning)
+            parts = list(StratifiedGroupKFold(number, shuffle=True, random_state=0).split(rows, strata, groups))
+        yield from parts
     elif of_classes and counts.min() >= number:
         yield from StratifiedKFold(number, shuffle=True, random_state=0).split(rows, labels)
     elif of_classes and classes:

@@ -139,14 +139,15 @@ def _train(
             row["test"] = tested[name]
         if simple_models:
             rows |= best_simple_model(splits, seed, console)
+        chosen_on_test = splits.chosen_on_test and "best" in (unimodal.keep, multimodal.keep)
         result: Metrics = {
             "seed": seed,
             "num_samples": {p: len(getattr(splits, p)) for p in ("train", "valid", "test")},
-            "chosen_on_test": splits.chosen_on_test,
+            "chosen_on_test": chosen_on_test,
         }
         result["rows"] = rows
         write_json(folder / "metrics.json", result)
-        how = "EPOCH CHOSEN ON THE TEST SPLIT (published protocol)" if splits.chosen_on_test else "held-out test"
+        how = "EPOCH CHOSEN ON THE TEST SPLIT (published protocol)" if chosen_on_test else "held-out test"
         shown = {f"{name} ({row['model']})" if "model" in row else name: row["test"] for name, row in rows.items()}
         console.print(table(shown, title=f"{how}, seed {seed}"))
         if line := calibration_line(tested["fused"]):

@@ -31,7 +31,7 @@ class StageOptions:
         per_stream_loss: weight of each network's own loss beside that of the prediction.
         stream_dropout: probability in [0, 1) that a training sample lacks a stream, drawn for each (one always stays).
         ema: decay of an exponential moving average of the weights, which is then what is validated and kept; 0: none.
-        monitor: the validation metric that chooses the epoch; auto: accuracy, or mae for regression.
+        monitor: the validation metric that chooses the best epoch; auto: accuracy, or mae for regression.
         keep: the weights of the last epoch, when the cosine schedule has reached zero, or of the best one by `monitor`.
     """
 

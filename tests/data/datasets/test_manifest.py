@@ -268,7 +268,7 @@ def test_differences_beside_a_large_mean_are_kept_by_preparing(tmp_path):
 
 
 @pytest.mark.parametrize("steps", [lambda number: 90, lambda number: 60 + number], ids=["equal", "uneven"])
-def test_arrays_with_channels_first_are_found(tmp_path, caplog, steps):
+def test_arrays_whose_time_comes_last_are_found(tmp_path, caplog, steps):
     random = np.random.default_rng(0)
     rows = []
     for number in range(12):
@@ -283,8 +283,19 @@ def test_arrays_with_channels_first_are_found(tmp_path, caplog, steps):
     assert splits.channels == {"last": 3, "first": 3}
     for sample in splits.train:
         np.testing.assert_array_equal(sample["streams"]["first"], sample["streams"]["last"])
-    assert "stream 'first' is (channels, time); set channels_first" in caplog.text
+    assert "stream 'first' is (channels, time); set time_axis" in caplog.text
     assert "'last'" not in caplog.text
     if steps(0) == steps(1):
-        given = {"first": {"channels_first": False}, "last": {}}
+        given = {"first": {"time_axis": 0}, "last": {}}
         assert Manifest(tmp_path, streams=given, workers=1).splits().channels == {"first": 90, "last": 3}
+
+
+@pytest.mark.parametrize(
+    ("options", "named"),
+    [({"time_axis": 2}, "time_axis is 2"), ({"time_axis": "1"}, "'time_axis': '1'"),
+     ({"kind_of": "map", "time_axis": 1}, "for a map")],
+)  # fmt: skip
+def test_a_time_axis_that_there_is_not_is_refused(tmp_path, options, named):
+    write_arrays(tmp_path)
+    with pytest.raises(DataError, match=f"stream 'audio' cannot be read by .*{named}"):
+        Manifest(tmp_path, streams={"audio": options}, workers=1).splits()

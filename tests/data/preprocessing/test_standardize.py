@@ -157,6 +157,13 @@ def test_vectors_with_heavy_tails_are_compressed_where_a_linear_model_gains(of_c
     assert "stream 'x' is scaled by its quartiles and its far values are compressed" in caplog.text
 
 
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("labels", [[0, 1, 2, 3, 4, 5] * 2, [0] * 9 + [1] * 2 + [2]], ids=["all rare", "some rare"])
+def test_rare_classes_of_groups_are_compared_without_a_word(labels):
+    vectors = np.random.default_rng(0).normal(size=(12, 3))
+    assert compressed_streams(labelled(vectors, labels, groups=[n // 2 for n in range(12)]), {"x": "map"}) == []
+
+
 def test_nothing_is_compressed_where_nothing_can_be_compared():
     vectors = np.random.default_rng(0).normal(size=(12, 3))
     assert compressed_streams(labelled(vectors, [0] * 12), {"x": "map"}) == []

@@ -117,6 +117,12 @@ class ArrayFile:
             array = self._array(name)
             return part(array, start, stop) if self._hdf5 else _as_numpy(array[start:stop])
 
+    def spread(self, name: str, number: int, values: int) -> list[np.ndarray]:
+        """Some rows, evenly spread: at most so many, and of so many values in all, but one at least."""
+        each, there = self.row(name, 0).size, self.shape(name)[0]
+        some = max(1, min(number, there, values // max(1, each)))
+        return [self.row(name, int(index)) for index in np.linspace(0, there - 1, some)]
+
     def whole(self, name: str) -> np.ndarray:
         """A whole array."""
         with self._reading():

@@ -19,6 +19,8 @@ from msafusion.failures import DataError
 from msafusion.streams import nearest
 from msafusion.text import clean_all, note
 
+MAX_LOOKED_AT, MAX_VALUES = 256, 2**22
+"""Rows by which time is told from channels, and the most values in all of them."""
 CODES = {"0": "train", "1": "valid", "2": "test"}
 
 
@@ -42,7 +44,7 @@ class Arrays(Dataset):
         valid_fraction: of the training rows, for validation, where no row is marked valid.
         test_fraction: of all rows, drawn for the test (whole groups, classes in equal parts) where no array says which.
         time_axis: stream -> 1 for (n, time, channels), 2 for (n, channels, time); of other streams it is found (see
-            `time_axis` of `array_axes`), and 1 where the data do not tell, or where there are lengths.
+            `find_time_axis`), and 1 where the data do not tell, or where there are lengths.
         augmentation: random changes in training, such as `{noise: 0.1}`; none: no change.
 
     Examples:
@@ -162,12 +164,13 @@ class Arrays(Dataset):
                     "three axes; correct it."
                 )
         told = {name for name in signals if name in self.time_axis or f"{name}_lengths" in file.names}
-        found = {name: find_time_axis(file, name) for name in signals if name not in told}
-        axes = {name: self.time_axis.get(name) or found.get(name) or 1 for name in signals}
+        some = {name: file.spread(name, MAX_LOOKED_AT, MAX_VALUES) for name in signals if name not in told}
+        found = {name: find_time_axis(rows) for name, rows in some.items()}
+        axes = {name: self.time_axis.get(name, 1 + (found.get(name) or 0)) for name in signals}
         taken = ", ".join(f"{name} ({_described(file.shape(name), axes.get(name, 1))})" for name in streams)
         note(f"'{self.root}': each sample's streams are {taken}.")
         option = "set time_axis where this is wrong"
-        if moved := [name for name, axis in found.items() if axis == 2]:
+        if moved := [name for name, axis in found.items() if axis == 1]:
             note(f"'{self.root}': by its values, time is the last axis of {', '.join(moved)}; {option}.")
         if unclear := [name for name, axis in found.items() if axis is None]:
             note(

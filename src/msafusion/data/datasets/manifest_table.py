@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from msafusion.data.checks import check_apart, check_ids, check_streams
-from msafusion.data.datasets.array_axes import time_axis_of
+from msafusion.data.datasets.array_axes import find_time_axis
 from msafusion.data.datasets.labelled import (
     Labels,
     TaskOption,
@@ -181,21 +181,20 @@ class ManifestTable:
             except DataError as error:
                 problems.append(error)
                 continue
-            if found.layout != "sequence" or "channels_first" in options:
+            if found.layout != "sequence" or "time_axis" in options:
                 return found
-            first = self._channels_first(stream)
-            return StoredArray.like(file, **options, channels_first=True) if first else found
+            return StoredArray.like(file, **options, time_axis=self._time_axis(stream))
         raise problems[0]
 
-    def _channels_first(self, stream: str) -> bool:
-        """Whether arrays of a stream are (channels, time), as far as they tell; says so where they are, or do not."""
+    def _time_axis(self, stream: str) -> int:
+        """Of the arrays of a stream, 0 where they do not tell; says so then, and where it is 1."""
         files = list(self._files(stream))
         arrays = []
         for file in files[:: -(-len(files) // MAX_LOOKED_AT)]:
             with suppress(DataError):
                 arrays.append(read_array(file))
-        axis = time_axis_of(arrays)
-        option = "set channels_first in the options of the stream where this is wrong"
+        axis = find_time_axis(arrays)
+        option = "set time_axis in the options of the stream where this is wrong"
         if axis == 1:
             note(f"'{self.file}': by its values, stream '{stream}' is (channels, time); {option}.")
         if axis is None:
@@ -203,7 +202,7 @@ class ManifestTable:
                 f"'{self.file}': the values of stream '{stream}' do not tell time from channels, taken for (time, "
                 f"channels); {option}."
             )
-        return axis == 1
+        return axis or 0
 
     def items(self) -> list[RawItem]:
         """One for each row, in the order of ids."""

@@ -98,7 +98,7 @@ class StoredArray(Extractor):
     uint8 with three axes is a picture, a map (channels, height, width), where the last or first axis is 1 or 3, and
     else a grey video (time, height, width); with four axes of which the last or first is 1 or 3 it is a video (time,
     height, width, channels) or (channels, time, height, width). Other arrays of two axes are sequences (time,
-    channels), or (channels, time) where `channels_first`; all others are maps (channels, ...). Grey videos that may
+    channels), or (channels, time) where `time_axis` is 1; all others are maps (channels, ...). Grey videos that may
     have 1 or 3 frames need `kind_of: video`.
 
     Attributes:
@@ -107,7 +107,7 @@ class StoredArray(Extractor):
         num_steps: time steps: frames evenly spaced, sequences resampled linearly; None: as many as there are, which a
             video must have in common with all others.
         rate: time steps per second; None: unknown, and any span is the whole.
-        channels_first: sequences are stored as (channels, time).
+        time_axis: axis of a stored sequence along which time runs: 0 for (time, channels), 1 for (channels, time).
 
     Examples:
         >>> from pathlib import Path
@@ -126,7 +126,13 @@ class StoredArray(Extractor):
     num_channels: int
     num_steps: int | None = None
     rate: float | None = None
-    channels_first: bool = False
+    time_axis: int = 0
+
+    def __post_init__(self) -> None:
+        if self.time_axis not in (0, 1) or (self.time_axis and self.kind_of != "sequence"):
+            raise TypeError(
+                f"time_axis is {self.time_axis!r} for a {self.kind_of}, expected 0, or 0 or 1 of a sequence"
+            )
 
     @classmethod
     def like(
@@ -135,7 +141,7 @@ class StoredArray(Extractor):
         num_steps: int | None = None,
         rate: float | None = None,
         kind_of: Layout | None = None,
-        channels_first: bool = False,
+        time_axis: int = 0,
     ) -> "StoredArray":
         """For files as this one is.
 
@@ -144,11 +150,11 @@ class StoredArray(Extractor):
             num_steps: see the class.
             rate: see the class.
             kind_of: layout of the arrays; None: by this one's type and shape.
-            channels_first: see the class.
+            time_axis: see the class.
 
         Raises:
             DataError: it cannot be read, or not in that layout.
-            TypeError: the layout is unknown.
+            TypeError: the layout or the time axis is unknown, or time_axis is 1 for what is no sequence.
         """
         if kind_of not in (None, *get_args(Layout)):
             raise TypeError(f"kind_of is '{kind_of}', expected {', '.join(get_args(Layout))}")
@@ -161,11 +167,11 @@ class StoredArray(Extractor):
         if values.ndim == 0:
             raise DataError(f"'{file}' holds one number, expected an array; store (channels,) or more.")
         if kind_of == "map":
-            return cls("map", len(values if picture is None else picture))
+            return cls("map", len(values if picture is None else picture), time_axis=time_axis)
         if kind_of == "sequence" and values.ndim == 2:
-            return cls("sequence", values.shape[0 if channels_first else 1], num_steps, rate, channels_first)
+            return cls("sequence", values.shape[0 if time_axis == 1 else 1], num_steps, rate, time_axis)
         if kind_of == "video" and video is not None:
-            return cls("video", len(video), video.shape[1] if num_steps is None else num_steps, rate)
+            return cls("video", len(video), video.shape[1] if num_steps is None else num_steps, rate, time_axis)
         wanted = "(time, channels)" if kind_of == "sequence" else "uint8 (time, height, width), or with 1 or 3 channels"
         raise DataError(f"'{file}' is {values.dtype} {values.shape}, expected {wanted}; correct it, or kind_of.")
 
@@ -190,11 +196,10 @@ class StoredArray(Extractor):
             if self.num_steps is not None and values.shape[1] != self.num_steps:
                 values = values[:, middles(values.shape[1], self.num_steps)]
         elif self.kind_of == "sequence":
-            values = values.T if self.channels_first else values
-            if values.ndim != 2 or values.shape[1] != self.num_channels or not len(values):
-                wanted = f"({self.num_channels}, time)" if self.channels_first else f"(time, {self.num_channels})"
-                raise self._misfit(file, read_array(file), wanted)
-            values = self._cut(file, _narrowed(values, file), span)
+            if values.ndim != 2 or values.shape[1 - self.time_axis] != self.num_channels or not values.size:
+                wanted = f"({self.num_channels}, time)" if self.time_axis else f"(time, {self.num_channels})"
+                raise self._misfit(file, values, wanted)
+            values = self._cut(file, _narrowed(values.T if self.time_axis else values, file), span)
             values = values if self.num_steps is None else resample(values, self.num_steps)
         else:
             picture = _picture(values)
@@ -215,7 +220,8 @@ class StoredArray(Extractor):
         """Reads the array; its duration where `rate` is known."""
         values = read_array(file)
         video = _frames_first(values) if self.kind_of == "video" else None
-        steps = video.shape[1] if video is not None else values.shape[1] if self.channels_first else len(values)
+        axis = min(self.time_axis, values.ndim - 1)
+        steps = video.shape[1] if video is not None else values.shape[axis]
         return None if self.rate is None or self.kind_of == "map" else steps / self.rate
 
 
