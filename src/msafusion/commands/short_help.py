@@ -34,12 +34,12 @@ _STAGES: Options = (
     (
         "--unimodal.epochs",
         "N",
-        "epochs of the first stage, in which each network trains by itself (default: none, which means 20, or more if samples are few)",
+        "epochs in which each network trains by itself (default: none, for 20 or, with few samples, more)",
     ),
     (
         "--multimodal.epochs",
         "N",
-        "epochs of the second stage, in which all networks train fused (default: none, which means 10, or more if samples are few)",
+        "epochs in which all networks train fused (default: none, for 10 or, with few samples, more)",
     ),
     ("--multimodal.batch_size", "N", "samples per step on each device; the first stage has its own (default: 32)"),
     ("--multimodal.learning_rate", "X", "learning rate of the networks (default: 0.001)"),
